@@ -1,0 +1,1 @@
+"""Federated, multimodal recommender data: raw files in, a verified Dataset out."""

@@ -1,0 +1,112 @@
+"""Errors that a user can read, one tree.
+
+    FedprepError                  (Exception)
+    ├── RecipeError               (ValueError)   a recipe key or value is wrong
+    ├── FetchError                (OSError)      a raw file cannot be had
+    │   └── ChecksumError                        it can, but its bytes are not the official ones
+    ├── SourceError               (ValueError)   raw files do not hold what their format promises
+    ├── EmptyDataError            (ValueError)   a stage left no row
+    ├── PartitionError            (ValueError)   the clients asked for cannot be made
+    ├── EncoderError              (RuntimeError) an encoder cannot be loaded or gives nonsense
+    ├── MissingExtraError         (ImportError)  an optional package is not installed
+    ├── DatasetError              (ValueError)   a directory is not a Dataset, or a broken one
+    └── OutputError               (OSError)      the result cannot be written where it was asked
+
+The command line prints `str(error)` and exits with 2: the text must stand alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ChecksumError",
+    "DatasetError",
+    "EmptyDataError",
+    "EncoderError",
+    "FedprepError",
+    "FetchError",
+    "MissingExtraError",
+    "OutputError",
+    "PartitionError",
+    "RecipeError",
+    "SourceError",
+    "nearest",
+]
+
+
+class FedprepError(Exception):
+    """Something the user can mend. Says what is wrong, where, what was expected, and a way out.
+
+    Args:
+        what: one sentence: what is wrong, with counts.
+        where: file, line, column, recipe key.
+        expected: what would have been right.
+        hint: what to do, as a command or a setting where there is one.
+    """
+
+    def __init__(self, what: str, *, where: str = "", expected: str = "", hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.expected = expected
+        self.hint = hint
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        lines += [f"  where: {self.where}"] if self.where else []
+        lines += [f"  expected: {self.expected}"] if self.expected else []
+        lines += [f"  hint: {self.hint}"] if self.hint else []
+        return "\n".join(lines)
+
+
+class RecipeError(FedprepError, ValueError):
+    """A recipe key or value is wrong."""
+
+
+class FetchError(FedprepError, OSError):
+    """A raw file cannot be had: no network, no mirror holds it, a form must be signed."""
+
+
+class ChecksumError(FetchError):
+    """A raw file's bytes are not the official ones."""
+
+
+class SourceError(FedprepError, ValueError):
+    """Raw files do not hold what their format promises."""
+
+
+class EmptyDataError(FedprepError, ValueError):
+    """A stage left no row."""
+
+
+class PartitionError(FedprepError, ValueError):
+    """The clients asked for cannot be made from these rows."""
+
+
+class EncoderError(FedprepError, RuntimeError):
+    """An encoder cannot be loaded, or its output cannot be used."""
+
+
+class MissingExtraError(FedprepError, ImportError):
+    """An optional package is not installed."""
+
+
+class DatasetError(FedprepError, ValueError):
+    """A directory is not a Dataset, is broken, or was written by a newer version."""
+
+
+class OutputError(FedprepError, OSError):
+    """The result cannot be written where it was asked."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Returns ``"did you mean 'x'?"`` for the closest known word, else the list of known words."""
+    options = sorted(known)
+    # Case is the commonest slip; difflib would rank it below a wrong word of the same length.
+    folded = {option.lower(): option for option in options}
+    close = difflib.get_close_matches(word.lower(), list(folded), n=3, cutoff=0.6)
+    if close:
+        return "did you mean " + " or ".join(f"'{folded[c]}'" for c in close) + "?"
+    return "known: " + ", ".join(options)

@@ -1,0 +1,321 @@
+"""Recipes: a TOML file whose keys say how a Dataset is made, checked key by key.
+
+Every table of the file is one frozen struct below; the fields are the only keys, their types the only
+values. `[train]` and `[eval]` are kept as they are, for fedtrain and fedeval to check.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+from msgspec import Meta
+
+from fedprep.errors import RecipeError, nearest
+
+__all__ = [
+    "Clean",
+    "Embed",
+    "EmbedBehavior",
+    "EmbedImage",
+    "EmbedText",
+    "ItemsTable",
+    "Partition",
+    "Recipe",
+    "Source",
+    "Split",
+    "Synthetic",
+    "Validate",
+    "find_recipe",
+    "load_recipe",
+    "parse_recipe",
+    "recipe_names",
+    "recipes_folder",
+]
+
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Above0 = Annotated[float, Meta(gt=0.0)]
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One table of a recipe."""
+
+
+class ItemsTable(Table, kw_only=True):
+    """An extra table of items, joined to the source's own on the source id.
+
+    `columns` maps our names (`item`, `title`, `description`, `image`, `plot` …) to the file's column
+    names, or to 0-based numbers where the file has no header. `item` is the key. An empty string or
+    a value in `missing` becomes null; a column that both tables have takes the extra table's value
+    where there is one.
+    """
+
+    file: str
+    format: Literal["auto", "csv", "jsonl", "parquet"] = "auto"
+    separator: str = ","
+    header: bool = True
+    encoding: str = "utf-8"
+    columns: dict[str, str | int]
+    missing: list[str] = []
+
+
+class Synthetic(Table, kw_only=True):
+    """Size, planted truth and planted faults of the synthetic source."""
+
+    family: Literal["movielens", "amazon", "yelp"] = "amazon"
+    n_users: Positive = 600
+    n_items: Positive = 300
+    n_interactions: Positive = 12_000
+    n_topics: Positive = 8
+    n_factors: Positive = 8
+    power: Above0 = 1.0  # exponent of the popularity law
+    noise: Annotated[float, Meta(ge=0.0)] = 0.5  # deviation of the ratings' noise, in stars
+    drift: Share = 0.3  # how far tastes move from the first day to the last
+    image_size: Positive = 96
+    images: Share = 0.9  # share of items that have a picture
+    faults: list[str] = []
+
+
+class Source(Table, kw_only=True):
+    """Which raw data."""
+
+    name: Literal["movielens", "amazon", "yelp", "table", "synthetic"]
+    edition: str = ""
+    category: str = ""  # amazon
+    subset: Literal["", "5core", "all"] = ""  # amazon: which reviews file; "" is the edition's usual one
+    file: str = ""  # table: the interactions; glob patterns allowed
+    format: Literal["auto", "csv", "jsonl", "parquet"] = "auto"  # table
+    separator: str = ","  # table
+    header: bool = True  # table
+    encoding: str = "utf-8"  # table
+    time_unit: Literal["auto", "s", "ms", "us", "ns", "text"] = "auto"  # table
+    columns: dict[str, str | int] = {}  # table: user, item, rating, timestamp → the file's names
+    items: ItemsTable | None = None
+    synthetic: Synthetic = Synthetic()
+
+
+class Clean(Table, kw_only=True):
+    """What is kept, and what is learned."""
+
+    duplicates: Literal["last", "first", "mean"] = "last"
+    k_core: Count = 0
+    user_core: Count = 0
+    item_core: Count = 0
+    min_rating: float | None = None
+    max_rating: float | None = None
+    from_date: str = ""  # ISO date or date-time, UTC, included
+    to_date: str = ""  # likewise, excluded
+    label: Literal["binary", "classes", "implicit"] = "binary"
+    threshold: float = 4.0  # binary: label 1 from here on
+    metadata: Literal["keep", "drop"] = "keep"  # items without metadata
+
+
+class Split(Table, kw_only=True):
+    """Which rows are train, valid and test."""
+
+    method: Literal["leave_last_out", "global_time", "user_ratio", "ratio"] = "leave_last_out"
+    n_valid: Count = 1  # leave_last_out
+    n_test: Count = 1  # leave_last_out
+    valid: Share = 0.1  # the other methods: share of rows
+    test: Share = 0.1
+    valid_from: str = ""  # global_time: ISO dates in place of shares
+    test_from: str = ""
+    cold_items: Literal["keep", "drop"] = "keep"
+
+
+class EmbedText(Table, kw_only=True):
+    encoder: str = "all-MiniLM-L6-v2"  # any sentence-transformers name or folder | hashing | none
+    template: str = "{title}. {categories}"
+    max_tokens: Count = 0  # 0: the encoder's own limit
+    normalise: Literal["l2", "standardize", "whiten", "none"] = "l2"
+    whiten_dim: Count = 0  # whiten: 0 keeps as many dimensions as the encoder has
+    dim: Positive = 384  # hashing: how many features
+    batch_size: Positive = 64
+
+
+class EmbedImage(Table, kw_only=True):
+    encoder: str = "none"  # any timm name, checkpoint file, or none
+    images: str = ""  # folder, zip, or "urls"
+    normalise: Literal["l2", "standardize", "whiten", "none"] = "l2"
+    whiten_dim: Count = 0
+    size: Count = 0  # pixels a side; 0: the encoder's own
+    batch_size: Positive = 32
+    max_bytes: Positive = 20_000_000  # of one picture
+    per_second: Above0 = 10.0  # urls: requests a second to one host
+
+
+class EmbedBehavior(Table, kw_only=True):
+    dim: Count = 32  # 0: none
+    normalise: Literal["standardize", "l2", "none"] = "standardize"
+
+
+class Embed(Table, kw_only=True):
+    text: EmbedText = EmbedText()
+    image: EmbedImage = EmbedImage()
+    behavior: EmbedBehavior = EmbedBehavior()
+
+
+class Partition(Table, kw_only=True):
+    """Which client holds which rows."""
+
+    method: Literal[
+        "by_user", "iid", "dirichlet", "quantity", "pathological", "by_column", "by_cluster", "by_time"
+    ] = "by_user"
+    n_clients: Positive | None = None  # all but by_user, by_column
+    alpha: Above0 = 0.5  # dirichlet, quantity
+    on: Literal["label", "category"] = "label"  # dirichlet, pathological
+    law: Literal["dirichlet", "power"] = "dirichlet"  # quantity
+    exponent: Above0 = 1.5  # quantity with law = "power"
+    k: Positive = 2  # pathological: classes (or categories) a client
+    column: str = ""  # by_column: a column of items or users
+    unit: Literal["user", "interaction"] = "user"
+    min_rows: Count = 1
+
+
+class Validate(Table, kw_only=True):
+    fail_on: Literal["fail", "warn", "never"] = "fail"
+    limits: dict[str, float | int | bool] = {}
+
+
+class Recipe(Table, kw_only=True):
+    """A whole recipe, every key with its value."""
+
+    name: str
+    seed: Count = 0
+    description: str = ""
+    source: Source
+    clean: Clean = Clean()
+    split: Split = Split()
+    embed: Embed = Embed()
+    partition: Partition = Partition()
+    validate: Validate = Validate()
+    train: dict[str, Any] = {}
+    eval: dict[str, Any] = {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the recipe as plain dicts and lists, ready for JSON."""
+        builtins: dict[str, Any] = msgspec.to_builtins(self)
+        return builtins
+
+
+def recipes_folder() -> Path:
+    """Returns the folder of the recipes that come with the package (wheel or checkout)."""
+    packaged = Path(__file__).parent / "recipes"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """Returns the names of the recipes that come with the package."""
+    return sorted(path.stem for path in recipes_folder().glob("*.toml"))
+
+
+def find_recipe(name: str | Path) -> Path:
+    """Returns the path of a recipe: a TOML file, or the name of one that comes with the package.
+
+    Raises:
+        RecipeError: there is none of that name.
+    """
+    path = Path(name)
+    if path.suffix == ".toml":
+        if path.is_file():
+            return path
+        raise RecipeError(f"no recipe file {path}", hint="`fedprep list` names the recipes that come with it")
+    packaged = recipes_folder() / f"{name}.toml"
+    if packaged.is_file() and path.name == str(name):
+        return packaged
+    raise RecipeError(f"no recipe is called '{name}'", hint=nearest(str(name), recipe_names()))
+
+
+def load_recipe(name: str | Path, settings: Iterable[str] = ()) -> Recipe:
+    """Returns the recipe of that name or file, with `key=value` settings laid over it.
+
+    Args:
+        name: a TOML file, or the name of a recipe that comes with the package.
+        settings: such as `"partition.alpha=0.3"`; values are TOML, bare words are strings.
+
+    Raises:
+        RecipeError: no such recipe, TOML that cannot be read, an unknown key or a value of a wrong kind.
+    """
+    path = find_recipe(name)
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"the recipe is no TOML: {error}", where=str(path)) from None
+    for setting in settings:
+        _lay_over(tree, setting)
+    tree.setdefault("name", path.stem)
+    return parse_recipe(tree, where=str(path))
+
+
+def parse_recipe(tree: Mapping[str, Any], *, where: str = "") -> Recipe:
+    """Returns the recipe that a tree of plain values describes.
+
+    Raises:
+        RecipeError: an unknown key (the nearest known one is named) or a value of a wrong kind.
+    """
+    _refuse_unknown_keys(tree, Recipe, path="", where=where)
+    try:
+        return msgspec.convert(dict(tree), Recipe)
+    except msgspec.ValidationError as error:
+        what, _, at = str(error).partition(" - at `$.")
+        key = at.rstrip("`")
+        raise RecipeError(
+            f"{key or 'the recipe'}: {what[:1].lower()}{what[1:]}",
+            where=where,
+            expected=_expectation(key),
+        ) from None
+
+
+def _refuse_unknown_keys(tree: Mapping[str, Any], table: type[Table], *, path: str, where: str) -> None:
+    types = {f.name: f.type for f in msgspec.structs.fields(table)}
+    for key, value in tree.items():
+        if key not in types:
+            raise RecipeError(
+                f"unknown key '{path}{key}' in the recipe", where=where, hint=nearest(key, types)
+            )
+        inner = _table_in(types[key])
+        if inner is not None and isinstance(value, Mapping):
+            _refuse_unknown_keys(value, inner, path=f"{path}{key}.", where=where)
+
+
+def _table_in(annotation: Any) -> type[Table] | None:
+    candidates = (annotation, *get_args(annotation))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Table)), None)
+
+
+def _expectation(key: str) -> str:
+    """Returns the choices of a key in words, or nothing where its type says it all."""
+    table: type[Table] | None = Recipe
+    annotation: Any = None
+    for part in key.split("."):
+        if table is None:
+            return ""
+        annotation = {f.name: f.type for f in msgspec.structs.fields(table)}.get(part)
+        table = _table_in(annotation)
+    if get_origin(annotation) is Literal:
+        return " | ".join(str(a) or '""' for a in get_args(annotation))
+    return ""
+
+
+def _lay_over(tree: dict[str, Any], setting: str) -> None:
+    """Sets one `a.b.c=value` in a tree of tables."""
+    key, equals, text = setting.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise RecipeError(f"'{setting}' is no setting", expected="key=value, such as partition.alpha=0.3")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word: --set split.method=ratio
+    table = tree
+    for depth, part in enumerate(parts[:-1], start=1):
+        below = table.setdefault(part, {})
+        if not isinstance(below, dict):
+            raise RecipeError(f"'{'.'.join(parts[:depth])}' is a value, not a table", where=f"--set {setting}")
+        table = below
+    table[parts[-1]] = value
