@@ -9,6 +9,9 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+# Resolved before any test changes the working folder.
+MIRROR = Path(os.environ["FEDPREP_MIRROR"]).resolve() if os.environ.get("FEDPREP_MIRROR") else None
+
 
 @pytest.fixture(autouse=True)
 def _nothing_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,7 +23,6 @@ def _nothing_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.fixture
 def mirror() -> Path:
     """The folder of real raw files; the test is skipped where none is named."""
-    folder = os.environ.get("FEDPREP_MIRROR", "")
-    if not folder or not Path(folder).is_dir():
+    if MIRROR is None or not MIRROR.is_dir():
         pytest.skip("needs real raw files: set FEDPREP_MIRROR to a folder that holds them")
-    return Path(folder)
+    return MIRROR
