@@ -1,14 +1,17 @@
-"""Files that are whole or not there: hashes, and writing beside the name with a rename at the end."""
+"""Files and folders that are whole or not there: written beside their name, renamed at the end."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["sha256_of", "whole_file"]
+from fedprep.errors import OutputError
+
+__all__ = ["sha256_of", "whole_file", "whole_folder"]
 
 
 def sha256_of(path: Path) -> str:
@@ -31,3 +34,68 @@ def whole_file(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(out: Path, *, marker: str, force: bool = False) -> Iterator[Path]:
+    """Gives a folder to fill; on leaving without an error it becomes `out`, else it is removed.
+
+    One process at a time may do so for one `out`. What a killed process left is cleared away by the
+    next one. With `force` the old folder stays in place until the new one is whole.
+
+    Args:
+        out: the folder to be.
+        marker: a file that every folder of this kind holds; with `force`, a folder without it is not
+            ours to replace.
+        force: replace an `out` that is there.
+
+    Raises:
+        OutputError: `out` is there already, is something else, or another process is writing it.
+    """
+    from filelock import FileLock, Timeout
+
+    out = out.absolute()
+    building, old = (out.with_name(f".{out.name}.{word}") for word in ("building", "old"))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out.parent} cannot be made: {error.strerror}") from None
+    lock = FileLock(out.with_name(f".{out.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise OutputError(
+            f"another process is writing {out}", hint="wait for it, or choose another --out"
+        ) from None
+    except OSError as error:
+        raise OutputError(f"{out.parent} cannot be written to: {error.strerror}") from None
+    try:
+        if old.exists() and not out.exists():
+            old.rename(out)  # killed between the two renames below
+        _refuse_what_is_there(out, marker, force)
+        for stale in (building, old):
+            shutil.rmtree(stale, ignore_errors=True)
+        building.mkdir()
+        try:
+            yield building
+            if out.exists():
+                out.rename(old)
+            building.rename(out)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+            if out.exists():
+                shutil.rmtree(old, ignore_errors=True)
+    finally:
+        lock.release()
+        # The lock file is removed only by its holder's successor: unlinking it here could let two in.
+
+
+def _refuse_what_is_there(out: Path, marker: str, force: bool) -> None:
+    if not out.exists():
+        return
+    if not force:
+        raise OutputError(f"{out} exists", hint="--force replaces it, --out chooses another place")
+    if not (out / marker).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(
+            f"{out} exists and is no Dataset: it is not replaced", hint="choose another --out"
+        )

@@ -46,7 +46,7 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One table of a recipe."""
 
 
-class ItemsTable(Table, kw_only=True):
+class ItemsTable(Table, frozen=True, kw_only=True):
     """An extra table of items, joined to the source's own on the source id.
 
     `columns` maps our names (`item`, `title`, `description`, `image`, `plot` …) to the file's column
@@ -64,7 +64,7 @@ class ItemsTable(Table, kw_only=True):
     missing: list[str] = []
 
 
-class Synthetic(Table, kw_only=True):
+class Synthetic(Table, frozen=True, kw_only=True):
     """Size, planted truth and planted faults of the synthetic source."""
 
     family: Literal["movielens", "amazon", "yelp"] = "amazon"
@@ -81,13 +81,15 @@ class Synthetic(Table, kw_only=True):
     faults: list[str] = []
 
 
-class Source(Table, kw_only=True):
+class Source(Table, frozen=True, kw_only=True):
     """Which raw data."""
 
     name: Literal["movielens", "amazon", "yelp", "table", "synthetic"]
     edition: str = ""
     category: str = ""  # amazon
-    subset: Literal["", "5core", "all"] = ""  # amazon: which reviews file; "" is the edition's usual one
+    subset: Literal["", "5core", "all"] = (
+        ""  # amazon: which reviews file; "" is the edition's usual one
+    )
     file: str = ""  # table: the interactions; glob patterns allowed
     format: Literal["auto", "csv", "jsonl", "parquet"] = "auto"  # table
     separator: str = ","  # table
@@ -99,7 +101,7 @@ class Source(Table, kw_only=True):
     synthetic: Synthetic = Synthetic()
 
 
-class Clean(Table, kw_only=True):
+class Clean(Table, frozen=True, kw_only=True):
     """What is kept, and what is learned."""
 
     duplicates: Literal["last", "first", "mean"] = "last"
@@ -115,7 +117,7 @@ class Clean(Table, kw_only=True):
     metadata: Literal["keep", "drop"] = "keep"  # items without metadata
 
 
-class Split(Table, kw_only=True):
+class Split(Table, frozen=True, kw_only=True):
     """Which rows are train, valid and test."""
 
     method: Literal["leave_last_out", "global_time", "user_ratio", "ratio"] = "leave_last_out"
@@ -128,7 +130,7 @@ class Split(Table, kw_only=True):
     cold_items: Literal["keep", "drop"] = "keep"
 
 
-class EmbedText(Table, kw_only=True):
+class EmbedText(Table, frozen=True, kw_only=True):
     encoder: str = "all-MiniLM-L6-v2"  # any sentence-transformers name or folder | hashing | none
     template: str = "{title}. {categories}"
     max_tokens: Count = 0  # 0: the encoder's own limit
@@ -138,7 +140,7 @@ class EmbedText(Table, kw_only=True):
     batch_size: Positive = 64
 
 
-class EmbedImage(Table, kw_only=True):
+class EmbedImage(Table, frozen=True, kw_only=True):
     encoder: str = "none"  # any timm name, checkpoint file, or none
     images: str = ""  # folder, zip, or "urls"
     normalise: Literal["l2", "standardize", "whiten", "none"] = "l2"
@@ -149,22 +151,29 @@ class EmbedImage(Table, kw_only=True):
     per_second: Above0 = 10.0  # urls: requests a second to one host
 
 
-class EmbedBehavior(Table, kw_only=True):
+class EmbedBehavior(Table, frozen=True, kw_only=True):
     dim: Count = 32  # 0: none
     normalise: Literal["standardize", "l2", "none"] = "standardize"
 
 
-class Embed(Table, kw_only=True):
+class Embed(Table, frozen=True, kw_only=True):
     text: EmbedText = EmbedText()
     image: EmbedImage = EmbedImage()
     behavior: EmbedBehavior = EmbedBehavior()
 
 
-class Partition(Table, kw_only=True):
+class Partition(Table, frozen=True, kw_only=True):
     """Which client holds which rows."""
 
     method: Literal[
-        "by_user", "iid", "dirichlet", "quantity", "pathological", "by_column", "by_cluster", "by_time"
+        "by_user",
+        "iid",
+        "dirichlet",
+        "quantity",
+        "pathological",
+        "by_column",
+        "by_cluster",
+        "by_time",
     ] = "by_user"
     n_clients: Positive | None = None  # all but by_user, by_column
     alpha: Above0 = 0.5  # dirichlet, quantity
@@ -177,12 +186,12 @@ class Partition(Table, kw_only=True):
     min_rows: Count = 1
 
 
-class Validate(Table, kw_only=True):
+class Validate(Table, frozen=True, kw_only=True):
     fail_on: Literal["fail", "warn", "never"] = "fail"
     limits: dict[str, float | int | bool] = {}
 
 
-class Recipe(Table, kw_only=True):
+class Recipe(Table, frozen=True, kw_only=True):
     """A whole recipe, every key with its value."""
 
     name: str
@@ -224,7 +233,9 @@ def find_recipe(name: str | Path) -> Path:
     if path.suffix == ".toml":
         if path.is_file():
             return path
-        raise RecipeError(f"no recipe file {path}", hint="`fedprep list` names the recipes that come with it")
+        raise RecipeError(
+            f"no recipe file {path}", hint="`fedprep list` names the recipes that come with it"
+        )
     packaged = recipes_folder() / f"{name}.toml"
     if packaged.is_file() and path.name == str(name):
         return packaged
@@ -271,7 +282,9 @@ def parse_recipe(tree: Mapping[str, Any], *, where: str = "") -> Recipe:
         ) from None
 
 
-def _refuse_unknown_keys(tree: Mapping[str, Any], table: type[Table], *, path: str, where: str) -> None:
+def _refuse_unknown_keys(
+    tree: Mapping[str, Any], table: type[Table], *, path: str, where: str
+) -> None:
     types = {f.name: f.type for f in msgspec.structs.fields(table)}
     for key, value in tree.items():
         if key not in types:
@@ -307,7 +320,9 @@ def _lay_over(tree: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
-        raise RecipeError(f"'{setting}' is no setting", expected="key=value, such as partition.alpha=0.3")
+        raise RecipeError(
+            f"'{setting}' is no setting", expected="key=value, such as partition.alpha=0.3"
+        )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -316,6 +331,8 @@ def _lay_over(tree: dict[str, Any], setting: str) -> None:
     for depth, part in enumerate(parts[:-1], start=1):
         below = table.setdefault(part, {})
         if not isinstance(below, dict):
-            raise RecipeError(f"'{'.'.join(parts[:depth])}' is a value, not a table", where=f"--set {setting}")
+            raise RecipeError(
+                f"'{'.'.join(parts[:depth])}' is a value, not a table", where=f"--set {setting}"
+            )
         table = below
     table[parts[-1]] = value

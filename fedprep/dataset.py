@@ -1,0 +1,205 @@
+"""A Dataset directory, opened: tables as lazy frames, clients one at a time, all rows as arrays."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow.parquet as pq
+
+from fedprep.errors import DatasetError, nearest
+from fedprep.manifest import read_manifest
+from fedprep.schema import CLIENT_ID, ITEM_ID, LABEL, RATING, SPLIT, SPLITS, TIMESTAMP, USER_ID
+
+__all__ = ["ClientArrays", "Dataset"]
+
+OPEN_FILES = 64
+"""Shard files kept open for reading single clients."""
+
+
+@dataclass(frozen=True)
+class ClientArrays:
+    """Rows of all clients as flat arrays: client `i` (of `client_id[i]`) owns `offsets[i]:offsets[i + 1]`.
+
+    client_id: int32 (n_clients,) · offsets: int64 (n_clients + 1,) · user_id, item_id: int32 (n_rows,) ·
+    rating: float32 (n_rows,) · label: int8 (n_rows,) · timestamp: int64 (n_rows,), seconds.
+    Inside a client the order is (user_id, timestamp, item_id).
+    """
+
+    client_id: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    user_id: npt.NDArray[np.int32]
+    item_id: npt.NDArray[np.int32]
+    rating: npt.NDArray[np.float32]
+    label: npt.NDArray[np.int8]
+    timestamp: npt.NDArray[np.int64]
+
+
+class Dataset:
+    """A federated data set on disk, in format 1. Open one with `Dataset.open(path)`.
+
+    Example:
+        >>> dataset = Dataset.open("datasets/demo")  # doctest: +SKIP
+        >>> dataset.client(7)  # doctest: +SKIP
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: str | Path) -> Dataset:
+        """Returns the Dataset in a directory.
+
+        Raises:
+            DatasetError: no Dataset is there, a newer version wrote it, or one of its files is missing.
+        """
+        folder = Path(path)
+        dataset = cls(folder, read_manifest(folder))
+        missing = [
+            name for name in dataset.manifest.get("tables", {}) if not (folder / name).is_file()
+        ]
+        if missing:
+            raise DatasetError(
+                f"{len(missing)} of the Dataset's files are missing: {', '.join(missing[:3])}",
+                where=str(folder),
+                hint="build it again, or copy it whole",
+            )
+        return dataset
+
+    def __repr__(self) -> str:
+        facts = self.manifest.get("facts", {})
+        sizes = ", ".join(
+            f"{facts[key]:,} {key.removeprefix('n_')}"
+            for key in ("n_users", "n_items", "n_interactions", "n_clients")
+            if key in facts
+        )
+        return f"<Dataset {self.name} {self.id[:12]}: {sizes}>"
+
+    @property
+    def id(self) -> str:
+        """The 64 hex digits that equal data share."""
+        return str(self.manifest["id"])
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["name"])
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The item embeddings that it holds, such as `("image", "text")`."""
+        return tuple(sorted(path.stem for path in (self.path / "embeddings").glob("*.parquet")))
+
+    # --- tables ------------------------------------------------------------------------------------
+
+    def items(self) -> pl.LazyFrame:
+        """Returns the items, one row each, in order of `item_id` (`schema.ITEMS` and the source's columns)."""
+        return self._scan("items.parquet")
+
+    def users(self) -> pl.LazyFrame:
+        """Returns the users, one row each, in order of `user_id` (`schema.USERS` and the source's columns)."""
+        return self._scan("users.parquet")
+
+    def interactions(self, split: str | None = None) -> pl.LazyFrame:
+        """Returns the rows of all clients, in order of (client_id, user_id, timestamp, item_id).
+
+        Args:
+            split: `"train"`, `"valid"` or `"test"`; None for all three.
+        """
+        rows = self._scan("clients/part-*.parquet")
+        if split is None:
+            return rows
+        if split not in SPLITS:
+            raise DatasetError(f"no split is called '{split}'", hint=nearest(split, SPLITS))
+        return rows.filter(pl.col(SPLIT) == split)
+
+    def embeddings(self, modality: str) -> pl.LazyFrame:
+        """Returns `item_id`, `embedding` (array of float32; null where the item has none), a row an item."""
+        if modality not in self.modalities:
+            raise DatasetError(
+                f"the Dataset has no {modality} embeddings",
+                where=str(self.path),
+                hint=f"it has: {', '.join(self.modalities) or 'none'}",
+            )
+        return self._scan(f"embeddings/{modality}.parquet")
+
+    def _scan(self, pattern: str) -> pl.LazyFrame:
+        return pl.scan_parquet(self.path / pattern, glob="*" in pattern)
+
+    # --- clients -----------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def index(self) -> pl.DataFrame:
+        """Where each client lies and how large it is, in order of `client_id` (`schema.INDEX`)."""
+        return pl.read_parquet(self.path / "clients" / "index.parquet")
+
+    @functools.cached_property
+    def _places(self) -> npt.NDArray[np.int64]:
+        """int64 (n_clients, 4): file, row group, offset, rows. Ids are dense, so a row's number is its id."""
+        return self.index.select("file", "row_group", "offset", "n_rows").cast(pl.Int64).to_numpy()
+
+    @functools.cached_property
+    def _shard(self) -> Any:
+        @functools.lru_cache(maxsize=OPEN_FILES)
+        def shard(number: int) -> pq.ParquetFile:
+            return pq.ParquetFile(self.path / "clients" / f"part-{number:05d}.parquet")
+
+        return shard
+
+    def client_ids(self) -> npt.NDArray[np.int32]:
+        """Returns int32 (n_clients,): 0, 1, 2 …"""
+        return self.index[CLIENT_ID].to_numpy()
+
+    def client(self, client_id: int) -> pl.DataFrame:
+        """Returns the rows of one client (`schema.SHARD`), reading its row group alone.
+
+        Raises:
+            DatasetError: there is no such client.
+        """
+        if not 0 <= client_id < len(self._places):
+            raise DatasetError(
+                f"no client {client_id}",
+                where=str(self.path),
+                expected=f"0 to {len(self._places) - 1}",
+            )
+        file, row_group, offset, n_rows = self._places[client_id].tolist()
+        group = self._shard(file).read_row_group(row_group, use_threads=False)
+        return _frame(group.slice(offset, n_rows))
+
+    def clients(self) -> Iterator[tuple[int, pl.DataFrame]]:
+        """Yields (client_id, rows) of every client in order; a row group is read once."""
+        places = self._places
+        group: pl.DataFrame | None = None
+        here = (-1, -1)
+        for client_id, (file, row_group, offset, n_rows) in enumerate(places.tolist()):
+            if group is None or here != (file, row_group):
+                here = (file, row_group)
+                group = _frame(self._shard(file).read_row_group(row_group, use_threads=False))
+            yield client_id, group.slice(offset, n_rows)
+
+    def arrays(self, split: str | None = None) -> ClientArrays:
+        """Returns the rows of all clients as flat arrays, for loaders that need no Python loop.
+
+        Args:
+            split: as for `interactions`.
+        """
+        columns = (USER_ID, ITEM_ID, RATING, LABEL, TIMESTAMP)
+        rows = self.interactions(split).select(columns).collect()
+        counts = self.index["n_rows" if split is None else f"n_{split}"].to_numpy()
+        return ClientArrays(
+            self.client_ids(),
+            np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]),
+            *(rows[column].to_numpy() for column in columns),
+        )
+
+
+def _frame(group: Any) -> pl.DataFrame:
+    frame = pl.from_arrow(group)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
