@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -34,6 +35,7 @@ __all__ = [
     "parse_recipe",
     "recipe_names",
     "recipes_folder",
+    "seconds_of",
 ]
 
 Count = Annotated[int, Meta(ge=0)]
@@ -184,6 +186,7 @@ class Partition(Table, frozen=True, kw_only=True):
     column: str = ""  # by_column: a column of items or users
     unit: Literal["user", "interaction"] = "user"
     min_rows: Count = 1
+    seed: Count | None = None  # None: the recipe's
 
 
 class Validate(Table, frozen=True, kw_only=True):
@@ -280,6 +283,28 @@ def parse_recipe(tree: Mapping[str, Any], *, where: str = "") -> Recipe:
             where=where,
             expected=_expectation(key),
         ) from None
+
+
+def seconds_of(date: str, *, key: str) -> int:
+    """Returns the first whole second since 1970 UTC that is not before an ISO date or date-time.
+
+    Args:
+        date: such as `"2003-01-31"` or `"2003-01-31T12:00:00+02:00"`; without an offset it is UTC.
+        key: the recipe key it stands at, for the message.
+
+    Raises:
+        RecipeError: it is no ISO date.
+    """
+    try:
+        moment = datetime.fromisoformat(date)
+    except ValueError:
+        raise RecipeError(
+            f"{key}: '{date}' is no date",
+            expected='an ISO date or date-time, such as "2003-01-31" or "2003-01-31T12:00:00"; UTC',
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return -((datetime(1970, 1, 1, tzinfo=UTC) - moment) // timedelta(seconds=1))
 
 
 def _refuse_unknown_keys(
