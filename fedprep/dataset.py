@@ -99,11 +99,11 @@ class Dataset:
     # --- tables ------------------------------------------------------------------------------------
 
     def items(self) -> pl.LazyFrame:
-        """Returns the items, one row each, in order of `item_id` (`schema.ITEMS` and the source's columns)."""
+        """Returns the items, a row each, in order of `item_id` (`schema.ITEMS` and the source's columns)."""
         return self._scan("items.parquet")
 
     def users(self) -> pl.LazyFrame:
-        """Returns the users, one row each, in order of `user_id` (`schema.USERS` and the source's columns)."""
+        """Returns the users, a row each, in order of `user_id` (`schema.USERS` and the source's columns)."""
         return self._scan("users.parquet")
 
     def interactions(self, split: str | None = None) -> pl.LazyFrame:

@@ -1,0 +1,177 @@
+"""From a recipe to raw tables: official files fetched or made up, read by the source's reader."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from fedprep import fetch as fetching
+from fedprep.build.log import Hands, Log
+from fedprep.build.tables import Coded, encode
+from fedprep.errors import RecipeError, SourceError
+from fedprep.fetch import Fetched
+from fedprep.files import sha256_of
+from fedprep.recipe import Recipe
+from fedprep.schema import RawTables
+from fedprep.sources import SOURCES, join_items
+
+__all__ = ["read_raw"]
+
+FAMILIES = ("movielens", "amazon", "yelp")
+
+
+def read_raw(
+    recipe: Recipe, hands: Hands, work: Path, log: Log
+) -> tuple[RawTables, Coded, Path | None]:
+    """Returns the raw tables, the interactions with codes for ids, and the store of pictures if any.
+
+    Raises:
+        FetchError: a raw file cannot be had. SourceError: it does not hold what its format promises.
+        RecipeError: the recipe names files or an edition that do not exist.
+    """
+    source = SOURCES[recipe.source.name]
+    with log.stage("fetch"):
+        if hands.synthetic:
+            fetched = _write_synthetic(recipe, hands)
+        else:
+            fetched = fetching.fetch(
+                source.files(recipe.source),
+                by_hand=hands.path,
+                allow_unverified=hands.allow_unverified,
+                progress=hands.progress,
+            )
+        named = _named_files(recipe, hands)
+    files = fetched | named
+    with log.stage("read"):
+        paths = {role: file.path for role, file in fetched.items()}
+        raw = source.read(paths, recipe.source, work, hands.progress)
+        if recipe.source.items is not None:
+            raw = join_items(raw, named["items"].path, recipe.source.items)
+        coded = encode(raw)
+    log.steps += raw.steps
+    log.entries["source"] = _provenance(recipe, hands, files, raw)
+    _compare_with_facts(recipe, raw, coded, log.entries["source"])
+    return raw, coded, _picture_store(recipe, files)
+
+
+def _provenance(
+    recipe: Recipe, hands: Hands, files: Mapping[str, Fetched], raw: RawTables
+) -> dict[str, Any]:
+    terms = SOURCES[recipe.source.name].terms(recipe.source)
+    return {
+        "name": recipe.source.name,
+        "synthetic": hands.synthetic or recipe.source.name == "synthetic",
+        "licence": terms.licence,
+        "redistribution": terms.redistribution,
+        "citation": terms.citation,
+        "homepage": terms.homepage,
+        "retrieved": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "files": [
+            {key: value for key, value in asdict(file).items() if key != "path"}
+            for file in files.values()
+        ],
+        "facts": raw.facts,
+    }
+
+
+def _write_synthetic(recipe: Recipe, hands: Hands) -> dict[str, Fetched]:
+    """Returns the raw files of the recipe's family, written into the cache in their official format."""
+    from fedprep.sources.synthetic import write_raw
+
+    options = recipe.source
+    if options.name not in FAMILIES:
+        raise RecipeError(
+            f"the source '{options.name}' cannot be made up",
+            where="--from synthetic",
+            expected=" | ".join(FAMILIES),
+            hint="--from PATH takes your own files",
+        )
+    given = repr((options.name, options.edition, options.category, options.synthetic, recipe.seed))
+    key = hashlib.sha256(given.encode()).hexdigest()[:16]
+    paths = write_raw(
+        fetching.cache_folder() / "synthetic" / key,
+        family=options.name,
+        edition=options.edition,
+        category=options.category,
+        size=options.synthetic,
+        seed=recipe.seed,
+        progress=hands.progress,
+    )
+    return {role: _unlisted(role, path, how="synthetic") for role, path in paths.items()}
+
+
+def _named_files(recipe: Recipe, hands: Hands) -> dict[str, Fetched]:
+    """Returns the files that the recipe names itself: the extra table of items, the pictures."""
+    wanted = {}
+    if recipe.source.items is not None:
+        wanted["items"] = ("source.items.file", recipe.source.items.file)
+    image = recipe.embed.image
+    if image.encoder != "none" and image.images not in ("", "urls"):
+        wanted["pictures"] = ("embed.image.images", image.images)
+    folders = [Path.cwd(), *([hands.path] if hands.path is not None else [])]
+    found = {}
+    for role, (key, name) in wanted.items():
+        path = fetching.find_file(name, folders=folders)
+        if path is None:
+            raise RecipeError(
+                f"the file '{name}' that the recipe names is not there",
+                where=key,
+                hint="give its path, or put it into a folder that FEDPREP_MIRROR names",
+            )
+        found[role] = _unlisted(role, path, how="by hand")
+    return found
+
+
+def _unlisted(role: str, path: Path, *, how: str) -> Fetched:
+    """Returns the record of a file that no official list knows; a folder has no hash of its own."""
+    file = path.is_file()
+    return Fetched(
+        role=role,
+        path=path,
+        name=path.name,
+        url="",
+        how=how,
+        n_bytes=path.stat().st_size if file else 0,
+        sha256=sha256_of(path) if file else "",
+        verified="no official checksum",
+    )
+
+
+def _picture_store(recipe: Recipe, files: Mapping[str, Fetched]) -> Path | None:
+    image = recipe.embed.image
+    if image.encoder == "none" or image.images == "urls":
+        return None
+    if "pictures" not in files:
+        raise RecipeError(
+            f"pictures are to be embedded with '{image.encoder}', but none are named",
+            where="embed.image.images",
+            expected='a folder, a zip file, or "urls" to load them from the addresses in the metadata',
+        )
+    return files["pictures"].path
+
+
+def _compare_with_facts(
+    recipe: Recipe, raw: RawTables, coded: Coded, provenance: Mapping[str, Any]
+) -> None:
+    """Refuses official files that were read to other counts than they are known to hold."""
+    expected = SOURCES[recipe.source.name].expected(recipe.source)
+    official = all(f["verified"] == "official" for f in provenance["files"] if f["url"])
+    if not expected or provenance["synthetic"] or not official:
+        return
+    read = {
+        "interactions": coded.interactions.height,
+        "users": len(coded.users),
+        "items": raw.items.select(pl.len()).collect().item(),
+    }
+    wrong = [f"{k}: {read[k]:,} in place of {n:,}" for k, n in expected.items() if read[k] != n]
+    if wrong:
+        raise SourceError(
+            "official files were read to other counts than they hold: " + ", ".join(wrong),
+            hint="this is a fault of fedprep: please report it",
+        )
