@@ -1,0 +1,95 @@
+"""What users did, as vectors of one length, from train rows alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fedprep.embed.components import QUANTUM, Component, TrainRows, affinities, habits
+from fedprep.recipe import EmbedBehavior
+
+__all__ = ["LIMIT", "behavior_features"]
+
+LIMIT = 10.0
+"""Standardised values are cut here: one odd user must not blow up a gradient."""
+
+
+def behavior_features(
+    interactions: pl.DataFrame, items: pl.DataFrame, n_users: int, options: EmbedBehavior
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Returns a vector of each user's train rows, float32 (n_users, dim), and facts about them.
+
+    A pure function of the tables of a Dataset: the build's frames and the files read back give the
+    same bytes, whatever the order of the rows. A user without train rows gets the mean of the others
+    (zero once standardised), and so does a component that a user's rows cannot tell. Places for
+    which there is no component are zero. `fedprep.embed.components` says what each component is.
+
+    Args:
+        interactions: `user_id`, `item_id` (dense), `rating`, `label`, `timestamp` (seconds), `split`;
+            ratings and times may be null.
+        items: `item_id`, `source_id`, `categories` (list of strings, may be null).
+        n_users: users have the ids 0 to n_users - 1.
+        options: `dim` and `normalise`: `standardize` brings each component to mean 0 and deviation 1
+            over the users with train rows, then cuts it at ±`LIMIT`; `l2` gives each vector length
+            1; `none` leaves the components as they are.
+
+    Returns:
+        The vectors, and facts: `names` of the components, their `mean` and `deviation` before they
+        are normalised, `users_with_train_rows`, `users_without_train_rows`, `values_cut`, and `rms`
+        (root mean square of the vectors of users with train rows).
+    """
+    train = TrainRows.of(interactions, items, n_users)
+    components = habits(train)
+    components += affinities(train, items, options.dim - len(components))
+    with_rows = components[0].known
+    components = components[: options.dim]
+    with_rows = train.total() > 0
+    values = np.zeros((n_users, options.dim), np.float32)
+    squares = np.zeros(n_users)  # of each vector's length, summed place by place
+    means, deviations = [], []
+    n_cut = 0
+    for place, component in enumerate(components):
+        column, mean, deviation = _complete(component, with_rows)
+        if options.normalise == "standardize":
+            column = (column - mean) / deviation if deviation else np.zeros(n_users)
+            n_cut += int(np.count_nonzero(np.abs(column) > LIMIT))
+            column = np.clip(column, -LIMIT, LIMIT)
+        values[:, place] = column
+        squares += values[:, place].astype(np.float64) ** 2
+        means.append(mean)
+        deviations.append(deviation)
+    if options.normalise == "l2":
+        length = np.sqrt(np.where(squares > 0, squares, 1.0))
+        values /= length.astype(np.float32)[:, None]
+        squares = (squares > 0).astype(np.float64)
+    n_fit = int(with_rows.sum())
+    facts = {
+        "normalise": options.normalise,
+        "names": [component.name for component in components],
+        "mean": means,
+        "deviation": deviations,
+        "users_with_train_rows": n_fit,
+        "users_without_train_rows": n_users - n_fit,
+        "values_cut": n_cut,
+        "rms": float(np.sqrt(np.sum(squares[with_rows]) / max(n_fit * options.dim, 1))),
+    }
+    return values, facts
+
+
+def _complete(
+    component: Component, with_rows: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], float, float]:
+    """Returns the component with its mean where it is unknown, the mean, and the deviation.
+
+    Both are over the users with train rows, in whole quanta, so that no order of adding shows.
+    """
+    quanta = np.rint(component.values / QUANTUM).astype(np.int64)
+    known = quanta[component.known]
+    mean = round(int(known.sum()) / len(known)) if len(known) else 0
+    quanta[~component.known] = mean
+    square = float(np.sum((quanta[with_rows] - mean).astype(np.float64) ** 2))
+    deviation = float(np.sqrt(square / max(int(with_rows.sum()), 1)))
+    return quanta.astype(np.float64) * QUANTUM, mean * QUANTUM, deviation * QUANTUM
