@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedprep.errors import OutputError, SourceError
-from fedprep.sources import jsonl
+from fedprep.sources import blocks
 from fedprep.sources.jsonl import stage_jsonl
 
 FIELDS = {"user": "u", "note": "text"}
@@ -83,7 +83,7 @@ def test_bytes_that_are_no_utf8_are_replaced_and_counted(tmp_path):
 
 @pytest.mark.parametrize("block", [1, 20, 1 << 20])
 def test_the_size_of_a_block_changes_nothing(tmp_path, monkeypatch, block):
-    monkeypatch.setattr(jsonl, "BLOCK_BYTES", block)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", block)
     content = b"".join(
         b'{"u":"%d","text":"x"}\n' % i if i % 7 else b"broken\n\n" for i in range(50)
     )
@@ -137,8 +137,8 @@ def test_a_file_that_is_no_json_lines_is_refused(tmp_path, content, message):
 
 
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(jsonl, "BLOCK_BYTES", 10)
-    monkeypatch.setattr(jsonl, "LONGEST_LINE", 100)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 10)
+    monkeypatch.setattr(blocks, "LONGEST_LINE", 100)
     with pytest.raises(SourceError, match="a line of more than") as error:
         stage(tmp_path, b'{"u":"A"}\n' + b"x" * 1000)
     assert "after line 1" in error.value.where

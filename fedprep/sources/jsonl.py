@@ -7,42 +7,18 @@ called says nothing: gzip is known by its first bytes.
 
 from __future__ import annotations
 
-import gzip
-import os
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from fedprep.errors import OutputError, SourceError
-from fedprep.files import whole_file
+from fedprep.errors import SourceError
 from fedprep.schema import Progress, Step, silent
+from fedprep.sources.blocks import blocks_of_lines, parquet_writer
 from fedprep.sources.literals import eval_literals, json_of_literals
 
 __all__ = ["stage_jsonl"]
-
-BLOCK_BYTES = 16 << 20
-LONGEST_LINE = (
-    64 << 20
-)  # a longer one is no line of this format, and reading on would fill the memory
-
-GZIP = b"\x1f\x8b"
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-OTHER_FORMATS = {
-    b"PK\x03\x04": "a zip archive",
-    b"BZh": "a bzip2 file",
-    b"\xfd7zXZ": "an xz file",
-    b"\x28\xb5\x2f\xfd": "a zstd file",
-    b"PAR1": "a Parquet file",
-    b"\xff\xfe": "UTF-16 text",
-    b"\xfe\xff": "UTF-16 text",
-}
 
 
 def stage_jsonl(
@@ -82,8 +58,10 @@ def stage_jsonl(
     extract = _Extractor(fields, digests or {})
     n_lines = n_rows = n_recoded = 0
     examples: list[str] = []
-    with _parquet_writer(out / "rows.parquet", extract.schema()) as writer:
-        for block, first_line in _blocks(path, name, progress):
+    with parquet_writer(out / "rows.parquet", extract.schema()) as writer:
+        for block, first_line in blocks_of_lines(
+            path, name=name, expected="JSON lines, one object a line", progress=progress
+        ):
             lines, recoded = _lines(block, first_line)
             rows = _literal_rows(lines, extract) if literal else extract(lines)
             n_lines += lines.height
@@ -113,64 +91,6 @@ def stage_jsonl(
         why="; ".join(why),
         examples=tuple(examples),
     )
-
-
-def _blocks(path: Path, name: str, progress: Progress) -> Iterator[tuple[bytes, int]]:
-    """Yields blocks of whole lines, each with the number of its first line."""
-    line = 1
-    at = 0
-    try:
-        with path.open("rb") as raw, ThreadPoolExecutor(max_workers=1) as inflater:
-            total = os.fstat(raw.fileno()).st_size
-            stream = _text_of(raw, name, path)
-            ahead = inflater.submit(_next_block, stream)
-            while block := ahead.result():
-                at = raw.tell()
-                ahead = inflater.submit(_next_block, stream)
-                yield block.removeprefix(BYTE_ORDER_MARK) if line == 1 else block, line
-                line += block.count(b"\n")
-                progress(f"reading {name}", at, total)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        trouble = "cut short" if isinstance(error, EOFError) else f"broken ({error})"
-        raise SourceError(
-            f"{name}: the gzip file is {trouble}: {at:,} of its {total:,} bytes could be used",
-            where=f"{path}, after line {line - 1:,}",
-            hint="it did not arrive whole: delete it and fetch it again",
-        ) from None
-    except _LineTooLong:
-        raise SourceError(
-            f"{name}: a line of more than {LONGEST_LINE >> 20} MB",
-            where=f"{path}, after line {line - 1:,}",
-            expected="JSON lines, one object a line",
-        ) from None
-    except OSError as error:
-        raise SourceError(f"{name}: the file cannot be read: {error}", where=str(path)) from None
-
-
-def _text_of(raw: BinaryIO, name: str, path: Path) -> BinaryIO:
-    """Returns the stream of plain bytes, inflated where the content is gzip."""
-    head = raw.read(16)
-    raw.seek(0)
-    for magic, form in OTHER_FORMATS.items():
-        if head.startswith(magic):
-            raise SourceError(
-                f"{name}: this is {form}", where=str(path), expected="JSON lines, plain or gzip"
-            )
-    return cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if head.startswith(GZIP) else raw
-
-
-class _LineTooLong(Exception):
-    """A line has no end in sight."""
-
-
-def _next_block(stream: BinaryIO) -> bytes:
-    block = stream.read(BLOCK_BYTES)
-    if block and not block.endswith(b"\n"):
-        rest = stream.readline(LONGEST_LINE)
-        if len(rest) == LONGEST_LINE and not rest.endswith(b"\n"):
-            raise _LineTooLong
-        block += rest
-    return block
 
 
 def _lines(block: bytes, first_line: int) -> tuple[pl.DataFrame, int]:
@@ -243,15 +163,3 @@ class _Extractor:
             table = self._duckdb.sql(self._some_bad).to_arrow_table()
         rows = pl.DataFrame(pl.from_arrow(table)).cast(dict(self._columns))  # type: ignore[arg-type]
         return rows if rows["line"].is_sorted() else rows.sort("line")
-
-
-@contextmanager
-def _parquet_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    try:
-        with (
-            whole_file(path) as unfinished,
-            pq.ParquetWriter(unfinished, schema, compression="lz4") as writer,
-        ):
-            yield writer
-    except OSError as error:
-        raise OutputError(f"cannot write staged rows: {error}", where=str(path)) from None
