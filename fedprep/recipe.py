@@ -30,6 +30,7 @@ __all__ = [
     "Split",
     "Synthetic",
     "Validate",
+    "change_partition",
     "find_recipe",
     "load_recipe",
     "parse_recipe",
@@ -264,6 +265,24 @@ def load_recipe(name: str | Path, settings: Iterable[str] = ()) -> Recipe:
         _lay_over(tree, setting)
     tree.setdefault("name", path.stem)
     return parse_recipe(tree, where=str(path))
+
+
+def change_partition(tree: Mapping[str, Any], settings: Iterable[str]) -> Partition:
+    """Returns the partition of a recipe (as plain values) with `partition.key=value` settings laid over.
+
+    Raises:
+        RecipeError: a setting of another table, an unknown key or a value of a wrong kind.
+    """
+    changed = {**tree, "partition": dict(tree.get("partition", {}))}
+    for setting in settings:
+        if not setting.strip().startswith("partition."):
+            raise RecipeError(
+                f"'{setting}' does not concern the partition",
+                expected="partition.key=value",
+                hint="`fedprep build` changes the other tables",
+            )
+        _lay_over(changed, setting)
+    return parse_recipe(changed, where="--set").partition
 
 
 def parse_recipe(tree: Mapping[str, Any], *, where: str = "") -> Recipe:

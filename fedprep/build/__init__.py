@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from fedprep.build.log import SYNTHETIC, Hands, Log
-from fedprep.build.raw import read_raw
+from fedprep.build.raw import fetch_raw, read_raw, terms_shown_first_time
 from fedprep.build.tables import dense_ids, items_table, user_profiles, users_table
 from fedprep.build.write import write_clients, write_embeddings, write_whole_manifest
 from fedprep.clean import class_values, clean
@@ -29,7 +29,14 @@ from fedprep.recipe import Partition, Recipe, parse_recipe
 from fedprep.schema import CLIENT_ID, ITEM_ID, SOURCE_ID, SPLIT, USER_ID, Step
 from fedprep.split import split
 
-__all__ = ["SYNTHETIC", "Hands", "build", "repartition"]
+__all__ = [
+    "SYNTHETIC",
+    "Hands",
+    "build",
+    "fetch_raw",
+    "repartition",
+    "terms_shown_first_time",
+]
 
 
 def build(recipe: Recipe, out: Path, *, hands: Hands | None = None, force: bool = False) -> Dataset:

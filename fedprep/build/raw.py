@@ -14,14 +14,14 @@ import polars as pl
 from fedprep import fetch as fetching
 from fedprep.build.log import Hands, Log
 from fedprep.build.tables import Coded, encode
-from fedprep.errors import RecipeError, SourceError
+from fedprep.errors import OutputError, RecipeError, SourceError
 from fedprep.fetch import Fetched
 from fedprep.files import sha256_of
 from fedprep.recipe import Recipe
 from fedprep.schema import RawTables
-from fedprep.sources import SOURCES, join_items
+from fedprep.sources import SOURCES, Terms, join_items
 
-__all__ = ["read_raw"]
+__all__ = ["fetch_raw", "read_raw", "terms_shown_first_time"]
 
 FAMILIES = ("movielens", "amazon", "yelp")
 
@@ -37,15 +37,7 @@ def read_raw(
     """
     source = SOURCES[recipe.source.name]
     with log.stage("fetch"):
-        if hands.synthetic:
-            fetched = _write_synthetic(recipe, hands)
-        else:
-            fetched = fetching.fetch(
-                source.files(recipe.source),
-                by_hand=hands.path,
-                allow_unverified=hands.allow_unverified,
-                progress=hands.progress,
-            )
+        fetched = fetch_raw(recipe, hands)
         named = _named_files(recipe, hands)
     files = fetched | named
     with log.stage("read"):
@@ -58,6 +50,43 @@ def read_raw(
     log.entries["source"] = _provenance(recipe, hands, files, raw)
     _compare_with_facts(recipe, raw, coded, log.entries["source"])
     return raw, coded, _picture_store(recipe, files)
+
+
+def fetch_raw(recipe: Recipe, hands: Hands) -> dict[str, Fetched]:
+    """Returns the raw files of a recipe by role: fetched, taken from the hands, or made up.
+
+    Raises:
+        FetchError: a file cannot be had. RecipeError: there is no such edition or category.
+    """
+    if hands.synthetic:
+        return _write_synthetic(recipe, hands)
+    return fetching.fetch(
+        SOURCES[recipe.source.name].files(recipe.source),
+        by_hand=hands.path,
+        allow_unverified=hands.allow_unverified,
+        progress=hands.progress,
+    )
+
+
+def terms_shown_first_time(recipe: Recipe) -> Terms | None:
+    """Returns the terms of the recipe's source the first time that this user asks, then None."""
+    terms = SOURCES[recipe.source.name].terms(recipe.source)
+    if not terms.licence:
+        return None
+    key = hashlib.sha256(repr(terms).encode()).hexdigest()[:16]
+    shown = fetching.cache_folder() / "terms-shown" / key
+    if shown.exists():
+        return None
+    try:
+        shown.parent.mkdir(parents=True, exist_ok=True)
+        shown.touch()
+    except OSError as error:
+        raise OutputError(
+            f"the cache cannot be written to: {error.strerror}",
+            where=str(shown.parent),
+            hint="name another folder with FEDPREP_CACHE",
+        ) from None
+    return terms
 
 
 def _provenance(

@@ -1,0 +1,165 @@
+"""A Dataset in other people's formats: CSV, RecBole's atomic files, Hugging Face, a folder per client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+
+from fedprep.dataset import Dataset
+from fedprep.errors import FedprepError, nearest
+from fedprep.files import whole_folder
+from fedprep.schema import (
+    CLIENT_ID,
+    ITEM_ID,
+    RATING,
+    SOURCE_ID,
+    SPLIT,
+    SPLITS,
+    TIMESTAMP,
+    USER_ID,
+    Progress,
+    silent,
+)
+
+__all__ = ["EXPORTS", "export"]
+
+MARKER = "exported-from.txt"
+"""Names the Dataset's id; a folder that holds it may be replaced by another export."""
+
+
+def export(
+    dataset: Dataset, out: Path, *, to: str, force: bool = False, progress: Progress = silent
+) -> list[Path]:
+    """Returns the files that it wrote below `out`, in the format `to` (see `EXPORTS`).
+
+    Raises:
+        FedprepError: no such format. OutputError: `out` is taken, or cannot be written.
+    """
+    if to not in EXPORTS:
+        raise FedprepError(f"no export is called '{to}'", hint=nearest(to, EXPORTS))
+    with whole_folder(out, marker=MARKER, force=force) as folder:
+        EXPORTS[to](dataset, folder, progress)
+        (folder / MARKER).write_text(f"{dataset.name} {dataset.id}\n", encoding="utf-8")
+    return sorted(path for path in out.rglob("*") if path.is_file())
+
+
+def to_csv(dataset: Dataset, folder: Path, progress: Progress) -> None:
+    """interactions, items, users and clients as CSV; lists are joined by "|"."""
+    dataset.interactions().sink_csv(folder / "interactions.csv")
+    for name, table in (("items", dataset.items()), ("users", dataset.users())):
+        _flat(table).sink_csv(folder / f"{name}.csv")
+    _flat(dataset.index.lazy()).sink_csv(folder / "clients.csv")
+
+
+def to_recbole(dataset: Dataset, folder: Path, progress: Progress) -> None:
+    """RecBole's atomic files: .inter, .item, .user and a .inter a split (benchmark_filename)."""
+    name = dataset.name
+    columns = {
+        f"{USER_ID}:token": USER_ID,
+        f"{ITEM_ID}:token": ITEM_ID,
+        f"{RATING}:float": RATING,
+        f"{TIMESTAMP}:float": TIMESTAMP,
+        f"{CLIENT_ID}:token": CLIENT_ID,
+    }
+    inter = [pl.col(column).alias(header) for header, column in columns.items()]
+    dataset.interactions().select(inter).sink_csv(folder / f"{name}.inter", separator="\t")
+    for split in SPLITS:
+        rows = dataset.interactions(split).select(inter)
+        rows.sink_csv(folder / f"{name}.{split}.inter", separator="\t")
+    words = pl.col("categories").list.eval(pl.element().str.replace_all(r"\s+", "_")).list.join(" ")
+    items = dataset.items().select(
+        pl.col(ITEM_ID).alias("item_id:token"),
+        _one_line("title").alias("title:token_seq"),
+        _one_line("text").alias("text:token_seq"),
+        words.alias("categories:token_seq"),
+    )
+    items.sink_csv(folder / f"{name}.item", separator="\t", quote_style="never")
+    users = dataset.users().select(
+        pl.col(USER_ID).alias("user_id:token"), pl.col(CLIENT_ID).alias("client_id:token")
+    )
+    users.sink_csv(folder / f"{name}.user", separator="\t")
+
+
+def to_hf(dataset: Dataset, folder: Path, progress: Progress) -> None:
+    """A folder for `datasets.load_dataset(folder, "interactions" | "items" | …)`: Parquet, a file a split."""
+    data = folder / "data"
+    data.mkdir()
+    for split in SPLITS:
+        rows = dataset.interactions(split).with_columns(pl.col(SPLIT).cast(pl.String))
+        rows.sink_parquet(data / f"{split}.parquet")
+    tables = {"items": dataset.items(), "users": dataset.users(), "clients": dataset.index.lazy()}
+    tables |= {f"embeddings_{m}": dataset.embeddings(m) for m in dataset.modalities}
+    for name, table in tables.items():
+        table.sink_parquet(folder / f"{name}.parquet")
+    splits = "".join(
+        f"      - split: {_hf_split(s)}\n        path: data/{s}.parquet\n" for s in SPLITS
+    )
+    configs = f"  - config_name: interactions\n    default: true\n    data_files:\n{splits}"
+    configs += "".join(
+        f"  - config_name: {name}\n    data_files: {name}.parquet\n" for name in tables
+    )
+    source = dataset.manifest["source"]
+    (folder / "README.md").write_text(
+        f"---\nconfigs:\n{configs}---\n\n# {dataset.name}\n\n"
+        f"Dataset {dataset.id}, made by fedprep from {source['name']} ({source['homepage']}).\n\n"
+        f"Terms of the data: {source['licence']}\n\nPlease cite: {source['citation']}\n",
+        encoding="utf-8",
+    )
+
+
+def _hf_split(split: str) -> str:
+    return "validation" if split == "valid" else split
+
+
+def to_client_files(dataset: Dataset, folder: Path, progress: Progress) -> None:
+    """A folder a client with its own rows, users and the items (with embeddings) that it knows of.
+
+    For real nodes that must see their own shard alone. Thousands of clients give thousands of folders.
+    """
+    items = dataset.items().collect()
+    for modality in dataset.modalities:
+        vectors = (
+            dataset.embeddings(modality).collect().rename({"embedding": f"{modality}_embedding"})
+        )
+        items = items.join(vectors, on=ITEM_ID, how="left", maintain_order="left")
+    items.write_parquet(folder / "items.parquet")
+    users = dataset.users().collect()
+    n_clients = len(dataset.client_ids())
+    for client_id, rows in dataset.clients():
+        place = folder / f"client-{client_id:05d}"
+        place.mkdir()
+        rows.write_parquet(place / "interactions.parquet")
+        own = rows[USER_ID].unique().implode()
+        users.filter(pl.col(USER_ID).is_in(own)).drop(SOURCE_ID).write_parquet(
+            place / "users.parquet"
+        )
+        if client_id % 100 == 0:
+            progress("export", client_id, n_clients)
+    progress("export", n_clients, n_clients)
+
+
+def _flat(table: pl.LazyFrame) -> pl.LazyFrame:
+    """Returns the table with lists and arrays as text, which CSV can hold."""
+    schema = table.collect_schema()
+    texts = []
+    for name, dtype in schema.items():
+        column = pl.col(name)
+        if isinstance(dtype, pl.Array):
+            column, dtype = column.arr.to_list(), pl.List(dtype.inner)
+        if isinstance(dtype, pl.List):
+            texts.append(column.cast(pl.List(pl.String)).list.join("|").alias(name))
+    return table.with_columns(texts)
+
+
+def _one_line(column: str) -> pl.Expr:
+    return pl.col(column).str.replace_all(r"\s+", " ")
+
+
+EXPORTS: dict[str, Callable[[Dataset, Path, Progress], None]] = {
+    "csv": to_csv,
+    "recbole": to_recbole,
+    "hf": to_hf,
+    "client-files": to_client_files,
+}

@@ -1,0 +1,319 @@
+"""Facts as tables and lines for a terminal: rich renderables, printed by the command line alone."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from fedprep.schema import SPLITS
+
+__all__ = [
+    "show_built",
+    "show_client",
+    "show_dataset",
+    "show_files",
+    "show_frame",
+    "show_list",
+    "show_steps",
+    "show_terms",
+]
+
+
+def show_dataset(facts: Mapping[str, Any]) -> RenderableType:
+    """Returns the sheet of a Dataset (`inspection.inspect_dataset`)."""
+    return Group(
+        _heading(f"{facts['name']}  {facts['id'][:12]}"),
+        _pairs(_identity(facts)),
+        _heading("Rows"),
+        _pairs(_rows(facts)),
+        _heading("From raw rows to these"),
+        show_steps(facts["steps"]),
+        *_embeddings(facts["encoders"]),
+        _heading("Clients"),
+        _pairs(_clients(facts)),
+        _client_table(facts["clients"]),
+    )
+
+
+def show_built(facts: Mapping[str, Any]) -> RenderableType:
+    """Returns what a finished build says: sizes, what was dropped, the clients, where it lies."""
+    rows, partition = facts["facts"], facts["partition"]
+    losses = [step for step in facts["steps"] if step["rows_in"] != step["rows_out"]]
+    seconds = " · ".join(f"{stage} {value:.1f}" for stage, value in facts["seconds"].items())
+    lines = [
+        (
+            "rows",
+            f"{rows['n_interactions']:,} of {rows['n_users']:,} users and {rows['n_items']:,} items",
+        ),
+        ("splits", shares(rows["splits"])),
+        ("labels", shares({str(label): count for label, count in rows["labels"]})),
+        ("clients", f"{partition['n_clients']:,} ({partition['method']})"),
+        ("seconds", seconds),
+        ("id", facts["id"]),
+        ("where", f"{facts['path']} ({size(facts['n_bytes'])})"),
+    ]
+    return Group(
+        _heading(facts["name"]),
+        _pairs(lines),
+        *([_heading("Dropped"), show_steps(losses)] if losses else []),
+        *_embeddings(facts["encoders"]),
+        Text(f"\nfedprep inspect {facts['path']}", "dim"),
+    )
+
+
+def show_files(files: Mapping[str, Any]) -> RenderableType:
+    """Returns the table of fetched raw files."""
+    table = _table("role", "file", ">size", "from", "checksum", "where")
+    for role, file in files.items():
+        table.add_row(
+            role, file.name, size(file.n_bytes), file.how, file.verified, escape(str(file.path))
+        )
+    return table
+
+
+def _identity(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    source = facts["source"]
+    yield "id", facts["id"]
+    yield "where", f"{facts['path']} ({size(facts['n_bytes'])} in {facts['n_files']:,} files)"
+    yield "source", source["name"] + (", made up" if source["synthetic"] else "")
+    for file in source["files"]:
+        yield "", f"{file['name']} ({size(file['n_bytes'])}, {file['how']}, {file['verified']})"
+    yield "licence", source["licence"]
+    yield "cite", source["citation"]
+
+
+def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    rows = facts["facts"]
+    yield "interactions", f"{rows['n_interactions']:,}"
+    yield (
+        "users × items",
+        f"{rows['n_users']:,} × {rows['n_items']:,}, density {rows['density']:.4%}",
+    )
+    first, last = rows["time_range"]
+    if first is not None:
+        yield "time", f"{day(first)} to {day(last)}"
+    if rows["ratings"]:
+        yield "ratings", shares({f"{value:g}": count for value, count in rows["ratings"]})
+    yield "labels", shares({str(label): count for label, count in rows["labels"]})
+    yield "splits", shares(rows["splits"])
+
+
+def show_steps(steps: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Returns the table of what each step read and dropped."""
+    table = _table("stage", "step", ">in", ">dropped", ">left", "", "why, and the first")
+    for step in steps:
+        examples = ", ".join(step["examples"])
+        why = "; ".join(part for part in (step["why"], examples) if part)
+        dropped = step["rows_in"] - step["rows_out"]
+        table.add_row(
+            step["stage"],
+            escape(step["name"]),
+            f"{step['rows_in']:,}",
+            f"{dropped:,}" if dropped else "–",
+            f"{step['rows_out']:,}",
+            step["unit"],
+            escape(why),
+        )
+    return table
+
+
+def _embeddings(encoders: Mapping[str, Any]) -> Iterator[RenderableType]:
+    if not encoders:
+        return
+    yield _heading("Embeddings")
+    table = _table(
+        "of", "encoder", ">dim", "normalised", ">there", ">missing", "norms (min · median · max)"
+    )
+    for modality, encoder in encoders.items():
+        after = encoder.get("statistics", {}).get("after", {})
+        norms = " · ".join(
+            f"{after[key]:.3g}" for key in ("norm_min", "norm_median", "norm_max") if key in after
+        )
+        table.add_row(
+            modality,
+            escape(str(encoder.get("name", "from train rows"))),
+            str(encoder.get("dim", "")),
+            str(encoder.get("normalise", "")),
+            f"{encoder['n_present']:,}" if "n_present" in encoder else "",
+            f"{encoder['n_missing']:,}" if "n_missing" in encoder else "",
+            norms,
+        )
+    yield table
+
+
+def _clients(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    partition = facts["partition"]
+    yield "partition", f"{partition['method']}, {partition['n_clients']:,} clients"
+    rows = facts["clients"]["rows"]
+    yield "rows a client", " · ".join(f"{name} {value:,.0f}" for name, value in rows.items())
+    yield from _flat(partition["heterogeneity"])
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yields one line a measure; a measure with several numbers stands on one line."""
+    for key, value in tree.items():
+        name = f"{prefix}{key}".replace("_", " ")
+        if isinstance(value, Mapping):
+            if all(isinstance(v, int | float | None) for v in value.values()):
+                yield name, " · ".join(f"{k} {number(v)}" for k, v in value.items())
+            else:
+                yield from _flat(value, f"{name} ")
+        elif isinstance(value, int | float | str):
+            yield name, number(value)
+
+
+def _client_table(clients: Mapping[str, Any]) -> RenderableType:
+    rows = clients["largest"] + clients["smallest"]
+    table = _table(
+        ">client",
+        ">rows",
+        ">train",
+        ">valid",
+        ">test",
+        ">users",
+        "rows a class",
+        ">JS labels",
+        ">JS categories",
+    )
+    for place, row in enumerate(rows):
+        if place == len(clients["largest"]):
+            table.add_section()
+        table.add_row(
+            str(row["client_id"]),
+            *(f"{row[key]:,}" for key in ("n_rows", "n_train", "n_valid", "n_test", "n_users")),
+            " · ".join(f"{count:,}" for count in row["label_counts"]),
+            number(row["divergence"]),
+            number(row["category_divergence"]),
+        )
+    return table
+
+
+def show_client(facts: Mapping[str, Any]) -> RenderableType:
+    """Returns the sheet of one client (`inspection.inspect_client`)."""
+    table = _table(">user", ">item", "title", ">rating", ">label", "time", "split")
+    for row in facts["last_rows"]:
+        table.add_row(
+            str(row["user_id"]),
+            str(row["item_id"]),
+            escape(row["title"] or "–"),
+            number(row["rating"]),
+            str(row["label"]),
+            moment(row["timestamp"]),
+            row["split"],
+        )
+    first, last = facts["time_range"]
+    splits = ", ".join(f"{facts[f'n_{split}']:,} {split}" for split in SPLITS)
+    users = ", ".join(map(str, facts["users"])) + (
+        " …" if facts["n_users"] > len(facts["users"]) else ""
+    )
+    lines = [
+        ("rows", f"{facts['n_rows']:,}: {splits}"),
+        ("users", f"{facts['n_users']:,}: {users}"),
+        ("rows a class", " · ".join(f"{count:,}" for count in facts["label_counts"])),
+        ("JS of labels", number(facts["divergence"])),
+        ("JS of categories", number(facts["category_divergence"])),
+        ("time", f"{moment(first)} to {moment(last)}"),
+    ]
+    return Group(
+        _heading(f"{facts['name']}, client {facts['client_id']}"),
+        _pairs(lines),
+        _heading("Last rows"),
+        table,
+    )
+
+
+def show_terms(terms: Any) -> RenderableType:
+    """Returns the licence and the citation of a source, as they are shown once."""
+    lines = [
+        ("licence", terms.licence),
+        ("", terms.licence_text),
+        ("cite", terms.citation),
+        ("home", terms.homepage),
+    ]
+    return _pairs((name, text) for name, text in lines if text)
+
+
+def show_list(title: str, lines: Mapping[str, str]) -> RenderableType:
+    """Returns names with one line each."""
+    return Group(_heading(title), _pairs(lines.items()))
+
+
+def show_frame(rows: Sequence[Sequence[Any]], columns: Sequence[str], total: int) -> RenderableType:
+    """Returns the rows of a query as a table; says how many more there are."""
+    table = _table(*columns)
+    for row in rows:
+        table.add_row(*("–" if value is None else escape(_cell(value)) for value in row))
+    more = total - len(rows)
+    return (
+        Group(table, Text(f"{more:,} more rows: --limit, --csv or --json shows them", "dim"))
+        if more
+        else table
+    )
+
+
+def _cell(value: Any) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _heading(text: str) -> Text:
+    return Text(f"\n{text}", "bold")
+
+
+def _pairs(lines: Any) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in lines:
+        grid.add_row(name, escape(str(text)))
+    return grid
+
+
+def _table(*columns: str) -> Table:
+    """Returns an empty table; a column named ">x" is flush right."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(
+            column.removeprefix(">"), justify="right" if column.startswith(">") else "left"
+        )
+    return table
+
+
+def shares(counts: Mapping[str, int]) -> str:
+    """Returns `"4 348,971 (35 %) · 5 …"`."""
+    total = sum(counts.values()) or 1
+    return " · ".join(f"{name} {count:,} ({count / total:.2%})" for name, count in counts.items())
+
+
+def number(value: Any) -> str:
+    """Returns a number in at most four digits, `–` for none."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def size(n_bytes: int) -> str:
+    """Returns bytes in kB, MB or GB."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= scale:
+            return f"{n_bytes / scale:.1f} {unit}"
+    return f"{n_bytes} bytes"
+
+
+def day(seconds: int) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d")
+
+
+def moment(seconds: int | None) -> str:
+    if seconds is None:
+        return "–"
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
