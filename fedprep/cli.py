@@ -111,7 +111,10 @@ def build(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Build a Dataset: fetch, read, clean, split, embed, partition, write."""
+    """Build a Dataset from raw files.
+
+    Fetches, reads, cleans, splits, embeds, partitions, writes.
+    """
     loaded = _recipe(recipe, settings, n_clients=n_clients, seed=seed)
     out = out or Path("datasets") / loaded.name
     from fedprep.build import build as build_dataset
@@ -139,7 +142,7 @@ def build(
 def fetch(
     recipe: str, given: str | None, settings: tuple[str, ...], allow_unverified: bool, as_json: bool
 ) -> None:
-    """Fetch the raw files of a recipe into the cache, checked, and build nothing."""
+    """Fetch and check raw files, build nothing."""
     loaded = _recipe(recipe, settings)
     from fedprep.build import fetch_raw
 
@@ -161,7 +164,10 @@ LISTS = ("recipes", "sources", "partitions", "encoders", "exports", "faults")
 @click.argument("what", type=click.Choice(LISTS), required=False)
 @json_option
 def list_(what: str | None, as_json: bool) -> None:
-    """List recipes, sources, partitions, encoders, exports and faults, one line each."""
+    """List what there is to choose from.
+
+    Recipes, sources, partitions, encoders, exports and faults, one line each.
+    """
     from fedprep.catalogue import catalogue
     from fedprep.show import show_list
 
@@ -178,7 +184,7 @@ def list_(what: str | None, as_json: bool) -> None:
 @click.option("--client", "client_id", type=int, help="Show one client.")
 @json_option
 def inspect(dataset: Path, client_id: int | None, as_json: bool) -> None:
-    """Show the facts of a Dataset, its clients and their heterogeneity."""
+    """Show the facts of a Dataset or a client."""
     from fedprep.dataset import Dataset
     from fedprep.inspection import inspect_client, inspect_dataset
     from fedprep.show import show_client, show_dataset
@@ -217,7 +223,10 @@ def partition(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Give the rows of a Dataset to other clients, without embedding anew."""
+    """Give the rows to other clients.
+
+    Nothing is embedded anew; the id is that of a build with such a partition.
+    """
     from fedprep.build import repartition
     from fedprep.dataset import Dataset
     from fedprep.inspection import inspect_dataset
@@ -245,7 +254,10 @@ def partition(
 @click.option("--csv", "as_csv", is_flag=True, help="Print all rows as CSV.")
 @json_option
 def sql(dataset: Path, query: str, limit: int, as_csv: bool, as_json: bool) -> None:
-    """Run a query (DuckDB) over the tables interactions, items, users, clients, embeddings_text …"""
+    """Run SQL over the tables.
+
+    Tables: interactions, items, users, clients, embeddings_text, embeddings_image (DuckDB).
+    """
     from fedprep.dataset import Dataset
     from fedprep.query import query as run
     from fedprep.show import show_frame
@@ -267,7 +279,7 @@ def sql(dataset: Path, query: str, limit: int, as_csv: bool, as_json: bool) -> N
 @click.option("--out", type=click.Path(path_type=Path), help="Where to; DATASET-FORMAT by default.")
 @force_option
 def export(dataset: Path, to: str, out: Path | None, force: bool) -> None:
-    """Write a Dataset in another tool's format."""
+    """Write another tool's format."""
     from fedprep.dataset import Dataset
     from fedprep.export import export as run
 

@@ -1,0 +1,1 @@
+"""How good a system's recommendations are: metrics, protocols, intervals, baselines."""

@@ -1,0 +1,1 @@
+"""Compact federated trainers on the shards that fedprep makes."""
