@@ -117,7 +117,7 @@ def build(
     """
     loaded = _recipe(recipe, settings, n_clients=n_clients, seed=seed)
     out = out or Path("datasets") / loaded.name
-    from fedprep.build import build as build_dataset
+    from fedprep.build import build_dataset
     from fedprep.inspection import inspect_dataset
 
     _terms(loaded, given)

@@ -32,14 +32,16 @@ from fedprep.split import split
 __all__ = [
     "SYNTHETIC",
     "Hands",
-    "build",
+    "build_dataset",
     "fetch_raw",
     "repartition",
     "terms_shown_first_time",
 ]
 
 
-def build(recipe: Recipe, out: Path, *, hands: Hands | None = None, force: bool = False) -> Dataset:
+def build_dataset(
+    recipe: Recipe, out: Path, *, hands: Hands | None = None, force: bool = False
+) -> Dataset:
     """Returns the Dataset that a recipe describes, built at `out`.
 
     Equal recipe and equal raw bytes give an equal id. A killed build leaves nothing at `out`; the
