@@ -1,0 +1,57 @@
+"""Text files as blocks of whole lines."""
+
+from __future__ import annotations
+
+import gzip
+
+import pyarrow as pa
+import pytest
+
+from fedprep.errors import SourceError
+from fedprep.sources import blocks
+from fedprep.sources.blocks import blocks_of_lines, first_bytes, parquet_writer
+
+
+def in_two_members(content):
+    return gzip.compress(content[:5]) + gzip.compress(content[5:])
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, in_two_members])
+def test_blocks_are_whole_lines_with_their_numbers(tmp_path, monkeypatch, pack):
+    path = tmp_path / "file"
+    path.write_bytes(pack(b"ab\ncd\nefgh\nij"))
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 4)
+    parts = list(blocks_of_lines(path, name="file", expected="lines"))
+    assert parts == [(b"ab\ncd\n", 1), (b"efgh\n", 3), (b"ij", 4)]
+
+
+def test_the_first_bytes_are_those_of_the_content(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(gzip.compress(b"PAR1 and more"))
+    assert first_bytes(path, 4, name="file") == b"PAR1"
+    path.write_bytes(b"x")
+    assert first_bytes(path, 4, name="file") == b"x"
+
+
+@pytest.mark.parametrize("content", [gzip.compress(b"a" * 99)[:12], b"\x1f\x8bnonsense"])
+def test_the_first_bytes_of_a_broken_gzip_are_an_error(tmp_path, content):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match="cannot be read"):
+        first_bytes(path, 64, name="file")
+
+
+def test_a_missing_file_is_an_error(tmp_path):
+    with pytest.raises(SourceError, match="cannot be read"):
+        list(blocks_of_lines(tmp_path / "none", name="file", expected="lines"))
+    with pytest.raises(SourceError, match="cannot be read"):
+        first_bytes(tmp_path / "none", 4, name="file")
+
+
+def test_a_writer_that_is_broken_off_leaves_no_file(tmp_path):
+    with (
+        pytest.raises(KeyError),
+        parquet_writer(tmp_path / "rows.parquet", pa.schema({"a": pa.int8()})),
+    ):
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
