@@ -1,17 +1,14 @@
 """JSON lines of any size, staged to Parquet block by block: a 30 GB `.jsonl.gz` needs no 30 GB.
 
-A block is some megabytes of whole lines. DuckDB takes the wanted fields out of it (one parse a line)
-while a thread inflates the next one, so memory follows the block and not the file. What a file is
-called says nothing: gzip is known by its first bytes.
+DuckDB takes the wanted fields out of a block of lines, with one parse a line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
-import pyarrow as pa
 
 from fedprep.errors import SourceError
 from fedprep.schema import Progress, Step, silent
@@ -29,6 +26,7 @@ def stage_jsonl(
     name: str,
     literal: bool = False,
     digests: Mapping[str, Sequence[str]] | None = None,
+    transform: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
     progress: Progress = silent,
 ) -> tuple[pl.LazyFrame, Step]:
     """Returns the wanted fields of a JSON lines file, and what was dropped on the way.
@@ -49,18 +47,23 @@ def stage_jsonl(
         literal: lines are Python dict literals with single quotes (Amazon 2014 metadata).
         digests: column → JSON keys whose values are hashed together, so that long texts need not be
             staged. Equal values give equal digests; another version of DuckDB may give others.
+        transform: applied to the rows of each block (and to none, for the columns) before they are
+            staged: so that long texts are cleaned in memory that follows the block. It keeps all rows.
 
     Raises:
         SourceError: an empty file, a truncated or broken gzip, another format, a line of more than
             64 MB, or not one good line.
         OutputError: `out` cannot be written.
     """
+    form = "Python dicts" if literal else "JSON objects"
     extract = _Extractor(fields, digests or {})
+    shape = transform or _as_it_is
+    schema = shape(pl.DataFrame(schema=extract.columns)).to_arrow().schema
     n_lines = n_rows = n_recoded = 0
     examples: list[str] = []
-    with parquet_writer(out / "rows.parquet", extract.schema()) as writer:
+    with parquet_writer(out / "rows.parquet", schema) as writer:
         for block, first_line in blocks_of_lines(
-            path, name=name, expected="JSON lines, one object a line", progress=progress
+            path, name=name, expected=f"{form}, one a line", progress=progress
         ):
             lines, recoded = _lines(block, first_line)
             rows = _literal_rows(lines, extract) if literal else extract(lines)
@@ -70,13 +73,11 @@ def stage_jsonl(
             if rows.height < lines.height and len(examples) < 3:
                 bad = _without(lines, rows)["line"].head(3 - len(examples))
                 examples += [f"line {line}" for line in bad.to_list()]
-            writer.write_table(rows.to_arrow().cast(writer.schema))
-        form = "Python dicts" if literal else "JSON objects"
+            writer.write_table(shape(rows).to_arrow().cast(schema))
         if n_rows == 0:
             raise SourceError(
-                f"{name}: none of the {n_lines:,} lines can be read"
-                if n_lines
-                else f"{name}: no line",
+                f"{name}: "
+                + (f"none of the {n_lines:,} lines can be read" if n_lines else "no line"),
                 where=str(path),
                 expected=f"{form}, one a line",
                 hint="fetch the file again; a web page saved in its place is the usual cause",
@@ -93,6 +94,10 @@ def stage_jsonl(
     )
 
 
+def _as_it_is(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows
+
+
 def _lines(block: bytes, first_line: int) -> tuple[pl.DataFrame, int]:
     """Returns `line`, `text` of the lines that are not blank, and how many had to be recoded."""
     recoded = 0
@@ -103,8 +108,7 @@ def _lines(block: bytes, first_line: int) -> tuple[pl.DataFrame, int]:
         before = pl.Series(block.split(b"\n"), dtype=pl.Binary)
         recoded = int((before != pl.Series(text.encode().split(b"\n"), dtype=pl.Binary)).sum())
     lines = pl.Series("text", [text]).str.split("\n").explode().str.strip_chars(" \t\r").to_frame()
-    numbered = lines.with_row_index("line", first_line)
-    return numbered.filter(pl.col("text") != ""), recoded
+    return lines.with_row_index("line", first_line).filter(pl.col("text") != ""), recoded
 
 
 def _literal_rows(lines: pl.DataFrame, extract: _Extractor) -> pl.DataFrame:
@@ -126,7 +130,7 @@ class _Extractor:
     def __init__(self, fields: Mapping[str, str], digests: Mapping[str, Sequence[str]]) -> None:
         import duckdb
 
-        self._columns = {
+        self.columns: dict[str, pl.DataType] = {
             "line": pl.UInt32(),
             **dict.fromkeys(fields, pl.String()),
             **dict.fromkeys(digests, pl.UInt64()),
@@ -137,29 +141,27 @@ class _Extractor:
         at = {key: f"v[{position}]" for position, key in enumerate(keys, start=1)}
         values = [at[key] for key in fields.values()]
         values += [f"hash({', '.join(at[key] for key in group)})" for group in digests.values()]
-        names = ", ".join(
-            f'{value} AS "{column}"'
-            for value, column in zip(values, [*self._columns][1:], strict=True)
+        columns = [*fields, *digests]
+        named = ", ".join(
+            f'{value} AS "{name}"' for value, name in zip(values, columns, strict=True)
         )
         paths = ", ".join("'$.\"" + key.replace("'", "''") + "\"'" for key in keys)
         all_values = f"json_extract_string(text, [{paths}])"
-        query = f"SELECT line, {names} FROM (SELECT line, {{}} AS v FROM lines) WHERE v IS NOT NULL"
+        query = f"SELECT line, {named} FROM (SELECT line, {{}} AS v FROM lines) WHERE v IS NOT NULL"
         self._all_good = query.format(all_values)
         self._some_bad = query.format(f"CASE WHEN json_valid(text) THEN {all_values} END")
-        self._duckdb = duckdb.connect()
-        # Its message quotes the line, which may be cut inside a character.
-        self._bad_input = (duckdb.InvalidInputException, UnicodeDecodeError)
-
-    def schema(self) -> pa.Schema:
-        return pl.DataFrame(schema=self._columns).to_arrow().schema
+        # A block is one Arrow batch, which one thread scans: more would only wait for it, spinning.
+        self._duckdb = duckdb.connect(config={"threads": 1})
+        # The error quotes the line, which may be cut inside a character: then it cannot be decoded.
+        self._bad_line = (duckdb.InvalidInputException, UnicodeDecodeError)
 
     def __call__(self, lines: pl.DataFrame) -> pl.DataFrame:
         objects = lines.filter(pl.col("text").str.starts_with("{"))
         self._duckdb.register("lines", objects.to_arrow())
         try:
             table = self._duckdb.sql(self._all_good).to_arrow_table()
-        except self._bad_input:
+        except self._bad_line:
             # A second pass only where it is needed: to validate first costs more than half the speed.
             table = self._duckdb.sql(self._some_bad).to_arrow_table()
-        rows = pl.DataFrame(pl.from_arrow(table)).cast(dict(self._columns))  # type: ignore[arg-type]
+        rows = pl.DataFrame(pl.from_arrow(table)).cast(self.columns)  # type: ignore[arg-type]
         return rows if rows["line"].is_sorted() else rows.sort("line")
