@@ -31,6 +31,7 @@ __all__ = [
     "Synthetic",
     "Validate",
     "change_partition",
+    "date_of",
     "find_recipe",
     "load_recipe",
     "parse_recipe",
@@ -324,6 +325,14 @@ def seconds_of(date: str, *, key: str) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return -((datetime(1970, 1, 1, tzinfo=UTC) - moment) // timedelta(seconds=1))
+
+
+def date_of(seconds: int) -> str:
+    """Returns a moment as `seconds_of` reads it, such as `2003-01-31T12:00:00Z`."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):  # beyond the year 9999: milliseconds, or worse
+        return f"second {seconds}"
 
 
 def _refuse_unknown_keys(
