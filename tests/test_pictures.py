@@ -25,9 +25,12 @@ from PIL import Image
 from fedprep.embed.ahead import ahead
 from fedprep.embed.decode import (
     DAMAGED,
+    MAX_RATIO,
     MAX_SIDE,
     NO_PICTURE,
     TOO_MANY_PIXELS,
+    TOO_NARROW,
+    TOO_SMALL,
     UnusablePicture,
     decode,
     looks_like_a_picture,
@@ -245,23 +248,23 @@ def test_transparent_pixels_are_white() -> None:
         assert image.getpixel((0, 0)) == (255, 255, 255)
         assert image.getpixel((1, 1)) == (0, 0, 255)
         assert image.getpixel((2, 2)) == (127, 127, 127)
-    palette = Image.new("P", (2, 1))
+    palette = Image.new("P", (4, 4))
     palette.putpalette([10, 20, 30, 40, 50, 60])
     palette.putpixel((1, 0), 1)
     image = decode(saved(palette, transparency=1))
     assert [image.getpixel((x, 0)) for x in (0, 1)] == [(10, 20, 30), (255, 255, 255)]
-    grey = Image.new("LA", (1, 1), (0, 0))
+    grey = Image.new("LA", (4, 4), (0, 0))
     assert decode(saved(grey)).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_grey_of_sixteen_bits_keeps_its_shades() -> None:
-    ramp = np.linspace(0, 65_535, 5).astype(np.uint16).reshape(1, 5)
+    ramp = np.linspace(0, 65_535, 5).astype(np.uint16).reshape(1, 5).repeat(5, axis=0)
     for kind in ("PNG", "TIFF"):
         image = decode(saved(Image.fromarray(ramp), kind))
         assert [image.getpixel((x, 0)) for x in range(5)] == [
             (v, v, v) for v in (0, 64, 127, 191, 255)
         ]
-    floats = Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32))
+    floats = Image.fromarray(np.array([[0.0, 0.5, 1.0, 1.0]] * 4, np.float32))
     assert [decode(saved(floats, "TIFF")).getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
 
 
@@ -323,7 +326,13 @@ def test_a_bomb_is_refused_where_warnings_are_errors() -> None:
 
 
 def test_the_widest_allowed_picture_is_decoded() -> None:
-    assert decode(saved(Image.new("L", (MAX_SIDE, 2)))).size == (MAX_SIDE, 2)
+    size = (MAX_SIDE, MAX_SIDE // MAX_RATIO)
+    assert decode(saved(Image.new("L", size))).size == size
+
+
+def test_placeholders_and_strips_are_refused() -> None:
+    assert reason_of(picture(size=(1, 1))) == TOO_SMALL
+    assert reason_of(picture(size=(300, 5))) == TOO_NARROW
 
 
 @settings(deadline=None, max_examples=150)
@@ -342,7 +351,7 @@ def test_whatever_the_bytes_there_is_a_picture_or_a_reason(
         try:
             image = decode(bytes(data[: int(cut * len(data))]))
         except UnusablePicture as failure:
-            assert failure.reason in (DAMAGED, NO_PICTURE, TOO_MANY_PIXELS)
+            assert failure.reason in (DAMAGED, NO_PICTURE, TOO_MANY_PIXELS, TOO_NARROW, TOO_SMALL)
         else:
             assert image.mode == "RGB"
 

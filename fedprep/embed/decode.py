@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 __all__ = [
     "DAMAGED",
     "MAX_PIXELS",
+    "MAX_RATIO",
     "MAX_SIDE",
+    "MIN_SIDE",
     "NO_PICTURE",
     "TOO_MANY_PIXELS",
+    "TOO_NARROW",
+    "TOO_SMALL",
     "UnusablePicture",
     "decode",
     "import_pillow",
@@ -30,10 +34,14 @@ __all__ = [
 
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 30_000
-"""Pictures that claim more are refused before a pixel is decoded."""
+MAX_RATIO = 50  # of the longer side to the shorter: the shorter is scaled up to what an encoder takes
+MIN_SIDE = 4  # shops answer with a picture of one pixel where they have none
+"""Pictures that claim to be beyond are refused before a pixel is decoded."""
 
 NO_PICTURE = "no picture (another kind of content)"
 TOO_MANY_PIXELS = f"more than {MAX_PIXELS // 1_000_000} million pixels, or {MAX_SIDE:,} a side"
+TOO_SMALL = f"fewer than {MIN_SIDE} pixels a side"
+TOO_NARROW = f"more than {MAX_RATIO} times as long as wide"
 DAMAGED = "truncated or damaged"
 
 # Raster formats that pictures of items come in; none that runs a program or reads another file.
@@ -105,9 +113,7 @@ def decode(data: bytes) -> Image:
     known = tuple(name for name in FORMATS if name in Image.OPEN)
     try:
         with Image.open(io.BytesIO(data), formats=known) as picture:
-            width, height = picture.size
-            if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-                raise UnusablePicture(TOO_MANY_PIXELS)
+            _refuse_by_size(*picture.size)
             picture.load()
             return _on_white(_upright(picture))
     except (UnusablePicture, MemoryError):
@@ -116,6 +122,16 @@ def decode(data: bytes) -> Image:
         raise UnusablePicture(TOO_MANY_PIXELS) from None
     except Exception as error:  # on hostile bytes decoders raise anything
         raise UnusablePicture(DAMAGED) from error
+
+
+def _refuse_by_size(width: int, height: int) -> None:
+    short, long = sorted((width, height))
+    if short * long > MAX_PIXELS or long > MAX_SIDE:
+        raise UnusablePicture(TOO_MANY_PIXELS)
+    if short < MIN_SIDE:
+        raise UnusablePicture(TOO_SMALL)
+    if long > MAX_RATIO * short:
+        raise UnusablePicture(TOO_NARROW)
 
 
 def _upright(picture: Image) -> Image:
