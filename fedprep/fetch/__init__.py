@@ -1,0 +1,22 @@
+"""Fetch: raw files by name, from the user's hand, the cache, a mirror or the network; always checked.
+
+places     where files may lie: the cache, mirrors, folders searched by official name
+checksums  what a file's bytes are, remembered, and whether they are the official ones
+downloads  one URL to one file, resumed and retried
+listings   a mirror's folders, read from the index pages of a web server
+store      the cache of downloaded files, one writer a file
+members    the files in an archive, read under suspicion
+archives   safe unpacking
+space      one clear message where the disk is full
+unpacked   the cache of unpacked archives
+given      a file or folder that the user names (`--from PATH`)
+searches   the places in which a role's file is looked for, and what is found there
+roles      `fetch` itself, which brings them together
+"""
+
+from fedprep.fetch.archives import unpack
+from fedprep.fetch.found import Fetched
+from fedprep.fetch.places import cache_folder, find_file, mirrors
+from fedprep.fetch.roles import fetch
+
+__all__ = ["Fetched", "cache_folder", "fetch", "find_file", "mirrors", "unpack"]
