@@ -151,7 +151,7 @@ def test_the_size_of_a_block_changes_nothing(tmp_path, block):
 
 
 def test_a_missing_column_is_named_with_the_nearest_ones(tmp_path):
-    with pytest.raises(SourceError, match="no columns are called 'userid'") as caught:
+    with pytest.raises(SourceError, match="no column is called 'userid'") as caught:
         stage(tmp_path, "userId,movieId,rating\n1,2,3\n", {"user": "userid"})
     assert "'userId'" in caught.value.hint
 

@@ -279,9 +279,11 @@ def _numbers(
                     where=f"columns.{ours}",
                     expected=f"a number from 0 to {n_fields - 1}",
                 )
-            if names.count(theirs) != 1:
+            count = names.count(theirs)
+            if count != 1:
+                called = "no column is" if count == 0 else f"{count} columns are"
                 raise SourceError(
-                    f"{name}: {names.count(theirs) or 'no'} columns are called '{theirs}'",
+                    f"{name}: {called} called '{theirs}'",
                     where=f"{path}, header",
                     expected=f"one that can be read as `{ours}`",
                     hint="use its number, counted from 0"

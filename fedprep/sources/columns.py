@@ -1,0 +1,79 @@
+"""Columns of a user's own files in types that all files share: ids, ratings, times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from fedprep.errors import SourceError
+
+__all__ = ["in_type", "plain_integers", "shared_type"]
+
+
+def shared_type(name: str, found: Sequence[pl.DataType], files: Sequence[Path]) -> pl.DataType:
+    """Returns the type in which a column of all files is handled.
+
+    Ids are Int64 or String, a rating is Float32; a time is Int64 seconds where the files have a type for
+    times, else Float64 or String.
+
+    Args:
+        name: user, item, rating or timestamp.
+        found: the column's type in each file.
+        files: the files, for messages.
+
+    Raises:
+        SourceError: the values of a file cannot be one of these, or not together.
+    """
+    kinds = {_kind(dtype): path for dtype, path in zip(found, files, strict=True)}
+    if "other" in kinds or ("time" in kinds and (len(kinds) > 1 or name != "timestamp")):
+        raise SourceError(
+            f"`{name}` cannot be read from values of type {' and '.join(dict.fromkeys(map(str, found)))}",
+            where=str(kinds.get("other", kinds.get("time"))),
+            expected="numbers or text"
+            + ("; or times in every file" if name == "timestamp" else ""),
+        )
+    if name in ("user", "item"):
+        return pl.Int64() if kinds.keys() == {"integer"} else pl.String()
+    if name == "rating":
+        return pl.Float32()
+    if "time" in kinds:
+        return pl.Int64()
+    return pl.String() if "text" in kinds else pl.Float64()
+
+
+def in_type(name: str, found: pl.DataType, wanted: pl.DataType) -> pl.Expr:
+    """Returns a column of type `found` in the type that `shared_type` gave; null where that fails."""
+    column = pl.col(name)
+    if _kind(found) == "time":
+        return column.cast(pl.Datetime("us")).dt.epoch("s")
+    if wanted == pl.String():
+        if found.is_float():  # ids such as 12.0: integers that met a null in pandas
+            whole = column.cast(pl.Int64, strict=False)
+            text = pl.when(whole == column).then(whole.cast(pl.String))
+            return pl.when(column.is_finite()).then(text.otherwise(column.cast(pl.String)))
+        return column.cast(pl.String).replace("", None)
+    if _kind(found) == "text":
+        column = column.cast(pl.String).str.strip_chars()
+    return column.cast(wanted, strict=False)
+
+
+def plain_integers(rows: pl.LazyFrame, names: Sequence[str]) -> bool:
+    """Returns whether every value is an integer, written without a plus, leading zeros or blanks."""
+    schema = rows.collect_schema()
+    text = [name for name in names if schema[name] == pl.String()]
+    if not text:
+        return True
+    plain = pl.col(text).cast(pl.Int64, strict=False).cast(pl.String) == pl.col(text)
+    return all(rows.select(plain.fill_null(False).all()).collect(engine="streaming").row(0))
+
+
+def _kind(dtype: pl.DataType) -> str:
+    if dtype.is_integer() and dtype not in (pl.UInt64(), pl.Int128(), pl.UInt128()):
+        return "integer"
+    if dtype.is_numeric() or dtype == pl.Boolean():
+        return "number"
+    if isinstance(dtype, (pl.Date, pl.Datetime)):
+        return "time"
+    return "text" if isinstance(dtype, (pl.String, pl.Categorical, pl.Enum)) else "other"

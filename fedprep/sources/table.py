@@ -1,0 +1,294 @@
+"""Your own interactions: CSV, Parquet or JSON lines, with a map from our columns to yours.
+
+The recipe's `[source]` says where they are and how they are written (`docs/tables.md`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from fedprep import recipe
+from fedprep.errors import OutputError, RecipeError, SourceError, nearest
+from fedprep.schema import Candidate, Progress, RawFile, RawTables, Step, silent
+from fedprep.sources.columns import in_type, plain_integers, shared_type
+from fedprep.sources.delimited import Dialect
+from fedprep.sources.kind import SourceKind, Terms
+from fedprep.sources.tabular import stage_tabular
+from fedprep.sources.times import likely_unit, seconds
+
+__all__ = ["TABLE", "read_table"]
+
+log = logging.getLogger(__name__)
+
+ROLE = "interactions"
+IDS = ("user", "item")
+COLUMNS = (*IDS, "rating", "timestamp")
+ABOUT_ITEMS = {"title": pl.String(), "categories": pl.List(pl.String()), "image": pl.String()}
+EMPTY = {"rating": pl.Float32(), "timestamp": pl.Int64()}
+WILD = frozenset("*?[")
+OLDEST = dt.datetime(1990, 1, 1, tzinfo=dt.UTC).timestamp()  # before it, a unit is probably wrong
+
+
+def read_table(
+    paths: Mapping[str, Path], options: recipe.Source, work: Path, progress: Progress = silent
+) -> RawTables:
+    """Returns the interactions of files with a column map. Such a source knows nothing of items or users.
+
+    Ids are Int64 where every user and every item is a plain integer (no leading zero), else String. Rows
+    without a user or an item, whose rating is no finite number, or whose time cannot be read are dropped
+    and counted. A column that is not mapped is null. Several files are taken in the order of their
+    paths, and their lines numbered on from one to the next.
+
+    Args:
+        paths: `"interactions"` → a file, a folder in which `options.file` is looked for, or a pattern.
+        options: `[source]` of the recipe.
+        work: a folder to stage in.
+        progress: told the bytes read.
+
+    Raises:
+        RecipeError: a wrong column map or setting.
+        SourceError: no such file or column, a file that cannot be read, or no usable row.
+        OutputError: `work` cannot be written.
+    """
+    _check(options.columns)
+    parts = _parts(_files(paths[ROLE], options.file), options, work, progress)
+    rows = pl.concat([part.frame for part in parts])
+    rows, unit_facts = _with_seconds(rows, options)
+    judged = _written(rows.with_columns(fault=_fault(options.columns)), work / "judged.parquet")
+    steps = [_read_step(parts), *_fault_steps(judged, parts)]
+    if steps[-1].rows_out == 0:
+        reasons = [f"{step.dropped:,} {step.name}" for step in steps if step.dropped]
+        raise SourceError(
+            f"none of the {steps[0].rows_in:,} rows can be used: {', '.join(reasons)}",
+            where=", ".join(part.path.name for part in parts[:3]),
+            hint="are the columns the right ones, and the time unit?",
+        )
+    good = judged.filter(pl.col("fault") == 0)
+    id_type = pl.Int64() if plain_integers(good, IDS) else pl.String()
+    facts = {
+        "files": [part.path.name for part in parts],
+        "ids": "integers" if id_type.is_integer() else "text",
+        **unit_facts,
+    }
+    if unit_facts:
+        _warn_of_early_times(good, unit_facts["time_unit"])
+    return RawTables(
+        interactions=good.with_columns(pl.col(IDS).cast(id_type)).select(*COLUMNS, "line"),
+        items=pl.LazyFrame(schema={"item": id_type, **ABOUT_ITEMS}),
+        users=pl.LazyFrame(schema={"user": id_type}),
+        steps=steps,
+        facts=facts,
+    )
+
+
+def _check(columns: Mapping[str, str | int]) -> None:
+    for ours in columns:
+        if ours not in COLUMNS:
+            raise RecipeError(
+                f"interactions have no column '{ours}'",
+                where="source.columns",
+                expected=" | ".join(COLUMNS),
+                hint=nearest(ours, COLUMNS) + " What is said of items goes into [source.items]",
+            )
+    missing = [name for name in IDS if name not in columns]
+    if missing:
+        raise RecipeError(
+            f"source.columns does not say which column is the {' and the '.join(missing)}",
+            expected='[source.columns] with user = "…" and item = "…"',
+        )
+
+
+def _files(path: Path, pattern: str) -> list[Path]:
+    """Returns the files meant by a file, a folder and a pattern, or a path that is a pattern itself."""
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = {p for p in path.rglob("*") if p.match(pattern)}
+        found |= set() if Path(pattern).is_absolute() else set(path.glob(pattern))
+    else:
+        fixed = next((p for p in path.parents if not WILD & set(str(p))), Path())
+        found = set(fixed.glob(str(path.relative_to(fixed))))
+    files = sorted(p for p in found if p.is_file() and not p.name.startswith("."))
+    if not files:
+        raise SourceError(
+            f"no file is called '{pattern}'",
+            where=str(path),
+            expected="a file, or a pattern such as ratings-*.csv",
+        )
+    return files
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """One file: `COLUMNS` in types that all files share, and `line`, which counts on from `lines_before`."""
+
+    path: Path
+    frame: pl.LazyFrame
+    step: Step
+    lines_before: int
+
+
+def _parts(
+    files: Sequence[Path], options: recipe.Source, work: Path, progress: Progress
+) -> list[_Part]:
+    dialect = Dialect(separator=options.separator, header=options.header, encoding=options.encoding)
+    staged = [
+        stage_tabular(
+            path,
+            options.columns,
+            work / f"part-{number}",
+            name=path.name,
+            form=options.format,
+            dialect=dialect,
+            progress=progress,
+        )
+        for number, path in enumerate(files)
+    ]
+    schemas = [frame.collect_schema() for frame, _ in staged]
+    types = {
+        name: shared_type(name, [schema[name] for schema in schemas], files)
+        for name in options.columns
+    }
+    parts: list[_Part] = []
+    n_lines = 0
+    for path, (frame, step), schema in zip(files, staged, schemas, strict=True):
+        mapped = {n: in_type(n, schema[n], types[n]) for n in options.columns}
+        absent = {n: pl.lit(None, EMPTY[n]) for n in COLUMNS if n not in mapped}
+        line = (pl.col("line").cast(pl.Int64) + n_lines).cast(pl.UInt32)
+        shared = frame.select(**mapped, **absent, line=line).select(*COLUMNS, "line")
+        parts.append(_Part(path=path, frame=shared, step=step, lines_before=n_lines))
+        n_lines += frame.select(pl.col("line").max()).collect(engine="streaming").item() or 0
+    return parts
+
+
+def _with_seconds(
+    rows: pl.LazyFrame, options: recipe.Source
+) -> tuple[pl.LazyFrame, dict[str, str]]:
+    """Returns the rows with `timestamp` in seconds, and the time unit that was found."""
+    if "timestamp" not in options.columns:
+        return rows, {}
+    if rows.collect_schema()["timestamp"] == pl.Int64():
+        return rows, {"time_unit": "typed", "time_unit_from": "the column's type"}
+    unit, said_by = str(options.time_unit), "the recipe"
+    if unit == "auto":
+        unit, said_by = likely_unit(rows, "timestamp"), "most of the values"
+    rows = rows.with_columns(seconds(rows, "timestamp", unit).alias("timestamp"))
+    return rows, {"time_unit": unit, "time_unit_from": said_by}
+
+
+FAULTS = {
+    "rows without a user": pl.col("user").is_null(),
+    "rows without an item": pl.col("item").is_null(),
+    "rows whose rating is no finite number": ~pl.col("rating").is_finite().fill_null(False),
+    "rows whose time cannot be read": pl.col("timestamp").is_null(),
+}
+"""Why a row cannot be used, for each of `COLUMNS`; a row is counted under the first that holds."""
+
+
+def _fault(columns: Mapping[str, str | int]) -> pl.Expr:
+    """Returns 0 for a good row, else 1 + the position of its fault."""
+    fault = pl.lit(0, pl.UInt8())
+    for number, (name, holds) in reversed(
+        list(enumerate(zip(COLUMNS, FAULTS.values(), strict=True)))
+    ):
+        if name in columns:
+            fault = pl.when(holds).then(pl.lit(number + 1, pl.UInt8())).otherwise(fault)
+    return fault
+
+
+def _written(rows: pl.LazyFrame, path: Path) -> pl.LazyFrame:
+    """Returns the rows from a file of their own, so that they are worked out once."""
+    try:
+        rows.sink_parquet(path, compression="lz4")
+    except OSError as error:
+        raise OutputError(f"cannot write staged rows: {error}", where=str(path)) from None
+    except pl.exceptions.PolarsError as error:
+        raise SourceError(f"the interactions cannot be read: {error}") from None
+    return pl.scan_parquet(path)
+
+
+def _read_step(parts: Sequence[_Part]) -> Step:
+    steps = [part.step for part in parts]
+    if len(steps) == 1:
+        return steps[0]
+    examples = [f"{part.path.name} {line}" for part in parts for line in part.step.examples]
+    return Step(
+        stage="read",
+        name=f"bad lines in {len(parts)} files",
+        rows_in=sum(step.rows_in for step in steps),
+        rows_out=sum(step.rows_out for step in steps),
+        why="; ".join(f"{part.path.name}: {part.step.why}" for part in parts if part.step.why),
+        examples=tuple(examples[:3]),
+    )
+
+
+def _fault_steps(judged: pl.LazyFrame, parts: Sequence[_Part]) -> list[Step]:
+    """Returns a step for each fault that occurs; the rows of the last are those that can be used."""
+    counts = judged.group_by("fault").agg(
+        pl.len(), pl.col("line").bottom_k(3).sort().alias("first")
+    )
+    found = counts.sort("fault").collect(engine="streaming")
+    left = int(found["len"].sum())
+    steps = []
+    for fault, count, lines in found.iter_rows():
+        if fault:
+            steps.append(
+                Step(
+                    stage="read",
+                    name=list(FAULTS)[fault - 1],
+                    rows_in=left,
+                    rows_out=left - count,
+                    examples=tuple(_place(line, parts) for line in lines),
+                )
+            )
+            left -= count
+    return steps
+
+
+def _place(line: int, parts: Sequence[_Part]) -> str:
+    part = next(part for part in reversed(parts) if part.lines_before < line)
+    place = f"line {line - part.lines_before}"
+    return place if len(parts) == 1 else f"{part.path.name} {place}"
+
+
+def _warn_of_early_times(rows: pl.LazyFrame, unit: str) -> None:
+    first = rows.select(pl.col("timestamp").min()).collect(engine="streaming").item()
+    if first < OLDEST:
+        date = dt.datetime(1970, 1, 1) + dt.timedelta(seconds=max(first, -(10**10)))
+        log.warning(
+            "the earliest interaction is of %s (time unit: %s): is source.time_unit right?",
+            date.date(),
+            unit,
+        )
+
+
+def _raw_files(options: recipe.Source) -> tuple[RawFile, ...]:
+    if not options.file:
+        raise RecipeError(
+            "the recipe does not say which table to read",
+            where="source.file",
+            expected='a file or a pattern, such as file = "ratings.csv"',
+        )
+    _check(options.columns)
+    candidate = Candidate(name=Path(options.file).name)
+    return (RawFile(role=ROLE, candidates=(candidate,), members=(options.file,)),)
+
+
+def _terms(options: recipe.Source) -> Terms:
+    """Returns empty terms: what may be done with a user's own table is theirs to know."""
+    return Terms(licence="", licence_text="", citation="", homepage="", redistribution=False)
+
+
+TABLE = SourceKind(
+    summary="your own CSV, Parquet or JSON lines, with a map of columns",
+    files=_raw_files,
+    read=read_table,
+    terms=_terms,
+    expected=lambda options: {},
+)

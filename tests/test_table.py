@@ -1,0 +1,294 @@
+"""Your own tables of interactions."""
+
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+import json
+import logging
+
+import polars as pl
+import pytest
+
+from fedprep import recipe
+from fedprep.errors import RecipeError, SourceError
+from fedprep.sources import table
+from fedprep.sources.table import TABLE, read_table
+
+NAMES = {"user": "u", "item": "i", "rating": "r", "timestamp": "t"}
+CSV = "t,u,i,r\n1700000000,7,20,4.5\n1700000060,8,3,1\n"
+ROWS = [(7, 20, 4.5, 1700000000, 2), (8, 3, 1.0, 1700000060, 3)]
+
+
+def read(tmp_path, files, columns=None, *, file="a.csv", at=None, **options):
+    """Reads files given as name → content (str, bytes or a polars frame, written as Parquet)."""
+    for name, content in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, pl.DataFrame):
+            content.write_parquet(path)
+        else:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    source = recipe.Source(name="table", file=file, columns=columns or NAMES, **options)
+    work = tmp_path / "work"
+    work.mkdir(exist_ok=True)
+    raw = read_table({"interactions": tmp_path / (file if at is None else at)}, source, work)
+    return raw, raw.interactions.collect()
+
+
+def test_a_csv_file_is_read_by_its_column_map(tmp_path):
+    raw, rows = read(tmp_path, {"a.csv": CSV})
+    assert rows.rows() == ROWS
+    assert dict(rows.schema) == {
+        "user": pl.Int64,
+        "item": pl.Int64,
+        "rating": pl.Float32,
+        "timestamp": pl.Int64,
+        "line": pl.UInt32,
+    }
+    assert [(step.rows_in, step.rows_out) for step in raw.steps] == [(2, 2)]
+    assert raw.facts["files"] == ["a.csv"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        gzip.compress(CSV.encode()),
+        '{"t":1700000000,"u":7,"i":20,"r":4.5}\n{"t":"1700000060","u":"8","i":3,"r":1}\n',
+        pl.DataFrame({"t": [1700000000, 1700000060], "u": [7, 8], "i": ["20", "3"], "r": [4.5, 1]}),
+        pl.DataFrame(
+            {"t": [1.7e9, 1700000060.4], "u": [7, 8], "i": [20.0, 3.0], "r": [4.5, 1]},
+            schema_overrides={"u": pl.UInt16, "r": pl.Float32},
+        ),
+        pl.DataFrame(
+            {
+                "t": [dt.datetime(2023, 11, 14, 22, 13, 20), dt.datetime(2023, 11, 14, 22, 14, 20)],
+                "u": [7, 8],
+                "i": ["20", "3"],
+                "r": [4.5, 1],
+            },
+            schema_overrides={"i": pl.Categorical},
+        ),
+    ],
+)
+def test_the_format_is_told_by_content_and_all_give_the_same_rows(tmp_path, content):
+    _, rows = read(tmp_path, {"a.csv": content})
+    assert rows.drop("line").rows() == [row[:4] for row in ROWS]
+
+
+def test_a_file_like_book_crossing_is_read(tmp_path):
+    text = (
+        '"User-ID";"ISBN";"Book-Rating"\r\n'
+        '"17";"0034545104";"0"\r\n'
+        '"18";"080652121X";"8"\r\n'
+        '"19";"9 \\"x\\" é";"10"\r\n'
+        '"20";"short"\r\n'
+    )
+    raw, rows = read(
+        tmp_path,
+        {"a.csv": text.encode("latin-1")},
+        {"user": "User-ID", "item": "ISBN", "rating": "Book-Rating"},
+        separator=";",
+        encoding="latin-1",
+    )
+    assert rows["user"].to_list() == ["17", "18", "19"]
+    assert rows["item"].to_list() == ["0034545104", "080652121X", '9 "x" é']
+    assert rows["rating"].to_list() == [0.0, 8.0, 10.0]
+    assert rows["timestamp"].null_count() == 3
+    assert raw.steps[0].examples == ("line 5",)
+    assert raw.facts["ids"] == "text"
+
+
+def test_without_a_rating_and_a_time_they_are_null(tmp_path):
+    _, rows = read(tmp_path, {"a.csv": "x,y\n1,2\n"}, {"user": "x", "item": 1})
+    assert rows.rows() == [(1, 2, None, None, 2)]
+
+
+def test_ids_with_leading_zeros_stay_text(tmp_path):
+    _, rows = read(
+        tmp_path, {"a.csv": "1::007\n2::8\n"}, {"user": 0, "item": 1}, separator="::", header=False
+    )
+    assert rows["user"].to_list() == ["1", "2"]
+    assert rows["item"].to_list() == ["007", "8"]
+
+
+def test_ids_are_integers_only_if_they_are_in_every_file(tmp_path):
+    files = {"p/1.csv": "u,i\n1,2\n", "p/2.csv": "u,i\nb,2\n"}
+    _, rows = read(tmp_path, files, {"user": "u", "item": "i"}, file="p/*.csv")
+    assert rows.select("user", "item").rows() == [("1", "2"), ("b", "2")]
+
+
+def test_rows_that_cannot_be_used_are_counted_by_fault_and_named(tmp_path):
+    good = "5,1,1,3\n"
+    text = (
+        "t,u,i,r\n"
+        + good
+        + "5,,1,3\n5,1,,3\n5,,,x\n5,1,1,\n5,1,1,nan\n5,1,1,inf\n5,1,1,good\n,1,1,3\nx,1,1,3\n"
+        + good
+    )
+    raw, rows = read(tmp_path, {"a.csv": text})
+    assert rows["line"].to_list() == [2, 12]
+    found = [(s.name, s.rows_in, s.rows_out, s.examples) for s in raw.steps]
+    assert found == [
+        ("bad lines in a.csv", 11, 11, ()),
+        ("rows without a user", 11, 9, ("line 3", "line 5")),
+        ("rows without an item", 9, 8, ("line 4",)),
+        ("rows whose rating is no finite number", 8, 4, ("line 6", "line 7", "line 8")),
+        ("rows whose time cannot be read", 4, 2, ("line 10", "line 11")),
+    ]
+
+
+def test_null_ids_of_parquet_are_counted_too(tmp_path):
+    content = pl.DataFrame({"u": [1.0, None, float("nan"), 2.5], "i": ["a", "b", "c", ""]})
+    raw, rows = read(tmp_path, {"a.parquet": content}, {"user": "u", "item": "i"}, file="a.parquet")
+    assert rows.select("user", "item").rows() == [("1", "a")]
+    assert [step.dropped for step in raw.steps] == [0, 2, 1]
+
+
+def test_unsigned_ids_too_large_for_int64_stay_whole(tmp_path):
+    content = pl.DataFrame(
+        {"u": [2**64 - 1, 5], "i": [1, 2]}, schema={"u": pl.UInt64, "i": pl.Int32}
+    )
+    _, rows = read(tmp_path, {"a.parquet": content}, {"user": "u", "item": "i"}, file="a.parquet")
+    assert rows["user"].to_list() == ["18446744073709551615", "5"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "value"),
+    [
+        ("s", 1_400_000_000),
+        ("ms", 1_400_000_000_123),
+        ("us", 1_400_000_000_123_456),
+        ("ns", 1_400_000_000_123_456_789),
+        ("text", "2014-05-13T16:53:20Z"),
+        ("text", "2014-05-13 16:53:20"),
+    ],
+)
+def test_the_time_unit_is_decided_by_most_values_and_told(tmp_path, unit, value):
+    text = f"u,i,t\n1,1,{value}\n1,2,{value}\n1,3,{value}\n1,4,12\n"
+    raw, rows = read(tmp_path, {"a.csv": text}, {"user": "u", "item": "i", "timestamp": "t"})
+    assert rows["timestamp"].to_list()[:3] == [1_400_000_000] * 3
+    assert (raw.facts["time_unit"], raw.facts["time_unit_from"]) == (unit, "most of the values")
+
+
+def test_a_time_unit_of_the_recipe_is_taken_as_it_is(tmp_path):
+    columns = {"user": "u", "item": "i", "timestamp": "t"}
+    raw, rows = read(tmp_path, {"a.csv": "u,i,t\n1,1,1400000000000\n"}, columns, time_unit="us")
+    assert rows["timestamp"].to_list() == [1_400_000]
+    assert raw.facts["time_unit_from"] == "the recipe"
+
+
+def test_times_before_the_web_make_a_warning(tmp_path, caplog):
+    columns = {"user": "u", "item": "i", "timestamp": "t"}
+    with caplog.at_level(logging.WARNING):
+        read(tmp_path, {"a.csv": "u,i,t\n1,1,20140512\n"}, columns)
+    assert "1970-08-22" in caplog.text and "time_unit" in caplog.text
+
+
+def test_dates_of_parquet_need_no_unit(tmp_path):
+    content = pl.DataFrame({"u": [1], "i": [1], "t": [dt.date(2014, 5, 13)]})
+    raw, rows = read(
+        tmp_path,
+        {"a.parquet": content},
+        {"user": "u", "item": "i", "timestamp": "t"},
+        file="a.parquet",
+    )
+    assert rows["timestamp"].to_list() == [1_399_939_200]
+    assert raw.facts["time_unit"] == "typed"
+
+
+def test_several_files_are_read_in_order_and_their_lines_numbered_on(tmp_path):
+    files = {
+        "p/b.csv": "u,i\n5,6\n7\n,1\n",
+        "p/a.csv": "u,i\n1,2\n3,4\n",
+        "p/.hidden.csv": "rubbish",
+        "p/c.csv": pl.DataFrame({"u": [9], "i": [9]}),
+    }
+    raw, rows = read(tmp_path, files, {"user": "u", "item": "i"}, file="p/*.csv")
+    assert rows["user"].to_list() == [1, 3, 5, 9]
+    assert rows["line"].to_list() == [2, 3, 5, 8]
+    assert raw.facts["files"] == ["a.csv", "b.csv", "c.csv"]
+    assert raw.steps[0].examples == ("b.csv line 3",)
+    assert raw.steps[0].why == "b.csv: 1 with other than 2 fields"
+    assert raw.steps[1].examples == ("b.csv line 4",)
+
+
+@pytest.mark.parametrize(
+    ("file", "at"), [("a.csv", "."), ("x/a.csv", "."), ("x/a*.csv", "."), ("a.csv", "x")]
+)
+def test_a_file_is_found_in_a_folder(tmp_path, file, at):
+    _, rows = read(tmp_path, {"x/a.csv": CSV, "x/other.csv": "rubbish"}, file=file, at=at)
+    assert rows.height == 2
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(SourceError, match=r"no file is called 'a-\*.csv'"):
+        read(tmp_path, {}, file="a-*.csv")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"user": "u"}, "which column is the item"),
+        ({"user": "u", "item": "i", "raiting": "r"}, "no column 'raiting'"),
+        ({"user": "u", "item": "u"}, "`user` and `item` are both"),
+    ],
+)
+def test_a_wrong_column_map_is_refused(tmp_path, columns, words):
+    with pytest.raises(RecipeError, match=words):
+        read(tmp_path, {"a.csv": CSV}, columns)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["u,item\n1,2\n", json.dumps({"u": 1, "item": 2}), pl.DataFrame({"u": [1], "item": [1]})],
+)
+def test_a_missing_column_is_named_with_the_nearest(tmp_path, content):
+    with pytest.raises(SourceError, match="Item") as caught:
+        read(tmp_path, {"a.csv": content}, {"user": "u", "item": "Item"})
+    assert "did you mean 'item'" in caught.value.hint
+
+
+def test_columns_of_json_lines_have_names(tmp_path):
+    with pytest.raises(RecipeError, match="no column 1"):
+        read(tmp_path, {"a.csv": '{"u":1}'}, {"user": "u", "item": 1})
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [([[1]], "type List"), ([dt.date(2014, 1, 1)], "type Date"), ([b"x"], "type Binary")],
+)
+def test_values_that_are_no_ids_are_refused(tmp_path, values, words):
+    with pytest.raises(SourceError, match=words):
+        read(tmp_path, {"a.csv": pl.DataFrame({"u": values, "i": [1]})}, {"user": "u", "item": "i"})
+
+
+def test_no_usable_row_is_an_error_that_says_why(tmp_path):
+    with pytest.raises(
+        SourceError, match=r"none of the 2 rows .* 2 rows whose time cannot be read"
+    ):
+        read(tmp_path, {"a.csv": CSV}, time_unit="text")
+
+
+@pytest.mark.parametrize("content", [b"PAR1 is not enough", pl.DataFrame({"u": [], "i": []})])
+def test_a_parquet_file_that_cannot_be_used_is_refused(tmp_path, content):
+    with pytest.raises(SourceError, match=r"cannot be read|no row"):
+        read(tmp_path, {"a.csv": content}, {"user": "u", "item": "i"})
+
+
+def test_the_source_names_the_file_that_the_recipe_names():
+    options = recipe.Source(name="table", file="raw/ratings.csv", columns={"user": 0, "item": 1})
+    (raw_file,) = TABLE.files(options)
+    assert raw_file.role == "interactions"
+    assert raw_file.candidates[0].name == "ratings.csv"
+    with pytest.raises(RecipeError, match="which table"):
+        TABLE.files(recipe.Source(name="table", columns={"user": 0, "item": 1}))
+    assert TABLE.expected(options) == {}
+    assert TABLE.terms(options).licence == ""
+
+
+def test_such_a_source_knows_no_items_and_no_users(tmp_path):
+    raw, _ = read(tmp_path, {"a.csv": CSV})
+    assert raw.items.collect().height == raw.users.collect().height == 0
+    assert raw.items.collect_schema()["item"] == pl.Int64
+    assert list(table.ABOUT_ITEMS) == raw.items.collect_schema().names()[1:]
