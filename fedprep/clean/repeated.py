@@ -1,0 +1,59 @@
+"""One row for each (user, item)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from fedprep.schema import ITEM_ID, RATING, TIMESTAMP, USER_ID
+
+__all__ = ["one_row_a_pair"]
+
+Positions = npt.NDArray[np.intp]
+
+
+def one_row_a_pair(
+    rows: pl.DataFrame, which: Literal["last", "first", "mean"]
+) -> tuple[pl.DataFrame, pl.Series]:
+    """Returns the rows, and which of them to keep so that no (user, item) occurs twice.
+
+    Rows of a pair are ordered by (timestamp, line, rating), null before all else. `mean` keeps the last
+    row and writes the mean of the ratings that are not null into it, so it alone changes the rows.
+    """
+    pairs = rows[USER_ID].to_numpy().astype(np.int64) << 32 | rows[ITEM_ID].to_numpy()
+    keep = np.ones(rows.height, dtype=np.bool_)
+    ordered = np.sort(pairs)  # ten times as fast as their argsort, and mostly enough
+    if np.any(ordered[1:] == ordered[:-1]):
+        repeated, starts = _repeated(rows, pairs)
+        ends = np.append(starts[1:], repeated.size)
+        chosen = repeated[starts if which == "first" else ends - 1]
+        keep[repeated] = False
+        keep[chosen] = True
+        if which == "mean":
+            rows = rows.with_columns(_with_means(rows[RATING], repeated, starts, chosen))
+    return rows, pl.Series(keep)
+
+
+def _repeated(rows: pl.DataFrame, pairs: npt.NDArray[np.int64]) -> tuple[Positions, Positions]:
+    """Returns the positions of rows whose pair is not alone, pair by pair, and where each pair starts."""
+    order = np.argsort(pairs)
+    same = pairs[order[1:]] == pairs[order[:-1]]
+    repeated = order[np.append(same, False) | np.insert(same, 0, False)]
+    keys = [USER_ID, ITEM_ID, TIMESTAMP, "line", RATING]
+    repeated = repeated[rows[repeated].select(pl.arg_sort_by(keys)).to_series().to_numpy()]
+    return repeated, np.flatnonzero(np.diff(pairs[repeated], prepend=-1))
+
+
+def _with_means(
+    ratings: pl.Series, repeated: Positions, starts: Positions, chosen: Positions
+) -> pl.Series:
+    """Returns the ratings, those of the chosen rows replaced by the mean of their pair's."""
+    given = ratings[repeated]
+    sums = np.add.reduceat(given.fill_null(0.0).to_numpy().astype(np.float64), starts)
+    counts = np.add.reduceat(given.is_not_null().to_numpy().astype(np.float64), starts)
+    values = ratings.to_numpy().copy()  # null becomes NaN, of which there is no other left
+    values[chosen] = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    return pl.Series(ratings.name, values, nan_to_null=True)
