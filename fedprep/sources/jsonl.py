@@ -13,6 +13,7 @@ import polars as pl
 from fedprep.errors import SourceError
 from fedprep.schema import Progress, Step, silent
 from fedprep.sources.blocks import blocks_of_lines, parquet_writer
+from fedprep.sources.encoding import encoding_of
 from fedprep.sources.literals import eval_literals, json_of_literals
 
 __all__ = ["stage_jsonl"]
@@ -36,7 +37,8 @@ def stage_jsonl(
     JSON writes it, an empty string as it is. Then come the digests (UInt64). Rows keep the file's order.
 
     Plain or gzip (several members too); LF or CRLF ends; a byte order mark is skipped; blank lines are
-    ignored; bytes that are no UTF-8 become U+FFFD and are counted in the step's `why`. Lines that are
+    ignored; lines with bytes that are no UTF-8 are counted in the step's `why`: such bytes are read as
+    Latin-1 where most of a block is, else they become U+FFFD. Lines that are
     no JSON object are dropped and counted, the first three by number.
 
     Args:
@@ -104,7 +106,7 @@ def _lines(block: bytes, first_line: int) -> tuple[pl.DataFrame, int]:
     try:
         text = block.decode()
     except UnicodeDecodeError:
-        text = block.decode(errors="replace")
+        text = block.decode(encoding_of(block), errors="replace")
         before = pl.Series(block.split(b"\n"), dtype=pl.Binary)
         recoded = int((before != pl.Series(text.encode().split(b"\n"), dtype=pl.Binary)).sum())
     lines = pl.Series("text", [text]).str.split("\n").explode().str.strip_chars(" \t\r").to_frame()
