@@ -73,7 +73,7 @@ def encode(raw: RawTables) -> Coded:
             raise SourceError(f"{len(series):,} {name}s: more than int32 can number")
     for name, series in keys.items():
         rows = _with_codes(rows, name, series)
-    coded = rows.rename({"user": USER_ID, "item": ITEM_ID}).select(INTERACTIONS).cast(INTERACTIONS)
+    coded = rows.rename({"user": USER_ID, "item": ITEM_ID}).select(*INTERACTIONS).cast(INTERACTIONS)
     known = raw.items.select("item").collect(engine="streaming")["item"]
     return Coded(
         interactions=coded.collect(engine="streaming"),
