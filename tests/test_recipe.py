@@ -184,3 +184,18 @@ def test_the_design_keys_are_all_known() -> None:
 
 def test_recipes_lie_in_the_package_or_the_checkout() -> None:
     assert (recipes_folder() / "demo.toml").is_file()
+
+
+def test_every_key_is_documented() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text(encoding="utf-8")
+    tree = parse_recipe(MINIMAL).to_dict()
+    elsewhere = {"items", "synthetic", "limits"}
+
+    def keys(table: dict[str, Any]) -> set[str]:
+        inner = [
+            keys(v) if isinstance(v, dict) and k not in elsewhere else {k} for k, v in table.items()
+        ]
+        return set().union(*inner)
+
+    missing = {key for key in keys(tree) if f"{key}`" not in text and f"{key}." not in text}
+    assert not missing
