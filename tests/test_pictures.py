@@ -40,7 +40,8 @@ from fedprep.embed.downloads import NO_ADDRESS, NOT_FOUND, TOO_MANY_REDIRECTS, U
 from fedprep.embed.pictures import (
     TOO_MANY_BYTES,
     UNREADABLE,
-    PictureStore,
+    FolderStore,
+    ZipStore,
     match_pictures,
     open_store,
 )
@@ -134,7 +135,7 @@ def test_an_empty_store_has_no_picture() -> None:
 
 
 @pytest.fixture(params=["folder", "zip", "stored zip"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PictureStore]:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FolderStore | ZipStore]:
     """A store of a/1.png … a/40.png and one large file."""
     files = {f"a/{i}.png": picture(i) for i in range(1, 41)} | {"large.bin": bytes(LIMIT + 1)}
     if request.param == "folder":
@@ -154,7 +155,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PictureSto
     opened.close()
 
 
-def test_folder_and_zip_give_the_same_bytes_to_many_threads(store: PictureStore) -> None:
+def test_folder_and_zip_give_the_same_bytes_to_many_threads(store: FolderStore | ZipStore) -> None:
     names = store.names()
     assert names == sorted([f"a/{i}.png" for i in range(1, 41)] + ["large.bin"])
     wanted = [f"a/{i}.png" for i in range(1, 41)] * 5
@@ -163,7 +164,7 @@ def test_folder_and_zip_give_the_same_bytes_to_many_threads(store: PictureStore)
     assert got == [picture(i) for i in range(1, 41)] * 5
 
 
-def test_a_picture_over_the_limit_is_not_read(store: PictureStore) -> None:
+def test_a_picture_over_the_limit_is_not_read(store: FolderStore | ZipStore) -> None:
     with pytest.raises(UnusablePicture, match="max_bytes"):
         store.read("large.bin")
 

@@ -87,6 +87,9 @@ class UrlStore:
             raise UnusablePicture(TOO_MANY_BYTES)
         return data
 
+    def close(self) -> None:
+        """Has nothing to let go of."""
+
     def fetch(self, urls: list[str], *, progress: Progress = silent) -> None:
         """Fetches what the cache does not hold; failures are noted, and never raised.
 

@@ -35,14 +35,11 @@ UNREADABLE = "cannot be read"
 class PictureStore(Protocol):
     """Pictures by name."""
 
-    def names(self) -> list[str]:
-        """Returns the names of all files in the store, sorted, with `/` between folders."""
-
     def read(self, name: str) -> bytes:
         """Returns a picture's bytes; safe to call from several threads.
 
         Raises:
-            UnusablePicture: it cannot be read, or is larger than the store allows.
+            UnusablePicture: it cannot be had, or is larger than the store allows.
         """
 
     def close(self) -> None:
@@ -57,6 +54,7 @@ class FolderStore:
         self.max_bytes = max_bytes
 
     def names(self) -> list[str]:
+        """Returns the names of all files, sorted, with `/` between folders."""
         names = []
         for at, _, files in os.walk(self.folder):
             relative = Path(at).relative_to(self.folder).as_posix()
@@ -93,6 +91,7 @@ class ZipStore:
         self._members = {m.filename: m for m in self._zip.infolist() if not m.is_dir()}
 
     def names(self) -> list[str]:
+        """Returns the names of all members but folders, sorted."""
         return sorted(self._members)
 
     def read(self, name: str) -> bytes:
@@ -116,7 +115,7 @@ class ZipStore:
         self._zip.close()
 
 
-def open_store(path: Path, *, max_bytes: int) -> PictureStore:
+def open_store(path: Path, *, max_bytes: int) -> FolderStore | ZipStore:
     """Returns the store in a folder or a zip file (told by its content, not by its name).
 
     Raises:
