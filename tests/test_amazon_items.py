@@ -68,7 +68,8 @@ def test_2018_both_releases_and_strings_or_lists_are_read(tmp_path):
         "2018",
         [
             {"asin": "I1", "title": "Kettle", "description": ["Steel.", "For &quot;two&quot;."],
-             "feature": ["a", "b"], "brand": "Quay", "price": "$1,250.00", "category": ["Home", "Home", "", "Kettles"],
+             "feature": ["a", "b"], "brand": "Quay", "price": "$1,250.00",
+             "category": ["Home", "Home", "", "Kettles"],
              "imageURL": ["http://i.example/1._SS40_.jpg"],
              "imageURLHighRes": ["http://i.example/1.jpg"]},
             {"asin": "I2", "title": ["Cup"], "description": "Blue.", "feature": "c", "brand": "", "price": "",
