@@ -11,7 +11,6 @@ Reference: Fifield, "A better zip bomb", USENIX WOOT 2019 (deflate expands up to
 from __future__ import annotations
 
 import gzip
-import io
 import re
 import stat
 import struct
@@ -40,6 +39,7 @@ __all__ = [
 ]
 
 HEAD = tarfile.BLOCKSIZE
+GZ_HEAD = 64 << 10  # holds the first 512 bytes of any gz, names and comments in its header included
 LONGEST_HEADER = 16 << 20  # bytes; a tar header's own size field would let one fill the memory
 
 _DAMAGED = (
@@ -160,8 +160,8 @@ def archive_kind(stream: Stream) -> str:
     if kind != "gz":
         return kind
     try:
-        inner = gzip.GzipFile(fileobj=io.BytesIO(stream.peek(CHUNK))).read(HEAD)
-    except (OSError, EOFError, zlib.error):
+        inner = zlib.decompressobj(wbits=31).decompress(stream.peek(GZ_HEAD), HEAD)
+    except zlib.error:
         return ""
     return "tar.gz" if kind_of(inner) == "tar" else ""
 

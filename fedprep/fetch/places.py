@@ -6,8 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit
 
 __all__ = ["cache_folder", "files_below", "find_file", "is_url", "mirror_folder", "mirrors"]
 
@@ -64,8 +63,8 @@ def is_url(place: str) -> bool:
 def mirror_folder(place: str) -> Path:
     """Returns the folder that a mirror names as a path or a `file://` URL."""
     if place.startswith("file://"):
-        return Path(url2pathname(urlsplit(place).path))
-    return Path(place).expanduser()
+        return Path(unquote(urlsplit(place).path))
+    return Path(place).expanduser().absolute()
 
 
 def files_below(folder: Path, wanted: Callable[[str], bool] = lambda name: True) -> list[Path]:

@@ -51,7 +51,7 @@ def fetch(
         OutputError: the cache is full or cannot be written to.
     """
     search = Search(
-        cache=cache or cache_folder(),
+        cache=(cache or cache_folder()).absolute(),
         mirrors=tuple(named_mirrors() if mirrors is None else mirrors),
         names=frozenset(name for raw in files for name in _official_names(raw)),
         any_bytes=allow_unverified,
