@@ -30,9 +30,10 @@ def read(tmp_path, files, columns=None, *, file="a.csv", at=None, **options):
         else:
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
     source = recipe.Source(name="table", file=file, columns=columns or NAMES, **options)
+    at = at or ("." if "*" in file else file)
     work = tmp_path / "work"
     work.mkdir(exist_ok=True)
-    raw = read_table({"interactions": tmp_path / (file if at is None else at)}, source, work)
+    raw = read_table({"interactions": tmp_path / at}, source, work)
     return raw, raw.interactions.collect()
 
 
@@ -214,11 +215,22 @@ def test_several_files_are_read_in_order_and_their_lines_numbered_on(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("file", "at"), [("a.csv", "."), ("x/a.csv", "."), ("x/a*.csv", "."), ("a.csv", "x")]
+    ("file", "at"),
+    [("a.csv", "."), ("x/a.csv", "."), ("x/a*.csv", "."), ("a.csv", "x"), ("y/a.csv.gz", "x")],
 )
 def test_a_file_is_found_in_a_folder(tmp_path, file, at):
     _, rows = read(tmp_path, {"x/a.csv": CSV, "x/other.csv": "rubbish"}, file=file, at=at)
     assert rows.height == 2
+
+
+def test_gzip_files_of_a_pattern_are_taken_unless_they_lie_there_plain_too(tmp_path):
+    files = {
+        "1.csv": "u,i\n1,1\n",
+        "1.csv.gz": b"rubbish",
+        "2.csv.gz": gzip.compress(b"u,i\n2,2\n"),
+    }
+    _, rows = read(tmp_path, files, {"user": "u", "item": "i"}, file="*.csv")
+    assert rows["user"].to_list() == [1, 2]
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path):
@@ -280,7 +292,7 @@ def test_the_source_names_the_file_that_the_recipe_names():
     options = recipe.Source(name="table", file="raw/ratings.csv", columns={"user": 0, "item": 1})
     (raw_file,) = TABLE.files(options)
     assert raw_file.role == "interactions"
-    assert raw_file.candidates[0].name == "ratings.csv"
+    assert (raw_file.candidates[0].name, raw_file.members) == ("raw/ratings.csv", ("ratings.csv",))
     with pytest.raises(RecipeError, match="which table"):
         TABLE.files(recipe.Source(name="table", columns={"user": 0, "item": 1}))
     assert TABLE.expected(options) == {}

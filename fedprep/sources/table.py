@@ -46,7 +46,7 @@ def read_table(
     paths, and their lines numbered on from one to the next.
 
     Args:
-        paths: `"interactions"` → a file, a folder in which `options.file` is looked for, or a pattern.
+        paths: `"interactions"` → a file, or a folder in which `options.file` is looked for.
         options: `[source]` of the recipe.
         work: a folder to stage in.
         progress: told the bytes read.
@@ -105,23 +105,23 @@ def _check(columns: Mapping[str, str | int]) -> None:
 
 
 def _files(path: Path, pattern: str) -> list[Path]:
-    """Returns the files meant by a file, a folder and a pattern, or a path that is a pattern itself."""
+    """Returns the files that a recipe's `file` means: the one given, or those in a folder, sorted.
+
+    Each may be gzip with `.gz` behind its name; where it lies there twice, the plain one is taken.
+    """
     if path.is_file():
         return [path]
-    if path.is_dir():
-        found = {p for p in path.rglob("*") if p.match(pattern)}
-        found |= set() if Path(pattern).is_absolute() else set(path.glob(pattern))
-    else:
-        fixed = next((p for p in path.parents if not WILD & set(str(p))), Path())
-        found = set(fixed.glob(str(path.relative_to(fixed))))
-    files = sorted(p for p in found if p.is_file() and not p.name.startswith("."))
-    if not files:
-        raise SourceError(
-            f"no file is called '{pattern}'",
-            where=str(path),
-            expected="a file, or a pattern such as ratings-*.csv",
-        )
-    return files
+    plain = pattern.removesuffix(".gz")
+    inside = [p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")]
+    for wanted in (plain, Path(plain).name):  # an archive may hold it without the folder before it
+        found = {p for p in inside if p.match(wanted) or p.match(f"{wanted}.gz")}
+        if found:
+            return sorted(p for p in found if p.suffix != ".gz" or p.with_suffix("") not in found)
+    raise SourceError(
+        f"no file is called '{pattern}'",
+        where=str(path),
+        expected="a file, or a pattern such as ratings-*.csv",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,8 +276,10 @@ def _raw_files(options: recipe.Source) -> tuple[RawFile, ...]:
             expected='a file or a pattern, such as file = "ratings.csv"',
         )
     _check(options.columns)
-    candidate = Candidate(name=Path(options.file).name)
-    return (RawFile(role=ROLE, candidates=(candidate,), members=(options.file,)),)
+    # Plain or gzip; also as members of an archive, or of the folder that a pattern means.
+    plain = options.file.removesuffix(".gz")
+    members = (plain, f"{plain}.gz") if WILD & set(plain) else (Path(plain).name,)
+    return (RawFile(role=ROLE, candidates=(Candidate(name=options.file),), members=members),)
 
 
 def _terms(options: recipe.Source) -> Terms:

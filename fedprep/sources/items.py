@@ -1,0 +1,198 @@
+"""An extra table of items, joined to a source: plots, pictures, better titles (`[source.items]`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import polars as pl
+
+from fedprep import recipe
+from fedprep.errors import RecipeError, SourceError
+from fedprep.schema import ITEM_ID, ITEMS, SOURCE_ID, RawTables, Step
+from fedprep.sources.columns import in_type
+from fedprep.sources.delimited import Dialect
+from fedprep.sources.markup import strings_of_json
+from fedprep.sources.tabular import stage_tabular
+
+__all__ = ["join_items"]
+
+KEY = "item"
+OURS = ("line", "text", ITEM_ID, SOURCE_ID)
+"""Names that a column of items cannot have: the stages give them themselves."""
+
+
+def join_items(raw: RawTables, path: Path, table: recipe.ItemsTable) -> RawTables:
+    """Returns the tables of a source with the columns of an extra table of items.
+
+    A column that the source has too takes the extra value where there is one, in the source's type. An
+    item that only the interactions know gets its row. Text is stripped; an empty one, or one of
+    `table.missing`, is null. Text for `categories` is split at `|` where the column has any, else at
+    commas. The extra table is held in memory.
+
+    The steps tell its bad lines, rows without a key, rows on items that the source does not know, repeated
+    rows (the first one counts), and how many of the source's items it says nothing of.
+
+    Args:
+        raw: the source's tables; left as they are.
+        path: the extra table: delimited text, JSON lines or Parquet.
+        table: `[source.items]` of the recipe.
+
+    Raises:
+        RecipeError: a wrong column map or setting.
+        SourceError: no such column, a file that cannot be read, or one that knows none of the items.
+    """
+    _check(table.columns)
+    schema = raw.items.collect_schema()
+    extra, steps = _read(path, table, schema[KEY])
+    described = raw.items.select(KEY).collect(engine="streaming")[KEY]
+    rated = raw.interactions.select(pl.col(KEY).unique()).collect(engine="streaming")[KEY]
+    known = pl.concat([described, rated]).unique().sort()
+    extra, more = _rows_that_count(extra, known, path)
+    steps += more
+    extra, more = _in_types(extra, schema)
+    steps += more
+    shared = [name for name in extra.columns if name in schema and name != KEY]
+    joined = raw.items.join(
+        extra.lazy(), on=KEY, how="full", coalesce=True, suffix=" of the extra table"
+    )
+    better = {name: pl.coalesce(f"{name} of the extra table", name) for name in shared}
+    items = joined.with_columns(**better).drop(f"{name} of the extra table" for name in shared)
+    return replace(raw, items=items, steps=[*raw.steps, *steps])
+
+
+def _check(columns: Mapping[str, str | int]) -> None:
+    if KEY not in columns:
+        raise RecipeError(
+            "source.items.columns does not say which column is the item's id",
+            expected='item = "…" in [source.items.columns]',
+        )
+    for name in columns:
+        if name in OURS:
+            raise RecipeError(
+                f"a column of items cannot be called '{name}'",
+                where="source.items.columns",
+                hint=f'choose another name on the left, such as {name}_ = "{columns[name]}"',
+            )
+
+
+def _read(
+    path: Path, table: recipe.ItemsTable, key_type: pl.DataType
+) -> tuple[pl.DataFrame, list[Step]]:
+    """Returns the extra table with its key in the source's type, tidied, and what was dropped."""
+    with TemporaryDirectory() as work:
+        frame, bad_lines = stage_tabular(
+            path,
+            table.columns,
+            Path(work),
+            name=path.name,
+            form=table.format,
+            dialect=Dialect(
+                separator=table.separator, header=table.header, encoding=table.encoding
+            ),
+        )
+        extra = frame.collect(engine="streaming")
+    extra = extra.with_columns(pl.col(pl.Categorical, pl.Enum, pl.Null).cast(pl.String))
+    absent = pl.Series(["", *table.missing], dtype=pl.String)
+    text = pl.col(pl.String).str.strip_chars()
+    extra = extra.with_columns(pl.when(~text.is_in(absent.implode())).then(text))
+    extra = extra.with_columns(in_type(KEY, extra.schema[KEY], key_type).alias(KEY))
+    kept = extra.filter(pl.col(KEY).is_not_null())
+    why = (
+        "no id"
+        if key_type == pl.String()
+        else "no id, or one that is no integer as the source's are"
+    )
+    return kept, [bad_lines, _step(f"rows without an id in {path.name}", extra, kept, why)]
+
+
+def _rows_that_count(
+    extra: pl.DataFrame, known: pl.Series, path: Path
+) -> tuple[pl.DataFrame, list[Step]]:
+    """Returns the first row on each known item, and steps that count the others."""
+    on_known = extra.filter(pl.col(KEY).is_in(known.implode()))
+    if on_known.is_empty():
+        raise SourceError(
+            f"{path.name} has rows on {extra.height:,} items, but on none of the source's {len(known):,}",
+            where=str(path),
+            hint="is `item` the right column, and is its id the source's own?",
+        )
+    first = on_known.filter(pl.col(KEY).is_first_distinct())
+    silent = known.filter(~known.is_in(first[KEY].implode()))
+    missing = Step(
+        stage="read",
+        name=f"items without a row in {path.name}",
+        rows_in=len(known),
+        rows_out=first.height,
+        unit="items",
+        why="kept as the source has them" if len(silent) else "",
+        examples=tuple(f"item {item}" for item in silent.head(3).to_list()),
+    )
+    steps = [
+        _step(
+            f"rows on unknown items in {path.name}", extra, on_known, "the source has no such item"
+        ),
+        _step(f"repeated items in {path.name}", on_known, first, "the first row of an item counts"),
+        missing,
+    ]
+    return first.drop("line"), steps
+
+
+def _step(name: str, before: pl.DataFrame, after: pl.DataFrame, why: str) -> Step:
+    dropped = before.filter(~pl.col("line").is_in(after["line"].implode()))["line"].head(3)
+    return Step(
+        stage="read",
+        name=name,
+        rows_in=before.height,
+        rows_out=after.height,
+        why=why if len(dropped) else "",
+        examples=tuple(f"line {line}" for line in dropped.to_list()),
+    )
+
+
+def _in_types(extra: pl.DataFrame, schema: pl.Schema) -> tuple[pl.DataFrame, list[Step]]:
+    """Returns the extra columns in the types of the source's, and steps for values that do not fit."""
+    steps = []
+    for name in extra.columns:
+        wanted = schema.get(name, ITEMS.get(name))
+        if name == KEY or wanted is None or extra.schema[name] == wanted:
+            continue
+        before = extra[name]
+        if wanted == pl.List(pl.String) and before.dtype == pl.String():
+            extra = extra.with_columns(_categories(before))
+            continue
+        try:
+            after = before.cast(wanted, strict=False)
+        except pl.exceptions.PolarsError:
+            raise SourceError(
+                f"`{name}` of the extra items is {before.dtype}, and the source's is {wanted}",
+                hint="give it another name, or leave it out of source.items.columns",
+            ) from None
+        extra = extra.with_columns(after)
+        n_before, n_after = before.count(), after.count()
+        if n_after < n_before:
+            steps.append(
+                Step(
+                    stage="read",
+                    name=f"extra values of `{name}` that are not {wanted}",
+                    rows_in=n_before,
+                    rows_out=n_after,
+                    unit="values",
+                )
+            )
+    return extra, steps
+
+
+def _categories(text: pl.Series) -> pl.Series:
+    """Returns lists of categories from text such as `A|B`, `A, B` or `["A", "B"]`; null where empty."""
+    separator = "|" if text.str.contains("|", literal=True).any() else ","
+    is_json = text.str.starts_with("[")
+    parts = text.str.split(separator).list.eval(pl.element().str.strip_chars())
+    parts = parts.list.eval(pl.element().filter(pl.element() != ""))
+    if is_json.any():
+        from_json = strings_of_json(text)
+        parts = pl.select(pl.when(is_json).then(from_json).otherwise(parts)).to_series()
+    parts = parts.list.unique(maintain_order=True)
+    return parts.set(parts.list.len() == 0, None).alias(text.name)
