@@ -18,6 +18,8 @@ __all__ = ["gini", "heterogeneity"]
 
 SMALL = (5, 10, 20)
 
+Measures = dict[str, npt.NDArray[Any]]
+
 
 def heterogeneity(
     rows: pl.DataFrame, items: pl.DataFrame, *, n_classes: int, min_rows: int, block: int = BLOCK
@@ -50,49 +52,54 @@ def heterogeneity(
         block: rows grouped at a time.
     """
     client = rows[CLIENT_ID].to_numpy().astype(np.int64)
-    label = rows[LABEL].to_numpy().astype(np.int64)
     n_rows = np.bincount(client)
-    labels = _table(client, label, len(n_rows), n_classes)
-    split = rows[SPLIT].cast(SPLIT_DTYPE).to_physical().to_numpy()
-    splits = _table(client, split.astype(np.int64), len(n_rows), len(SPLITS))
+    labels = _counts(client, rows[LABEL], len(n_rows), n_classes)
     held = _holdings(rows, client, items, n_rows, block)
     owner, klass = np.nonzero(labels)
-    divergence = jensen_shannon(owner, klass, labels[owner, klass], labels.sum(axis=0), len(n_rows))
-    table = pl.DataFrame(
-        {
-            CLIENT_ID: np.arange(len(n_rows), dtype=np.int32),
-            "n_rows": n_rows.astype(np.int32),
-            **{f"n_{name}": splits[:, i].astype(np.int32) for i, name in enumerate(SPLITS)},
-            "n_users": held["users"].astype(np.int32),
-            "label_counts": pl.Series(labels.astype(np.int32), dtype=pl.Array(pl.Int32, n_classes)),
-            "divergence": divergence.astype(np.float32),
-            "category_divergence": pl.Series(
-                held["category_divergence"].astype(np.float32), nan_to_null=True
-            ),
-        }
+    pairs = (owner, klass, labels[owner, klass])
+    held["divergence"] = jensen_shannon(*pairs, labels.sum(axis=0), len(n_rows))
+    split = rows[SPLIT].cast(SPLIT_DTYPE).to_physical()
+    splits = _counts(client, split, len(n_rows), len(SPLITS))
+    return _table(n_rows, splits, labels, held), _summary(n_rows, labels, held, min_rows)
+
+
+def _table(n_rows: Ints, splits: Ints, labels: Ints, held: Measures) -> pl.DataFrame:
+    columns = {
+        CLIENT_ID: np.arange(len(n_rows)),
+        "n_rows": n_rows,
+        **{f"n_{name}": splits[:, i] for i, name in enumerate(SPLITS)},
+        "n_users": held["users"],
+    }
+    label_counts = pl.Series(labels.astype(np.int32), dtype=pl.Array(pl.Int32, labels.shape[1]))
+    unlike = {name: held[name].astype(np.float32) for name in ("divergence", "category_divergence")}
+    return (
+        pl.DataFrame(columns)
+        .cast(pl.Int32)
+        .with_columns(label_counts=label_counts, **unlike)
+        .with_columns(pl.col("category_divergence").fill_nan(None))
     )
-    shares = labels.sum(axis=0) / rows.height
-    summary = {
+
+
+def _summary(n_rows: Ints, labels: Ints, held: Measures, min_rows: int) -> dict[str, Any]:
+    shares = [_rounded(share) for share in labels.sum(axis=0) / n_rows.sum()]
+    holders = held["holders"]
+    thresholds = sorted({*SMALL, min_rows} - {0})
+    return {
         "n_clients": len(n_rows),
         "rows_per_client": _spread(n_rows),
         "users_per_client": _spread(held["users"]),
         "items_per_client": _spread(held["items"]),
-        "label_divergence": _high_end(divergence),
+        "label_divergence": _high_end(held["divergence"]),
         "category_divergence": _high_end(held["category_divergence"]),
         "size_gini": _rounded(gini(n_rows)),
         "min_rows": min_rows,
-        "clients_below": {
-            str(n): int((n_rows < n).sum()) for n in sorted({*SMALL, min_rows}) if n > 0
-        },
-        "item_overlap": _overlap(held["holders"], len(n_rows)),
-        "items_at_one_client": _rounded(
-            (held["holders"] == 1).sum() / max((held["holders"] > 0).sum(), 1)
-        ),
-        "class_shares": [_rounded(share) for share in shares],
-        "largest_class_share": _rounded(shares.max()),
-        "smallest_class_share": _rounded(shares.min()),
+        "clients_below": {str(n): int((n_rows < n).sum()) for n in thresholds},
+        "item_overlap": _overlap(holders, len(n_rows)),
+        "items_at_one_client": _rounded((holders == 1).sum() / (holders > 0).sum()),
+        "class_shares": shares,
+        "largest_class_share": max(shares),
+        "smallest_class_share": min(shares),
     }
-    return table, summary
 
 
 def gini(sizes: Ints) -> float:
@@ -108,7 +115,7 @@ def gini(sizes: Ints) -> float:
 
 def _holdings(
     rows: pl.DataFrame, client: Ints, items: pl.DataFrame, n_rows: Ints, block: int
-) -> dict[str, npt.NDArray[Any]]:
+) -> Measures:
     """Returns what needs distinct pairs: users and items of each client, clients of each item."""
     user = rows[USER_ID].to_numpy().astype(np.int64)
     item = rows[ITEM_ID].to_numpy().astype(np.int64)
@@ -116,7 +123,7 @@ def _holdings(
     n_clients = len(n_rows)
     categories = item_categories(items, n_items)
     whole = categories.totals(item)
-    held: dict[str, npt.NDArray[Any]] = {
+    held: Measures = {
         "users": np.zeros(n_clients, dtype=np.int64),
         "items": np.zeros(n_clients, dtype=np.int64),
         "holders": np.zeros(n_items, dtype=np.int64),
@@ -136,10 +143,10 @@ def _holdings(
     return held
 
 
-def _table(row: Ints, column: Ints, n_rows: int, n_columns: int) -> Ints:
-    """Returns how often each (row, column) occurs: int64 (n_rows, n_columns)."""
-    counts = np.bincount(row * n_columns + column, minlength=n_rows * n_columns)
-    return counts.reshape(n_rows, n_columns)
+def _counts(client: Ints, klass: pl.Series, n_clients: int, n_classes: int) -> Ints:
+    """Returns how many rows of each class a client has: int64 (n_clients, n_classes)."""
+    key = client * n_classes + klass.to_numpy().astype(np.int64)
+    return np.bincount(key, minlength=n_clients * n_classes).reshape(n_clients, n_classes)
 
 
 def _overlap(holders: Ints, n_clients: int) -> float | None:

@@ -4,7 +4,9 @@ Both deal out *classes*: labels, or categories of items. A unit stands in the cl
 it. For single rows that is their own label, and the methods are those of the literature. A user is moved
 whole, with rows of every label; the users of a class then share that class as what sets them apart, and
 a client's labels are as skewed as whole users allow. `pool_divergence` in the facts is what the draw
-itself asked for; what came of it stands in the Dataset's heterogeneity.
+itself asked for; what came of it stands in the Dataset's heterogeneity. (ml-1m, 100 clients, alpha 0.1:
+median divergence of labels 0.012 bits; if a user goes to client j with probability sum_c m_c p_cj, m the
+user's own mix of labels, 0.003, as sampling from a mix of draws evens them out.)
 """
 
 from __future__ import annotations
