@@ -187,8 +187,9 @@ def _damage_files(job: Job, paths: Mapping[str, Path]) -> None:
             fault.file(paths["reviews"])
             job.note(name, "files", 1, [paths["reviews"].name])
         if fault.form is not None:
-            names = sorted(path.name for path in paths.values() if path.is_file())
-            job.note(name, "files", len(names), names)
+            files = (path for path in job.folder.rglob("*") if path.is_file())
+            names = sorted(path.name for path in files if path.suffix != ".jpg")
+            job.note(name, "files", len(names), names[:3])
     _note_laws(job)
 
 

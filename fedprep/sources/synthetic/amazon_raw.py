@@ -213,7 +213,9 @@ def _meta_2023(job: Job) -> pl.Expr:
         '"price": <priced>, "images": [<images>], "videos": [], "store": <store>, '
         '"categories": <path>, "details": {"Brand": <store>}, "parent_asin": "<id>", '
         '"bought_together": null}',
-        main=pl.when(pl.col("noise") % 50 == 3).then(pl.lit("null")).otherwise(filled('"<root>"')),
+        main=pl.when((pl.col("noise") % 50 == 3) | pl.col("theme").is_null())
+        .then(pl.lit("null"))
+        .otherwise(filled('"<root>"')),
         titled=json_text("title"),
         mean=pl.col("stars").round(1),
         features=_list_of_text("feature"),

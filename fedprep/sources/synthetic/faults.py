@@ -30,7 +30,7 @@ CENTURY = 36_525 * 86_400
 HOLES = ("", "user", "rating", "timestamp")
 """What the column `hole` of rows stands for: the field that is null."""
 
-MARKUP = '<span class="a-size-medium a-color-secondary" id="productTitle">'
+MARKUP = '<span class="a-size-medium a-color-secondary"'
 STYLE_SHEET = ".a-box-inner{background-color:#fff}\n#price { color: #b12704 }\n   "
 
 
@@ -155,8 +155,8 @@ def _future_timestamps(rows: pl.DataFrame, plant: Plant) -> pl.DataFrame:
 
 
 def _tie_timestamps(rows: pl.DataFrame, plant: Plant) -> pl.DataFrame:
-    users = rows["user"].unique().sort()
-    tied = plant.rng.permutation(users.to_numpy())[: max(3, len(users) // 10)]
+    counts = rows["user"].value_counts(sort=False).filter(pl.col("count") > 1)["user"].sort()
+    tied = plant.rng.permutation(counts.to_numpy())[: max(3, len(counts) // 10)]
     picked = rows.select((pl.col("mark") == 0) & pl.col("user").is_in(tied.tolist())).to_series()
     return plant.marked(rows, picked, timestamp=pl.col("timestamp").min().over("user"))
 
@@ -165,8 +165,7 @@ def _tie_timestamps(rows: pl.DataFrame, plant: Plant) -> pl.DataFrame:
 
 
 def _html_titles(items: pl.DataFrame, plant: Plant) -> pl.DataFrame:
-    title = pl.format(MARKUP + "{}</span>", "title")
-    return plant.marked(items, plant.some(items, ITEM_SHARE), title=title)
+    return plant.marked(items, plant.some(items, ITEM_SHARE), title=pl.lit(MARKUP))
 
 
 def _html_prices(items: pl.DataFrame, plant: Plant) -> pl.DataFrame:
@@ -230,7 +229,9 @@ FAULTS: dict[str, Fault] = {
     "repeated_pairs": Fault(
         doc="users who rate an item again, later and otherwise", rows=_repeated_pairs
     ),
-    "html_titles": Fault(doc="titles that are raw HTML", items=_html_titles, families=AMAZON),
+    "html_titles": Fault(
+        doc="titles that are a piece of HTML and no text", items=_html_titles, families=AMAZON
+    ),
     "html_prices": Fault(
         doc="prices that are style sheets",
         items=_html_prices,

@@ -153,7 +153,7 @@ def _activity(rng: np.random.Generator, size: recipe.Synthetic, law: Law, n_item
     """Returns rows per user: a Pareto law of index 2 above the edition's least, summing exactly."""
     n, total = size.n_users, size.n_interactions
     mean = total / n
-    cap = min(n_items, max(n_items // 2, int(1.5 * mean) + 1))
+    cap = min(n_items, max(n_items // 2, int(1.5 * mean) + 1)) if not law.lonely_users else n_items
     weight = np.sqrt(n / np.arange(1, n + 1, dtype=np.float64))[rng.permutation(n)]
     least = np.full(n, max(1, min(law.least, int(mean / 2))), dtype=np.int64)
     most = np.full(n, cap, dtype=np.int64)

@@ -21,7 +21,12 @@ CITIES = tuple(
 )
 N_NAMES = 400
 STARS = [f"{k / 2}" for k in range(11)]
-MAIN = "yelp_academic_dataset_{}.json"
+NAMES = {
+    "review": "yelp_academic_dataset_review.json",
+    "business": "yelp_academic_dataset_business.json",
+    "user": "yelp_academic_dataset_user.json",
+    "photos": "photos.json",
+}
 COMPLIMENTS = "hot|more|profile|cute|list|note|plain|cool|funny|writer|photos"
 
 
@@ -38,8 +43,8 @@ def photo_ids(n_items: int, seed: int) -> pl.Series:
 
 
 def write(job: Job) -> dict[str, Path]:
-    """Writes the four files; returns `review`, `business`, `user` and `photos`."""
-    paths = {role: job.folder / MAIN.format(role) for role in ("review", "business", "user")}
+    """Writes the files; returns `review`, `business`, `user`, and `photos` where there are pictures."""
+    paths = {"review": job.folder / NAMES["review"]}
     with LineFile(paths["review"], job.form) as file:
         for rows in job.blocks():
             rows = rows.sort("variant", "row", maintain_order=True)
@@ -48,13 +53,15 @@ def write(job: Job) -> dict[str, Path]:
     job.tally.n_lines["review"] = file.n_lines
     job.note_rows(file)
     items = _placed(job, job.items().filter("listed"))
-    paths["photos"] = job.folder / "photos.json"
     shown = items.filter("pictured").unique("id", maintain_order=True)
     for role, frame, line in (
         ("business", items, _business()),
         ("user", _people(job), _user()),
         ("photos", shown.with_columns(photo=_photos(job, shown)), _photo()),
     ):
+        if frame.is_empty():
+            continue
+        paths[role] = job.folder / NAMES[role]
         with LineFile(paths[role], job.form) as file:
             file.write(frame.select(line.alias("line")).to_series())
         job.tally.n_lines[role] = file.n_lines
