@@ -9,6 +9,7 @@ from fedprep.sources.amazon import AMAZON
 from fedprep.sources.items import join_items
 from fedprep.sources.kind import SourceKind, Terms
 from fedprep.sources.movielens import MOVIELENS
+from fedprep.sources.synthetic.source import SYNTHETIC
 from fedprep.sources.table import TABLE
 from fedprep.sources.yelp import YELP
 
@@ -19,4 +20,5 @@ SOURCES: dict[str, SourceKind] = {
     "amazon": AMAZON,
     "yelp": YELP,
     "table": TABLE,
+    "synthetic": SYNTHETIC,
 }
