@@ -57,7 +57,6 @@ IMAGES = ("image", "small_image", "old_image")  # the best one first
 
 URL = r'(https?://[^"\\\s]+)'
 MAIN_PICTURE = r'(\{[^{}]*"variant":"MAIN"[^{}]*\})'
-ANY_PICTURE = r"(\{[^{}]*\})"
 
 
 def read_items(
@@ -117,17 +116,12 @@ def _categories(rows: pl.DataFrame) -> pl.Series:
 
 
 def _image(rows: pl.DataFrame) -> pl.Series:
-    """Returns the address of each product's first picture, the largest there is of it."""
-    columns = [pl.col(name) for name in IMAGES if name in rows.columns]
-    picture = (
-        pl.col("image")
-        .str.extract(MAIN_PICTURE)
-        .fill_null(pl.col("image").str.extract(ANY_PICTURE))
-    )
-    sizes = [picture.str.extract(f'"{size}":"{URL}"') for size in ("hi_res", "large", "thumb")]
-    return rows.select(image=pl.coalesce(*sizes, *(column.str.extract(URL) for column in columns)))[
-        "image"
-    ]
+    """Returns the address of each product's main picture, or of its first; the largest there is of it."""
+    best = pl.col("image").str.extract(MAIN_PICTURE).fill_null(pl.col("image"))
+    rows = rows.with_columns(image=best)
+    sizes = [pl.col("image").str.extract(f'"{size}":"{URL}"') for size in ("hi_res", "large")]
+    plain = [pl.col(name).str.extract(URL) for name in IMAGES if name in rows.columns]
+    return rows.select(image=pl.coalesce(*sizes, *plain))["image"]
 
 
 def _lost(rows: pl.LazyFrame, name: str, column: str, mark: str, why: str) -> Step:

@@ -27,6 +27,7 @@ TAG = (
     rf"|<(?:{ELEMENTS})\s+[a-z-]+\s*=[^<>]*\z"  # cut off inside of a tag
 )
 SCRIPT = r"\.getTime\(\)"  # of the page itself: what the 2018 scraper kept where it found no title
+SPACE = r"[\s\x00]{2,}|[^\S ]|\x00"  # all but a single blank
 ENTITY = r"&(?:#[0-9]+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);"
 PRICE = r"^(?:US)?\s?\$?\s?(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)$"
 NO_PRICE = ("", "None", "null")
@@ -53,7 +54,7 @@ def plain_text(texts: pl.Series) -> pl.Series:
         plain = _without_tags(_without_entities(_without_tags(plain)))
     if plain.str.contains(SCRIPT).any():
         plain = plain.set(plain.str.contains(SCRIPT).fill_null(False), None)
-    plain = plain.str.replace_all(r"[\s\x00]+", " ").str.strip_chars()
+    plain = plain.str.replace_all(SPACE, " ").str.strip_chars()
     return plain.set(plain == "", None)
 
 
