@@ -163,13 +163,13 @@ def _in_types(extra: pl.DataFrame, schema: pl.Schema) -> tuple[pl.DataFrame, lis
         if wanted == pl.List(pl.String) and before.dtype == pl.String():
             extra = extra.with_columns(_categories(before))
             continue
-        try:
-            after = before.cast(wanted, strict=False)
-        except pl.exceptions.PolarsError:
+        # A struct is not refused by `cast`, but handed back as it is.
+        after = before if before.dtype.is_nested() else before.cast(wanted, strict=False)
+        if after.dtype != wanted:
             raise SourceError(
                 f"`{name}` of the extra items is {before.dtype}, and the source's is {wanted}",
                 hint="give it another name, or leave it out of source.items.columns",
-            ) from None
+            )
         extra = extra.with_columns(after)
         n_before, n_after = before.count(), after.count()
         if n_after < n_before:
