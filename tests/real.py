@@ -13,12 +13,17 @@ import pytest
 from fedprep.schema import INTERACTIONS
 
 
+def raw_file(mirror: Path, name: str) -> Path:
+    """Returns the raw file of that official name; skips where there is none."""
+    path = next(iter(sorted(mirror.rglob(name))), None)
+    if path is None:
+        pytest.skip(f"needs {name} in the folder that FEDPREP_MIRROR names")
+    return path
+
+
 def movielens_1m(mirror: Path) -> pl.DataFrame:
     """Returns the ratings of ml-1m as a frame of `schema.INTERACTIONS`; skips where they are not."""
-    archive = next(iter(sorted(mirror.rglob("ml-1m.zip"))), None)
-    if archive is None:
-        pytest.skip("needs ml-1m.zip in the folder that FEDPREP_MIRROR names")
-    with zipfile.ZipFile(archive) as members:
+    with zipfile.ZipFile(raw_file(mirror, "ml-1m.zip")) as members:
         numbers = members.read("ml-1m/ratings.dat").replace(b"::", b",")
     columns = ["user_id", "item_id", "rating", "timestamp"]
     rows = pl.read_csv(io.BytesIO(numbers), has_header=False, new_columns=columns)

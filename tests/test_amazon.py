@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from tests.real import raw_file
 
 from fedprep.errors import RecipeError, SourceError
 from fedprep.recipe import Source
@@ -211,8 +212,8 @@ def fingerprint(frame: pl.DataFrame) -> str:
 @pytest.mark.realdata
 def test_the_official_gift_cards_have_their_published_counts(mirror, tmp_path):
     paths = {
-        "reviews": next(mirror.rglob("Gift_Cards_5.json.gz")),
-        "meta": next(mirror.rglob("meta_Gift_Cards.json.gz")),
+        "reviews": raw_file(mirror, "Gift_Cards_5.json.gz"),
+        "meta": raw_file(mirror, "meta_Gift_Cards.json.gz"),
     }
     raw = AMAZON.read(paths, source("2018"), tmp_path, silent)
     rows, items = raw.interactions.collect(), raw.items.collect()

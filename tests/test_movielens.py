@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from tests.real import raw_file
 
 from fedprep.errors import RecipeError, SourceError
 from fedprep.recipe import Source
@@ -201,7 +202,7 @@ def fingerprint(frame: pl.DataFrame) -> str:
 
 @pytest.mark.realdata
 def test_the_official_ml_1m_has_its_published_counts(mirror, tmp_path):
-    with zipfile.ZipFile(next(mirror.rglob("ml-1m.zip"))) as archive:
+    with zipfile.ZipFile(raw_file(mirror, "ml-1m.zip")) as archive:
         archive.extractall(tmp_path)
     raw, rows, items, users = read(tmp_path, "1m")
     expected = MOVIELENS.expected(Source(name="movielens", edition="1m"))
