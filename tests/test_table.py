@@ -6,13 +6,15 @@ import datetime as dt
 import gzip
 import json
 import logging
+import re
+from pathlib import Path
 
 import polars as pl
 import pytest
 
 from fedprep import recipe
 from fedprep.errors import RecipeError, SourceError
-from fedprep.sources import table
+from fedprep.sources import join_items, table
 from fedprep.sources.table import TABLE, read_table
 
 NAMES = {"user": "u", "item": "i", "rating": "r", "timestamp": "t"}
@@ -121,12 +123,10 @@ def test_ids_are_integers_only_if_they_are_in_every_file(tmp_path):
 
 def test_rows_that_cannot_be_used_are_counted_by_fault_and_named(tmp_path):
     good = "5,1,1,3\n"
-    text = (
-        "t,u,i,r\n"
-        + good
-        + "5,,1,3\n5,1,,3\n5,,,x\n5,1,1,\n5,1,1,nan\n5,1,1,inf\n5,1,1,good\n,1,1,3\nx,1,1,3\n"
-        + good
-    )
+    no_id = "5,,1,3\n5,1,,3\n5,,,x\n"
+    no_rating = "5,1,1,NULL\n5,1,1,nan\n5,1,1,inf\n5,1,1,good\n"
+    no_time = "1e400,1,1,3\nx,1,1,3\n"
+    text = "t,u,i,r\n" + good + no_id + no_rating + no_time + good
     raw, rows = read(tmp_path, {"a.csv": text})
     assert rows["line"].to_list() == [2, 12]
     found = [(s.name, s.rows_in, s.rows_out, s.examples) for s in raw.steps]
@@ -137,6 +137,19 @@ def test_rows_that_cannot_be_used_are_counted_by_fault_and_named(tmp_path):
         ("rows whose rating is no finite number", 8, 4, ("line 6", "line 7", "line 8")),
         ("rows whose time cannot be read", 4, 2, ("line 10", "line 11")),
     ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "t,u,i,r\n5,1,1,\n,1,2,3\n",
+        pl.DataFrame({"t": [5, None], "u": [1, 1], "i": [1, 2], "r": [None, 3.0]}),
+    ],
+)
+def test_a_rating_or_time_that_is_not_given_is_left_to_the_cleaning(tmp_path, content):
+    raw, rows = read(tmp_path, {"a.csv": content})
+    assert rows.select("rating", "timestamp").rows() == [(None, 5), (3.0, None)]
+    assert all(step.dropped == 0 for step in raw.steps)
 
 
 def test_null_ids_of_parquet_are_counted_too(tmp_path):
@@ -304,3 +317,18 @@ def test_such_a_source_knows_no_items_and_no_users(tmp_path):
     assert raw.items.collect().height == raw.users.collect().height == 0
     assert raw.items.collect_schema()["item"] == pl.Int64
     assert list(table.ABOUT_ITEMS) == raw.items.collect_schema().names()[1:]
+
+
+def test_the_recipe_in_the_documentation_is_one(tmp_path):
+    docs = Path(__file__).parent.parent / "docs" / "tables.md"
+    (toml,) = re.findall(r"```toml\n(.*?)```", docs.read_text(encoding="utf-8"), flags=re.DOTALL)
+    (tmp_path / "books.toml").write_text(toml, encoding="utf-8")
+    books = recipe.load_recipe(tmp_path / "books.toml")
+    header = '"User-ID";"ISBN";"Book-Rating"\r\n'
+    (tmp_path / books.source.file).write_text(header + '"1";"000X";"7"\r\n', encoding="latin-1")
+    raw = read_table({"interactions": tmp_path / books.source.file}, books.source, tmp_path)
+    assert raw.interactions.collect()["item"].to_list() == ["000X"]
+    header = '"ISBN";"Book-Title";"Book-Author";"Year-Of-Publication";"Image-URL-L"\r\n'
+    (tmp_path / "items.csv").write_text(header + '"000X";"É";"NULL";"";"u"\r\n', encoding="latin-1")
+    items = join_items(raw, tmp_path / "items.csv", books.source.items).items.collect()
+    assert items.select("title", "author", "image").rows() == [("É", None, "u")]

@@ -44,7 +44,10 @@ def shared_type(name: str, found: Sequence[pl.DataType], files: Sequence[Path]) 
 
 
 def in_type(name: str, found: pl.DataType, wanted: pl.DataType) -> pl.Expr:
-    """Returns a column of type `found` in the type that `shared_type` gave; null where that fails."""
+    """Returns a column of type `found` in the type that `shared_type` gave.
+
+    Where that fails an id or a time is null, and a rating NaN: one that is not given is null.
+    """
     column = pl.col(name)
     if _kind(found) == "time":
         return column.cast(pl.Datetime("us")).dt.epoch("s")
@@ -55,8 +58,11 @@ def in_type(name: str, found: pl.DataType, wanted: pl.DataType) -> pl.Expr:
             return pl.when(column.is_finite()).then(text.otherwise(column.cast(pl.String)))
         return column.cast(pl.String).replace("", None)
     if _kind(found) == "text":
-        column = column.cast(pl.String).str.strip_chars()
-    return column.cast(wanted, strict=False)
+        column = column.cast(pl.String).str.strip_chars().replace("", None)
+    value = column.cast(wanted, strict=False)
+    if wanted != pl.Float32():
+        return value
+    return pl.when(column.is_not_null()).then(value.fill_null(float("nan")))
 
 
 def plain_integers(rows: pl.LazyFrame, names: Sequence[str]) -> bool:

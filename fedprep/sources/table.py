@@ -42,8 +42,8 @@ def read_table(
 
     Ids are Int64 where every user and every item is a plain integer (no leading zero), else String. Rows
     without a user or an item, whose rating is no finite number, or whose time cannot be read are dropped
-    and counted. A column that is not mapped is null. Several files are taken in the order of their
-    paths, and their lines numbered on from one to the next.
+    and counted. A rating or a time that is not given is null. Several files are taken in the order of
+    their paths, and their lines numbered on from one to the next.
 
     Args:
         paths: `"interactions"` → a file, or a folder in which `options.file` is looked for.
@@ -60,7 +60,7 @@ def read_table(
     parts = _parts(_files(paths[ROLE], options.file), options, work, progress)
     rows = pl.concat([part.frame for part in parts])
     rows, unit_facts = _with_seconds(rows, options)
-    judged = _written(rows.with_columns(fault=_fault(options.columns)), work / "judged.parquet")
+    judged = _written(rows.select(*COLUMNS, "line", fault=_fault()), work / "judged.parquet")
     steps = [_read_step(parts), *_fault_steps(judged, parts)]
     if steps[-1].rows_out == 0:
         reasons = [f"{step.dropped:,} {step.name}" for step in steps if step.dropped]
@@ -170,35 +170,38 @@ def _parts(
 def _with_seconds(
     rows: pl.LazyFrame, options: recipe.Source
 ) -> tuple[pl.LazyFrame, dict[str, str]]:
-    """Returns the rows with `timestamp` in seconds, and the time unit that was found."""
+    """Returns the rows with `timestamp` in seconds and `timeless`, and the time unit that was found."""
     if "timestamp" not in options.columns:
-        return rows, {}
+        return rows.with_columns(timeless=pl.lit(False)), {}
     if rows.collect_schema()["timestamp"] == pl.Int64():
-        return rows, {"time_unit": "typed", "time_unit_from": "the column's type"}
+        unit, said_by = "typed", "the column's type"
+        return rows.with_columns(timeless=pl.lit(False)), {
+            "time_unit": unit,
+            "time_unit_from": said_by,
+        }
     unit, said_by = str(options.time_unit), "the recipe"
     if unit == "auto":
         unit, said_by = likely_unit(rows, "timestamp"), "most of the values"
+    rows = rows.with_columns(given=pl.col("timestamp").is_not_null())
     rows = rows.with_columns(seconds(rows, "timestamp", unit).alias("timestamp"))
-    return rows, {"time_unit": unit, "time_unit_from": said_by}
+    rows = rows.with_columns(timeless=pl.col("given") & pl.col("timestamp").is_null())
+    return rows.drop("given"), {"time_unit": unit, "time_unit_from": said_by}
 
 
 FAULTS = {
     "rows without a user": pl.col("user").is_null(),
     "rows without an item": pl.col("item").is_null(),
-    "rows whose rating is no finite number": ~pl.col("rating").is_finite().fill_null(False),
-    "rows whose time cannot be read": pl.col("timestamp").is_null(),
+    "rows whose rating is no finite number": ~pl.col("rating").is_finite().fill_null(True),
+    "rows whose time cannot be read": pl.col("timeless"),
 }
-"""Why a row cannot be used, for each of `COLUMNS`; a row is counted under the first that holds."""
+"""Why a row cannot be used; it is counted under the first that holds."""
 
 
-def _fault(columns: Mapping[str, str | int]) -> pl.Expr:
+def _fault() -> pl.Expr:
     """Returns 0 for a good row, else 1 + the position of its fault."""
     fault = pl.lit(0, pl.UInt8())
-    for number, (name, holds) in reversed(
-        list(enumerate(zip(COLUMNS, FAULTS.values(), strict=True)))
-    ):
-        if name in columns:
-            fault = pl.when(holds).then(pl.lit(number + 1, pl.UInt8())).otherwise(fault)
+    for number, holds in reversed(list(enumerate(FAULTS.values(), start=1))):
+        fault = pl.when(holds).then(pl.lit(number, pl.UInt8())).otherwise(fault)
     return fault
 
 
@@ -259,7 +262,7 @@ def _place(line: int, parts: Sequence[_Part]) -> str:
 
 def _warn_of_early_times(rows: pl.LazyFrame, unit: str) -> None:
     first = rows.select(pl.col("timestamp").min()).collect(engine="streaming").item()
-    if first < OLDEST:
+    if first is not None and first < OLDEST:
         date = dt.datetime(1970, 1, 1) + dt.timedelta(seconds=max(first, -(10**10)))
         log.warning(
             "the earliest interaction is of %s (time unit: %s): is source.time_unit right?",
