@@ -9,12 +9,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from tests.real import raw_file
 
 from fedprep.errors import RecipeError, SourceError
 from fedprep.recipe import Source
 from fedprep.schema import silent
 from fedprep.sources import SOURCES
+from tests.real import raw_file
 
 AMAZON = SOURCES["amazon"]
 DAY = 1_500_000_000

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from tests.real import raw_file
 
 from fedprep.errors import RecipeError, SourceError
 from fedprep.recipe import Source
 from fedprep.schema import silent
 from fedprep.sources import SOURCES
 from fedprep.sources.movielens import FORMATS, GENRES_100K
+from tests.real import raw_file
 
 MOVIELENS = SOURCES["movielens"]
 
