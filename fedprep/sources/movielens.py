@@ -25,22 +25,20 @@ from fedprep.sources.tidy import null_if_empty, repeated, unusable
 
 __all__ = ["MOVIELENS"]
 
-GENRES_100K = tuple(
-    (
-        "unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|Fantasy|"
-        "Film-Noir|Horror|Musical|Mystery|Romance|Sci-Fi|Thriller|War|Western"
-    ).split("|")
-)
+GENRES_100K = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
+    "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
+    "Thriller", "War", "Western",
+)  # fmt: skip
 """What the 19 flags at the end of a line of `u.item` mean, in their order."""
 
-OCCUPATIONS_1M = tuple(
-    (
-        "other or not specified|academic/educator|artist|clerical/admin|college/grad student|"
-        "customer service|doctor/health care|executive/managerial|farmer|homemaker|"
-        "K-12 student|lawyer|programmer|retired|sales/marketing|scientist|self-employed|"
-        "technician/engineer|tradesman/craftsman|unemployed|writer"
-    ).split("|")
-)
+OCCUPATIONS_1M = (
+    "other or not specified", "academic/educator", "artist", "clerical/admin",
+    "college/grad student", "customer service", "doctor/health care", "executive/managerial",
+    "farmer", "homemaker", "K-12 student", "lawyer", "programmer", "retired", "sales/marketing",
+    "scientist", "self-employed", "technician/engineer", "tradesman/craftsman", "unemployed",
+    "writer",
+)  # fmt: skip
 """What the codes 0 to 20 in `users.dat` mean."""
 
 NO_GENRES = ("(no genres listed)", "unknown", "")
