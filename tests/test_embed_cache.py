@@ -191,3 +191,20 @@ def test_progress_counts_the_distinct_contents_to_the_end(tmp_path: Path) -> Non
         progress=lambda *call: seen.append(call),
     )
     assert seen == [("text", 0, 3), ("text", 2, 3), ("text", 3, 3)]
+
+
+def test_chunks_are_bounded_by_the_sum_of_sizes_too(tmp_path: Path) -> None:
+    contents = [bytes([65 + i]) * size for i, size in enumerate([90, 60, 50, 40, 3, 2, 1])]
+    encoder = Encoder(contents)
+    done: list[int] = []
+    embed_contents(
+        content_keys(contents),
+        np.array([len(c) for c in contents]),
+        encoder,
+        cache=EmbeddingCache(tmp_path),
+        chunk=4,
+        chunk_size=100,
+        progress=lambda _, n, __: done.append(n),
+    )
+    # A small content counts as a fourth of a chunk; chunks begin where 0, 100, 200 … are passed.
+    assert done == [0, 2, 3, 7]

@@ -9,6 +9,7 @@ chunk is removed and made again. Several processes may read and write one folder
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import time
@@ -27,7 +28,7 @@ from fedprep.schema import Progress, silent
 __all__ = ["CHUNK", "EmbeddingCache", "content_keys", "embed_contents", "encoder_folder"]
 
 CHUNK = 2048
-"""Distinct contents in a chunk: what a killed run loses at most."""
+"""Distinct contents in a chunk, at most: what a killed run loses."""
 
 Keys = NDArray[np.bytes_]
 Values = NDArray[np.float32]
@@ -40,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 def content_keys(contents: Iterable[bytes]) -> Keys:
     """Returns the SHA-256 digests of the contents: S32 (n,)."""
-    return np.array([hashlib.sha256(content).digest() for content in contents], dtype=_KEY)
+    return np.frombuffer(b"".join(hashlib.sha256(content).digest() for content in contents), _KEY)
 
 
 def encoder_folder(root: Path, encoder: Mapping[str, Any]) -> Path:
@@ -145,20 +146,23 @@ def embed_contents(
     *,
     cache: EmbeddingCache,
     chunk: int = CHUNK,
+    chunk_size: int = 0,
     task: str = "embed",
     progress: Progress = silent,
 ) -> Values:
     """Returns one embedding a row, float32 (n, dim), encoding only what the cache does not hold.
 
-    The distinct contents, largest first and then by key, are cut into chunks of `chunk`: the cuts
-    depend on the contents alone, so a killed run resumes at the chunk it was in. Each chunk is
-    encoded as far as it is not cached, kept, and reported. dim is 0 where there is no row.
+    The distinct contents, largest first and then by key, are cut into chunks: the cuts depend on the
+    contents alone, so a killed run resumes at the chunk it was in. Each chunk is encoded as far as it
+    is not cached, kept, and reported. dim is 0 where there is no row.
 
     Args:
         keys: S32 (n,), `content_keys`; equal keys are encoded once.
         sizes: int (n,), of the contents: neighbours in a chunk are then of like size.
         encode: gives float32 (m, dim) for m positions in `keys`. A row of NaN marks content that
             cannot be embedded; it is cached as such, and the caller must look for it.
+        chunk: contents in a chunk, at most.
+        chunk_size: a chunk's sizes sum to about this at most; 0 for no such bound.
         task: the words that `progress` is called with.
 
     Raises:
@@ -172,9 +176,9 @@ def embed_contents(
     rank = rank[inverse]  # (n,) place of each row's content in the order of the work
     rows_by_rank = np.argsort(rank, kind="stable")
     starts = np.searchsorted(rank[rows_by_rank], np.arange(len(order) + 1))
+    cuts = _cuts(sizes[first[order]], chunk, chunk_size)
     progress(task, 0, len(order))
-    for low in range(0, len(order), chunk):
-        high = min(low + chunk, len(order))
+    for low, high in itertools.pairwise(cuts.tolist()):
         positions = first[order[low:high]]
         missing = ~found[positions]
         if missing.any():
@@ -188,6 +192,19 @@ def embed_contents(
             values[rows] = made[made_row[rank[rows] - low]]
         progress(task, high, len(order))
     return values
+
+
+def _cuts(sizes: NDArray[np.integer[Any]], chunk: int, chunk_size: int) -> NDArray[np.int64]:
+    """Returns where chunks begin, and the end: at most `chunk` contents and about `chunk_size` of size.
+
+    A content counts as its size, and as a `chunk`-th of a chunk at least.
+    """
+    whole = chunk_size or chunk
+    cost = np.maximum(sizes.astype(np.int64) if chunk_size else 0, -(-whole // chunk))
+    cost = np.broadcast_to(cost, len(sizes))
+    number = (np.cumsum(cost) - cost) // whole
+    begins = np.flatnonzero(np.diff(number, prepend=-1))
+    return np.append(begins, len(sizes))
 
 
 def _read(path: Path, name: str) -> NDArray[Any] | None:

@@ -1,0 +1,165 @@
+"""One vector a text: encoded once, kept, and found again by its bytes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fedprep.embed.cache import EmbeddingCache, content_keys, embed_contents, encoder_folder
+from fedprep.embed.embedded import Embedded
+from fedprep.embed.hashing import REVISION, hash_texts
+from fedprep.embed.hub import find_model
+from fedprep.embed.sentence import SentenceModel
+from fedprep.embed.torch_setup import choose_device, precision_of
+from fedprep.recipe import EmbedText
+from fedprep.schema import Progress, Step, silent
+
+__all__ = ["TEXT_ENCODERS", "embed_text"]
+
+CHUNK_BYTES = 1 << 19
+"""Text in a chunk of the cache: what a killed run encodes again, some 20 seconds of two cores."""
+
+TASK = "text embeddings"
+
+Made = tuple[NDArray[np.float32], dict[str, Any]]
+
+
+def embed_text(
+    texts: pl.Series,
+    options: EmbedText,
+    *,
+    cache: Path,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> Embedded:
+    """Returns one embedding a text, not normalised.
+
+    Equal texts are embedded once. Finished chunks are kept in the cache, so a killed run resumes, and
+    a second run with equal texts embeds nothing and does not load the model. Null and blank texts get
+    none, nor do texts without a word under `hashing`.
+
+    Args:
+        texts: String (n,); null where there is none.
+        options: the recipe's `[embed.text]`; `template` and `normalise` are not used here.
+        cache: the folder of all cached embeddings.
+        device: `auto | cpu | cuda | mps`; an accelerator computes in bfloat16 or float16, which is
+            part of `encoder`.
+        threads: of the processor; None is all its cores. They do not change the result.
+
+    Raises:
+        EncoderError: the encoder cannot be had or loaded, or gives what is not finite.
+        MissingExtraError: a package is not installed; the message names the extra.
+        OutputError: the cache cannot be written.
+        RecipeError: no such device, or `max_tokens` leaves no room for a word.
+    """
+    has_text = (texts.is_not_null() & (texts.str.strip_chars() != "")).fill_null(False)
+    kind = "hashing" if options.encoder == "hashing" else "sentence-transformers"
+    given = texts.filter(has_text).rechunk()
+    made, encoder = TEXT_ENCODERS[kind](given, options, cache, device, threads, progress)
+    present = has_text.to_numpy(writable=True)
+    steps = [_step("texts", present, "null or blank")]
+    if present.all():
+        values = made
+    else:
+        values = np.zeros((len(texts), made.shape[1]), np.float32)
+        values[present] = made
+    if kind == "hashing":
+        has_word: NDArray[np.bool_] = (values != 0).any(axis=1)
+        steps.append(_step("texts with words", has_word, "no letter or digit", among=present))
+        present = has_word
+    return Embedded(values=values, present=present, encoder=encoder, steps=steps)
+
+
+def _step(
+    name: str, kept: NDArray[np.bool_], why: str, among: NDArray[np.bool_] | None = None
+) -> Step:
+    before = np.ones(len(kept), bool) if among is None else among
+    gone = np.flatnonzero(before & ~kept)
+    return Step(
+        stage="embed",
+        name=name,
+        rows_in=int(before.sum()),
+        rows_out=int(kept.sum()),
+        unit="items",
+        why=why if len(gone) else "",
+        examples=tuple(f"item {i}" for i in gone[:3]),
+    )
+
+
+def _by_hashing(
+    texts: pl.Series,
+    options: EmbedText,
+    cache: Path,
+    device: str,
+    threads: int | None,
+    progress: Progress,
+) -> Made:
+    """Returns the features of `fedprep.embed.hashing`: as quick to make as to find again."""
+    encoder = {
+        "name": "hashing",
+        "library": "fedprep",
+        "revision": REVISION,
+        "dim": options.dim,
+    }
+    return hash_texts(texts, options.dim, task=TASK, progress=progress), encoder
+
+
+def _by_sentence_transformers(
+    texts: pl.Series,
+    options: EmbedText,
+    cache: Path,
+    device: str,
+    threads: int | None,
+    progress: Progress,
+) -> Made:
+    """Returns the embeddings of a sentence-transformers model, from the cache as far as they are there."""
+    device = choose_device(device)
+    model = find_model(options.encoder)
+    decides = {
+        "library": "sentence-transformers",
+        "revision": model.revision,
+        "max_tokens": options.max_tokens,
+        "precision": precision_of(device),
+    }
+
+    @functools.cache
+    def loaded() -> SentenceModel:
+        return SentenceModel(
+            model,
+            device=device,
+            threads=threads,
+            batch_size=options.batch_size,
+            max_tokens=options.max_tokens,
+        )
+
+    values = embed_contents(
+        content_keys(text.encode() for text in texts),
+        texts.str.len_bytes().to_numpy(),
+        lambda positions: loaded()(texts.gather(positions)),
+        cache=EmbeddingCache(encoder_folder(cache / "text", decides)),
+        chunk_size=CHUNK_BYTES,
+        task=TASK,
+        progress=progress,
+    )
+    if len(values) == 0:
+        values = np.zeros((0, loaded().dim), np.float32)
+    return values, {"name": model.name, **decides, "dim": values.shape[1]}
+
+
+Encoder = Callable[
+    [pl.Series, EmbedText, Path, str, int | None, Progress],
+    Made,
+]
+
+TEXT_ENCODERS: dict[str, Encoder] = {
+    "hashing": _by_hashing,
+    "sentence-transformers": _by_sentence_transformers,
+}
+"""Kinds of text encoders. `hashing` is chosen by that name only; any other name is a model's."""
