@@ -95,7 +95,9 @@ def _layout(n_rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.int64]]:
     """
     begin = np.cumsum(n_rows) - n_rows
     large = n_rows > GROUP_ROWS
-    new_group = _starts(begin // GROUP_ROWS) | large | np.roll(large, 1)
+    new_group = (
+        _starts(begin // GROUP_ROWS) | large
+    )  # after a large one a new stretch begins anyway
     if len(n_rows) <= OWN_FILE:
         new_file = new_group = np.ones(len(n_rows), dtype=bool)
     else:

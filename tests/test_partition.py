@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import zlib
+from collections import Counter
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -16,11 +18,13 @@ from hypothesis import strategies as st
 from fedprep import recipe
 from fedprep.errors import EmptyDataError, PartitionError, RecipeError
 from fedprep.partition import PARTITIONS, Partitioned, heterogeneity, partition
-from fedprep.partition.clusters import kmeans
+from fedprep.partition.classes import anchors
+from fedprep.partition.clusters import GRID_BITS, _means, _nearest, _on_grid, kmeans
 from fedprep.partition.cut import cut, pour
 from fedprep.partition.grouping import best_of, in_blocks, in_order
 from fedprep.partition.label_skew import _holders, _slots
 from fedprep.partition.rebalance import rebalance
+from fedprep.partition.task import Task, user_units
 
 NATURAL = ("by_user", "by_column")
 WHOLE = ("by_user", "by_cluster")
@@ -235,6 +239,41 @@ def test_a_smaller_alpha_makes_labels_of_clients_differ_more(unit: str) -> None:
     assert skew[2] < 0.01
 
 
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10**6), on=st.sampled_from(["label", "category"]))
+def test_a_user_stands_in_the_class_with_the_largest_standardised_residual(
+    seed: int, on: Literal["label", "category"]
+) -> None:
+    tables = Tables(seed)
+    units = user_units(tables.rows)
+    task = Task(
+        rows=tables.rows,
+        items=tables.items,
+        users=tables.users,
+        options=recipe.Partition(on=on),
+        units=units,
+        n_clients=2,
+    )
+    found = anchors(task, np.random.default_rng(0))
+    kinds = dict(tables.items.select("item_id", "categories").iter_rows())
+    counts: dict[int, Counter[str]] = {user: Counter() for user in range(len(units))}
+    for row in tables.rows.iter_rows(named=True):
+        classes = [str(row["label"])] if on == "label" else kinds[row["item_id"]] or []
+        counts[row["user_id"]].update(classes)
+    whole = sum(counts.values(), Counter())
+    for user, own in counts.items():
+        name = found.names[found.of_unit[user]]
+        if not own:
+            assert name == "(no category)"
+            continue
+        residual = {}
+        for key, total in whole.items():
+            share = total / whole.total()
+            expected = own.total() * share
+            residual[key] = (own[key] - expected) / math.sqrt(expected * (1 - share))
+        assert residual[name] == pytest.approx(max(residual.values()), abs=1e-9)
+
+
 def test_dirichlet_gives_each_client_its_share_of_every_label_to_within_a_row() -> None:
     size = np.ones(1_000, dtype=np.int64)
     shares = np.random.default_rng(0).dirichlet(np.full(30, 0.3))
@@ -435,10 +474,23 @@ def test_by_cluster_finds_planted_clusters() -> None:
 @given(seed=st.integers(0, 10**6), k=st.integers(1, 12))
 def test_clusters_do_not_depend_on_the_order_in_which_numbers_are_added(seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)
-    points = rng.normal(size=(60, 9)).astype(np.float32)
+    points = (rng.integers(0, 3, (60, 9)) / 10).astype(np.float32)  # ties abound
     turned = points[:, rng.permutation(9)]
     one, two = (kmeans(p, k, np.random.default_rng(seed)) for p in (points, turned))
     assert np.array_equal(one, two)
+
+
+def test_profiles_lie_on_whole_numbers_that_add_up_exactly() -> None:
+    points = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32)
+    exponent = GRID_BITS - math.frexp(float(np.abs(points).max()))[1]
+    grid = _on_grid(points, exponent)
+    nearest, distance = _nearest(grid, grid[:4])
+    centres = _means(grid, nearest, distance, 4)
+    for values in (grid, centres):
+        assert (values == np.rint(values)).all()
+        assert np.abs(values).max() <= 2**GRID_BITS
+    assert np.abs(grid).max() > 2 ** (GRID_BITS - 1)  # and as fine as that allows
+    assert distance.tolist() == ((grid - grid[nearest]) ** 2).sum(axis=1).tolist()
 
 
 def test_many_clusters_and_equal_points_are_borne() -> None:
@@ -459,6 +511,16 @@ def test_by_cluster_says_what_it_lacks() -> None:
 
 
 # --- what cannot be -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["dirichlet", "by_cluster"])
+def test_no_client_is_empty_even_where_none_need_have_rows(method: str) -> None:
+    tables = Tables(0, n_users=40)
+    tables.profiles = np.ones((40, 3), np.float32)  # a single cluster
+    made = tables.partition(method=method, n_clients=30, alpha=0.01, min_rows=0)
+    assert made.facts["moved"] > 0
+    assert len(made.steps) == 2
+    assert sizes_of(made.client_id).min() >= 1
 
 
 def test_more_clients_than_users_are_refused_with_both_numbers() -> None:
