@@ -16,7 +16,13 @@ import polars as pl
 
 from fedprep.build.log import SYNTHETIC, Hands, Log
 from fedprep.build.raw import fetch_raw, read_raw, terms_shown_first_time
-from fedprep.build.tables import dense_ids, items_table, user_profiles, users_table
+from fedprep.build.tables import (
+    dense_ids,
+    filled_with_zeros,
+    items_table,
+    user_profiles,
+    users_table,
+)
 from fedprep.build.write import write_clients, write_embeddings, write_whole_manifest
 from fedprep.clean import class_values, clean
 from fedprep.dataset import Dataset
@@ -153,11 +159,9 @@ def repartition(dataset: Dataset, out: Path, options: Partition, *, force: bool 
         if dataset.modalities:
             shutil.copytree(dataset.path / "embeddings", folder / "embeddings")
         if options.method == "by_cluster" and "text" in dataset.modalities:
-            values = dataset.embeddings("text").collect()["embedding"]
-            dim = values.dtype.shape[0]  # type: ignore[attr-defined]
-            filled = values.fill_null(pl.Series([[0.0] * dim], dtype=values.dtype)[0])
+            values = filled_with_zeros(dataset.embeddings("text").collect()["embedding"])
             train = rows.filter(pl.col(SPLIT) == "train")
-            profiles = user_profiles(train, filled.to_numpy(), users.height)
+            profiles = user_profiles(train, values, users.height)
         write_clients(recipe, rows, dataset.items().collect(), users, profiles, folder, log)
         write_whole_manifest(recipe, folder, log)
     return Dataset.open(out)
@@ -167,11 +171,8 @@ def _log_of(dataset: Dataset) -> Log:
     """Returns what the manifest of a Dataset says of the stages before its partition."""
     manifest = dataset.manifest
     log = Log(seconds=dict(manifest["seconds"]))
-    log.steps = [
-        Step(**{k: tuple(v) if k == "examples" else v for k, v in step.items() if k != "dropped"})
-        for step in manifest["steps"]
-        if step["stage"] != "partition"
-    ]
+    steps = (step for step in manifest["steps"] if step["stage"] != "partition")
+    log.steps = [msgspec.convert(step, Step) for step in steps]
     log.entries = {key: manifest[key] for key in ("source", "classes", "split", "encoders")}
     log.entries["tables"] = {
         name: table for name, table in manifest["tables"].items() if name.startswith("embeddings/")

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from fedprep import fetch as fetching
-from fedprep.build.log import Hands, Log
+from fedprep.build.log import SYNTHETIC, Hands, Log
 from fedprep.build.tables import Coded, encode
 from fedprep.errors import OutputError, RecipeError, SourceError
 from fedprep.fetch import Fetched
@@ -24,6 +24,8 @@ from fedprep.sources import SOURCES, Terms, join_items
 __all__ = ["fetch_raw", "read_raw", "terms_shown_first_time"]
 
 FAMILIES = ("movielens", "amazon", "yelp")
+NAMED = ("items", "pictures")
+"""Roles of files that the recipe names itself."""
 
 
 def read_raw(
@@ -58,7 +60,7 @@ def fetch_raw(recipe: Recipe, hands: Hands) -> dict[str, Fetched]:
     Raises:
         FetchError: a file cannot be had. RecipeError: there is no such edition or category.
     """
-    if hands.synthetic:
+    if hands.synthetic or recipe.source.name == SYNTHETIC:
         return _write_synthetic(recipe, hands)
     return fetching.fetch(
         SOURCES[recipe.source.name].files(recipe.source),
@@ -95,7 +97,7 @@ def _provenance(
     terms = SOURCES[recipe.source.name].terms(recipe.source)
     return {
         "name": recipe.source.name,
-        "synthetic": hands.synthetic or recipe.source.name == "synthetic",
+        "synthetic": hands.synthetic or recipe.source.name == SYNTHETIC,
         "licence": terms.licence,
         "redistribution": terms.redistribution,
         "citation": terms.citation,
@@ -114,18 +116,19 @@ def _write_synthetic(recipe: Recipe, hands: Hands) -> dict[str, Fetched]:
     from fedprep.sources.synthetic import write_raw
 
     options = recipe.source
-    if options.name not in FAMILIES:
+    family = options.synthetic.family if options.name == SYNTHETIC else options.name
+    if family not in FAMILIES:
         raise RecipeError(
-            f"the source '{options.name}' cannot be made up",
+            f"the source '{family}' cannot be made up",
             where="--from synthetic",
             expected=" | ".join(FAMILIES),
             hint="--from PATH takes your own files",
         )
-    given = repr((options.name, options.edition, options.category, options.synthetic, recipe.seed))
-    key = hashlib.sha256(given.encode()).hexdigest()[:16]
+    made_from = repr((family, options.edition, options.category, options.synthetic, recipe.seed))
+    key = hashlib.sha256(made_from.encode()).hexdigest()[:16]
     paths = write_raw(
         fetching.cache_folder() / "synthetic" / key,
-        family=options.name,
+        family=family,
         edition=options.edition,
         category=options.category,
         size=options.synthetic,
@@ -190,7 +193,8 @@ def _compare_with_facts(
 ) -> None:
     """Refuses official files that were read to other counts than they are known to hold."""
     expected = SOURCES[recipe.source.name].expected(recipe.source)
-    official = all(f["verified"] == "official" for f in provenance["files"] if f["url"])
+    own = [f for f in provenance["files"] if f["role"] not in NAMED]
+    official = all(f["verified"] == "official" for f in own)
     if not expected or provenance["synthetic"] or not official:
         return
     read = {

@@ -30,6 +30,8 @@ __all__ = [
     "Coded",
     "dense_ids",
     "encode",
+    "facts_of",
+    "filled_with_zeros",
     "items_table",
     "user_clients",
     "user_profiles",
@@ -73,7 +75,9 @@ def encode(raw: RawTables) -> Coded:
             raise SourceError(f"{len(series):,} {name}s: more than int32 can number")
     for name, series in keys.items():
         rows = _with_codes(rows, name, series)
-    coded = rows.rename({"user": USER_ID, "item": ITEM_ID}).select(*INTERACTIONS).cast(INTERACTIONS)
+    coded = rows.rename({"user": USER_ID, "item": ITEM_ID}).select(
+        pl.col(name).cast(dtype) for name, dtype in INTERACTIONS.items()
+    )
     known = raw.items.select("item").collect(engine="streaming")["item"]
     return Coded(
         interactions=coded.collect(engine="streaming"),
@@ -164,6 +168,15 @@ def user_profiles(
         sums[owners] += np.add.reduceat(embeddings[items[part]].astype(np.float64), first, axis=0)
     counts = np.bincount(users, minlength=n_users)
     return (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
+
+
+def filled_with_zeros(embeddings: pl.Series) -> npt.NDArray[np.float32]:
+    """Returns embeddings as float32 (n_items, dim), zero where they are null."""
+    present = embeddings.is_not_null().to_numpy()
+    there = embeddings.drop_nulls().to_numpy()
+    values = np.zeros((len(embeddings), there.shape[1]), np.float32)
+    values[present] = there
+    return values
 
 
 def facts_of(rows: pl.DataFrame) -> dict[str, Any]:
