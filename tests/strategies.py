@@ -28,26 +28,35 @@ def interaction_frames(
 ) -> pl.DataFrame:
     """Frames of `schema.INTERACTIONS`: few users, items and moments, so that ties and repeats abound.
 
-    Every row has a line of its own; rows come in any order.
+    Low codes have more rows than high ones. Every row has a line of its own; rows come in any order.
+    Hypothesis chooses sizes and a seed, and a generator the rows: chosen value by value, most frames
+    would be nearly empty.
     """
-    rating = st.sampled_from(RATINGS)
-    moment = st.integers(0, n_moments - 1).map(lambda n: 956_703_932 + 86_400 * n)
-    row = st.tuples(
-        st.integers(0, n_users - 1),
-        st.integers(0, n_items - 1),
-        st.none() | rating if null_ratings else rating,
-        st.none() | moment if null_timestamps else moment,
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n_users, n_items, n_moments = (
+        draw(st.sampled_from(range(1, n + 1))) for n in (n_users, n_items, n_moments)
     )
-    rows = draw(
-        st.lists(
-            row,
-            min_size=min_rows,
-            max_size=max_rows,
-            unique_by=(lambda r: r[:2]) if unique_pairs else None,
-        )
+    popularity = np.outer(1 / np.arange(1, n_users + 1), 1 / np.arange(1, n_items + 1)).ravel()
+    most = min(max_rows, popularity.size) if unique_pairs else max_rows
+    n_rows = draw(st.sampled_from(range(min(min_rows, most), most + 1)))
+    pairs = rng.choice(
+        popularity.size, size=n_rows, replace=not unique_pairs, p=popularity / popularity.sum()
     )
-    lines = np.random.default_rng(draw(st.integers(0, 2**32 - 1))).permutation(len(rows)) + 1
-    return frame_of([(*values, int(line)) for values, line in zip(rows, lines, strict=True)])
+    rows = pl.DataFrame(
+        {
+            schema.USER_ID: pairs // n_items,
+            schema.ITEM_ID: pairs % n_items,
+            schema.RATING: rng.choice(RATINGS, n_rows),
+            schema.TIMESTAMP: 956_703_932 + 86_400 * rng.integers(0, n_moments, n_rows),
+            "line": rng.permutation(n_rows) + 1,
+        },
+        schema_overrides=schema.INTERACTIONS,
+    )
+    for column, nullable in ((schema.RATING, null_ratings), (schema.TIMESTAMP, null_timestamps)):
+        if nullable:
+            missing = rng.random(n_rows) < draw(st.sampled_from([0.0, 0.3, 1.0]))
+            rows = rows.with_columns(pl.when(~pl.Series(missing)).then(pl.col(column)))
+    return rows
 
 
 @st.composite
@@ -60,13 +69,11 @@ def cleaned_frames(draw: st.DrawFn, **options: Any) -> pl.DataFrame:
 
 @st.composite
 def split_frames(draw: st.DrawFn, **options: Any) -> pl.DataFrame:
-    """Frames as `split` leaves them, with parts by chance and train where chance leaves none."""
+    """Frames as `split` leaves them, the parts by chance, and one row of train at least."""
     rows = draw(cleaned_frames(**options))
-    parts = draw(
-        st.lists(st.sampled_from(schema.SPLITS), min_size=rows.height, max_size=rows.height)
-    )
-    if "train" not in parts:
-        parts[0] = "train"
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    parts = rng.choice(schema.SPLITS, rows.height, p=(0.6, 0.2, 0.2))
+    parts[rng.integers(rows.height)] = "train"
     return rows.with_columns(pl.Series(schema.SPLIT, parts, dtype=schema.SPLIT_DTYPE))
 
 

@@ -102,7 +102,7 @@ def test_both_ends_of_the_rating_range_are_included_at_float32() -> None:
     rows = frame_of([(0, n, value, 1, n + 1) for n, value in enumerate([3.2, 3.3, 4.0, 4.7, 4.8])])
     assert kept_lines(rows, min_rating=3.3, max_rating=4.7) == [2, 3, 4]
     assert kept_lines(rows, min_rating=4.0) == [3, 4, 5]
-    assert kept_lines(rows, max_rating=3.3) == [1, 2]
+    assert kept_lines(rows, max_rating=3.2) == [1]
 
 
 def test_an_unknown_rating_lies_in_no_range() -> None:
@@ -157,11 +157,17 @@ def test_of_a_repeated_pair_one_row_stays(which: Any, kept: tuple[Any, ...], dro
 
 
 def test_the_mean_of_a_pair_decides_its_label_and_passes_over_missing_ratings() -> None:
-    rows = frame_of([(0, 0, 5.0, 1, 1), (0, 0, 4.0, 2, 2), (0, 0, None, 3, 3), (0, 1, None, 1, 4)])
+    ratings = {0: [5.0, 4.0, None], 1: [None, None], 2: [3.0, None]}  # of an item, in order of time
+    given = [(item, rating) for item, of_item in ratings.items() for rating in of_item]
+    rows = frame_of([(0, item, rating, n, n) for n, (item, rating) in enumerate(given, start=1)])
     out, _ = clean(rows, Clean(duplicates="mean", label="implicit"))
-    assert out.sort("item_id").rows() == [(0, 0, 4.5, 3, 3, 1), (0, 1, None, 1, 4, 1)]
+    assert out.select("item_id", "rating", "line").rows() == [
+        (0, 4.5, 3),
+        (1, None, 5),
+        (2, 3.0, 7),
+    ]
     binary, _ = clean(rows, Clean(duplicates="mean", threshold=4.5))
-    assert binary.rows() == [(0, 0, 4.5, 2, 2, 1)]
+    assert binary.select("item_id", "rating", "label").rows() == [(0, 4.5, 1), (2, 3.0, 0)]
 
 
 def test_the_core_is_taken_to_the_fixed_point_after_repeats_are_gone() -> None:

@@ -79,6 +79,11 @@ def test_the_frame_keeps_its_columns_and_gains_the_split() -> None:
     assert steps == []
 
 
+def test_rows_of_one_moment_are_sorted_by_item_too() -> None:
+    rows = histories([1, 1, 2])
+    assert_frame_equal(split(rows[[1, 0, 2]], Split(), seed=0)[0].drop("split"), rows)
+
+
 def test_user_ratio_rounds_half_up_and_leaves_the_first_row_in_train() -> None:
     def held(n: int, valid: float, test: float) -> str:
         return parts(histories(list(range(n))), method="user_ratio", valid=valid, test=test)
@@ -126,6 +131,10 @@ def test_global_time_cuts_at_dates_where_they_are_given() -> None:
     assert parts(rows, **dates) == "---vvvtttt"
     assert facts_of(rows, **dates)["test_from"] == 5 * day + 1
     assert parts(rows, method="global_time", test_from="1970-01-09", valid=0.3) == "-----vvvtt"
+    assert (
+        parts(rows, method="global_time", test_from="1970-01-09", valid=0.3, test=0.9)
+        == "-----vvvtt"
+    )
     assert parts(rows, method="global_time", test_from="1970-01-09", valid=0) == "--------tt"
     assert parts(rows, method="global_time", valid_from="1970-01-05", test=0.2) == "----vvvvtt"
 
@@ -405,9 +414,7 @@ def test_global_time_puts_all_of_train_before_all_of_valid_before_all_of_test(
     rows: pl.DataFrame, valid: float, test: float, seed: int
 ) -> None:
     assume(0 < valid + test < 1)
-    _, _, facts = split_or_discard(
-        rows, Split(method="global_time", valid=valid, test=test), seed
-    )
+    _, _, facts = split_or_discard(rows, Split(method="global_time", valid=valid, test=test), seed)
     ranges = [facts["time"][part] for part in ("train", "valid", "test") if facts["time"][part]]
     assert all(earlier[1] < later[0] for earlier, later in itertools.pairwise(ranges))
     if facts["leak"]:

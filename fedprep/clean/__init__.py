@@ -144,9 +144,8 @@ def _in_order(rows: pl.DataFrame) -> pl.DataFrame:
     times = rows[TIMESTAMP].fill_null(0).to_numpy()
     n_bits = (int(times.max()) - int(times.min())).bit_length()
     keys = rows[USER_ID].to_numpy().astype(np.int64)
-    if (
-        n_bits + int(keys.max()).bit_length() > 63
-    ):  # times that no clock has shown: their ranks will do
+    if int(keys.max()).bit_length() + n_bits > 63:
+        # No clock has shown such times; what they are worth is their order.
         times = np.unique(times, return_inverse=True)[1]
         n_bits = times.size.bit_length()
     keys <<= n_bits
