@@ -347,9 +347,10 @@ def dropped(steps: list[Step], *words: str) -> int:
     return sum(step.dropped for step in steps if any(word in step.name for word in words))
 
 
-def examples(steps: list[Step], word: str) -> tuple[str, ...]:
-    """The culprits that the first such step names."""
-    return next(step.examples for step in steps if word in step.name and step.dropped)
+def examples(steps: list[Step], word: str) -> list[str]:
+    """The first three culprits that such steps name, in the order of their lines."""
+    named = {line for step in steps if word in step.name for line in step.examples}
+    return sorted(named, key=lambda line: int(line.removeprefix("line ")))[:3]
 
 
 def places(truth: PlantedTruth, fault: str, unit: str) -> tuple[int, list[Any]]:
@@ -357,8 +358,8 @@ def places(truth: PlantedTruth, fault: str, unit: str) -> tuple[int, list[Any]]:
     return planted["count"], planted["first"]
 
 
-def lines(truth: PlantedTruth, fault: str) -> tuple[str, ...]:
-    return tuple(f"line {line}" for line in places(truth, fault, "rows")[1])
+def lines(truth: PlantedTruth, fault: str) -> list[str]:
+    return [f"line {line}" for line in places(truth, fault, "rows")[1]]
 
 
 def cleaned(tables: RawTables) -> tuple[pl.DataFrame, list[Step]]:

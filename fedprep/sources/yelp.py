@@ -150,7 +150,9 @@ def _items(path: Path, work: Path, progress: Progress) -> tuple[pl.LazyFrame, li
         null_if_empty(pl.col(n).str.strip_chars())
         for n in ("title", "city", "state", "postal_code")
     ]
-    parts = pl.col("categories").str.split(",").list.eval(pl.element().str.strip_chars())
+    # Older releases have a JSON list in place of one text.
+    joined = pl.col("categories").str.replace_all(r'^\[|\]$|"', "")
+    parts = joined.str.split(",").list.eval(pl.element().str.strip_chars())
     parts = parts.list.eval(pl.element().filter(pl.element() != "")).list.unique(
         maintain_order=True
     )

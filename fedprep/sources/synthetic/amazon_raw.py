@@ -173,7 +173,7 @@ def _meta_2014(job: Job) -> pl.Expr:
         brand=literal_text("maker"),
         path=pl.when(pl.col("theme").is_null())
         .then(pl.lit("[]"))
-        .otherwise(filled("['<root>', '<theme>', '<kind>']")),
+        .otherwise(filled("['<root>', '<theme>']")),
     )
 
 
@@ -237,8 +237,8 @@ def _meta_2023(job: Job) -> pl.Expr:
 
 def _path() -> pl.Expr:
     """Returns the list of categories; where swapped, one string in its place; empty without a theme."""
-    whole = filled('["<root>", "<theme>", "<kind>"]')
-    single = filled('"<root>, <theme>, <kind>"')
+    whole = filled('["<root>", "<theme>"]')
+    single = filled('"<root>, <theme>"')
     chosen = pl.when("swapped").then(single).otherwise(whole)
     return pl.when(pl.col("theme").is_null()).then(pl.lit("[]")).otherwise(chosen)
 

@@ -15,7 +15,7 @@ __all__ = ["BLOCK_ROWS", "row_blocks"]
 BLOCK_ROWS = 1 << 18
 """Rows of a block, about: a user is never cut. Memory follows it, whatever the size asked for."""
 
-FOCUS = 0.7  # share of rows that come from the user's favourite topic, the others from all items
+FOCUS = 0.8  # share of rows that come from the user's favourite topic, the others from all items
 ROUNDS = 8  # of drawing again what a user had already, before the rest is filled in exactly
 CELLS = 1 << 22  # of the (user, item) tables in which the rest is filled in
 
@@ -126,7 +126,8 @@ def _distinct_items(rng: np.random.Generator, truth: Truth, user: Ints, topic: I
     taken = np.empty(0, dtype=np.int64)  # sorted keys of pairs so far
     waiting = np.arange(len(user))
     for turn in range(ROUNDS):
-        focus = rng.random(len(waiting)) < FOCUS / (turn + 1)
+        # Who has most of the favourite topic already looks elsewhere in the last rounds.
+        focus = rng.random(len(waiting)) < (FOCUS if turn < ROUNDS - 3 else 0.0)
         low = np.where(focus, bounds[topic[waiting]], 0)
         high = np.where(focus, bounds[topic[waiting] + 1], edges[-1])
         drawn = low + (rng.random(len(waiting)) * (high - low)).astype(np.int64)

@@ -197,7 +197,7 @@ def take(words: npt.NDArray[np.object_] | Sequence[str], *at: Indices) -> pl.Ser
 def item_words(truth: Truth) -> pl.DataFrame:
     """Returns the words of each item, in item order; titles are distinct.
 
-    Columns: `item` i32, `topic` i64, `theme`, `kind` (a noun, used as subcategory), `title`,
+    Columns: `item` i32, `topic` i64, `theme`, `kind` (a noun of the title), `title`,
     `description`, `feature`, `maker`, `cents` i64, `year` i32, `pictured` bool, `noise` u32.
     """
     rng, words = generator(truth.seed, "words"), lexicon_of(truth.size.n_topics)

@@ -116,8 +116,8 @@ def _placed(job: Job, items: pl.DataFrame) -> pl.DataFrame:
 
 def _business() -> pl.Expr:
     noise = pl.col("noise")
-    categories = filled('"<theme>, <kind> \\/ Supplies, Local Services"')
-    as_list = filled('["<theme>", "<kind> \\/ Supplies", "Local Services"]')
+    categories = filled('"<theme>, Shops \\/ Local Services"')
+    as_list = filled('["<theme>", "Shops \\/ Local Services"]')
     attributes = (
         """{"RestaurantsTakeOut":"True","WiFi":"u'no'","BusinessParking":"{'lot': True}"}"""
     )
