@@ -43,5 +43,5 @@ CATALOGUES: dict[str, Callable[[], dict[str, str]]] = {
     "partitions": lambda: _first_lines(PARTITIONS),
     "encoders": lambda: dict(ENCODERS),
     "exports": lambda: _first_lines(EXPORTS),
-    "faults": lambda: _first_lines(FAULTS),
+    "faults": lambda: {name: fault.doc for name, fault in FAULTS.items()},
 }
