@@ -154,15 +154,20 @@ def _mean(values: Values, used: Mask) -> tuple[Wide, Wide, int]:
 
 
 def _covariance(values: Values, used: Mask, mean: Wide) -> Wide:
-    """Returns the sums of products of the centred rows, (d, d): exact sums of values on a grid."""
+    """Returns the sums of products of the centred rows, (d, d).
+
+    Each dimension is on a grid of its own, so fine that the sums over a block are just exact.
+    """
     bits = (53 - (BLOCK - 1).bit_length()) // 2
-    largest = max(float(np.abs(block - mean).max()) for _, block in _blocks(values, used))
-    step = _step(largest, bits)
+    largest = np.zeros(values.shape[1])
+    for _, block in _blocks(values, used):
+        largest = np.maximum(largest, np.abs(block - mean).max(axis=0))
+    step = _step(largest, bits)  # (d,)
     total: Wide = np.zeros((values.shape[1], values.shape[1]))
     for _, block in _blocks(values, used):
         whole = np.rint((block - mean) / step)
         total += whole.T @ whole
-    total *= step**2
+    total *= np.outer(step, step)
     return total
 
 
