@@ -34,7 +34,7 @@ __all__ = [
 
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 30_000
-MAX_RATIO = 50  # of the longer side to the shorter: the shorter is scaled up to what an encoder takes
+MAX_RATIO = 50  # longer to shorter side: an encoder's resizing makes the shorter its own size
 MIN_SIDE = 4  # shops answer with a picture of one pixel where they have none
 """Pictures that claim to be beyond are refused before a pixel is decoded."""
 

@@ -100,7 +100,7 @@ class UrlStore:
 
         known = [self._path(url).exists() or bool(self._noted(url)) for url in urls]
         wanted = pl.Series("url", urls).filter(~pl.Series(known, dtype=pl.Boolean))
-        progress("fetch pictures", len(urls) - len(wanted), len(urls))
+        progress("pictures fetched", len(urls) - len(wanted), len(urls))
         if wanted.is_empty():
             return
         with httpx.Client(
@@ -118,7 +118,7 @@ class UrlStore:
             )
             try:
                 for done, _ in enumerate(jobs, start=len(urls) - len(wanted) + 1):
-                    progress("fetch pictures", done, len(urls))
+                    progress("pictures fetched", done, len(urls))
             finally:
                 self._stopped.set()  # after Ctrl-C nobody sleeps on
                 jobs.close()

@@ -16,9 +16,11 @@ Convolutional Neural Networks, ICML 2019 (weights of EfficientNet-Lite0: Apache-
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,9 @@ PACKAGED = ("efficientnet-lite0", "tf_efficientnet_lite0")
 """Names of the encoder whose weights come with the extra `weights`."""
 
 LITE0_BLOCKS = [1, 2, 2, 3, 3, 4, 1]  # a stage of tf_efficientnet_lite0 each
+
+CPU_PIXELS = 1 << 18
+"""Pixels in a batch on a processor, at most: its activations stay near a core's cache."""
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
@@ -87,6 +92,7 @@ class TimmModel:
     model: Any
     device: str
     fit: Callable[[Any], Any]  # a PIL picture to one of size × size
+    turn: threading.Lock = field(default_factory=threading.Lock)
 
     def pixels(self, data: bytes) -> Pixels:
         """Returns a picture as the model wants to see it: uint8 (size, size, 3).
@@ -99,9 +105,10 @@ class TimmModel:
         return np.asarray(self.fit(decode(data)), dtype=np.uint8)
 
     def features(self, batch: Pixels) -> NDArray[np.float32]:
-        """Returns float32 (n, dim) of uint8 (n, size, size, 3).
+        """Returns float32 (n, dim) of uint8 (n, size, size, 3), by one thread of the CPU.
 
         Equal pixels give equal features whatever else is in the batch, as long as n is the same.
+        Threads may call it at once; on an accelerator they take turns.
 
         Raises:
             EncoderError: the model fails, or gives no flat vectors.
@@ -110,8 +117,11 @@ class TimmModel:
         mean, deviation = (
             torch.tensor(self.facts[key]).view(1, 3, 1, 1) for key in ("mean", "std")
         )
+        if self.device == "cpu":
+            torch.set_num_threads(1)  # a thread that is new to torch starts with all of them
+        turn = contextlib.nullcontext() if self.device == "cpu" else self.turn
         try:
-            with torch.inference_mode(), autocast(self.device):
+            with turn, torch.inference_mode(), autocast(self.device):
                 # (n, size, size, 3) seen as (n, 3, size, size) lies in memory channels last.
                 x = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2)
                 x = x.float().div_(255).sub_(mean.to(self.device)).div_(deviation.to(self.device))
@@ -159,13 +169,15 @@ def timm_encoder(options: EmbedImage, *, device: str) -> TimmEncoder:
         tensors = read_state(weights)
         return renamed_to_timm(tensors, LITE0_BLOCKS) if name in PACKAGED else tensors
 
+    seen = _preprocessing(architecture, options.size)
+    fitting = max(1, CPU_PIXELS // seen["size"] ** 2) if device == "cpu" else options.batch_size
     facts = {
         "name": label,
         "library": "timm",
         "revision": sha256_of(weights),
-        **_preprocessing(architecture, options.size),
+        **seen,
         "precision": precision_of(device),
-        "batch_size": options.batch_size,
+        "batch_size": min(options.batch_size, fitting),
     }
     return TimmEncoder(architecture=architecture, facts=facts, state=state, device=device)
 
