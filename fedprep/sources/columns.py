@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from fedprep.errors import SourceError
+from fedprep.sources.tidy import null_if_empty
 
 __all__ = ["in_type", "plain_integers", "shared_type"]
 
@@ -56,9 +57,9 @@ def in_type(name: str, found: pl.DataType, wanted: pl.DataType) -> pl.Expr:
             whole = column.cast(pl.Int64, strict=False)
             text = pl.when(whole == column).then(whole.cast(pl.String))
             return pl.when(column.is_finite()).then(text.otherwise(column.cast(pl.String)))
-        return column.cast(pl.String).replace("", None)
+        return null_if_empty(column.cast(pl.String))
     if _kind(found) == "text":
-        column = column.cast(pl.String).str.strip_chars().replace("", None)
+        column = null_if_empty(column.cast(pl.String).str.strip_chars())
     value = column.cast(wanted, strict=False)
     if wanted != pl.Float32():
         return value

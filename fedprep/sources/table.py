@@ -233,24 +233,22 @@ def _read_step(parts: Sequence[_Part]) -> Step:
 
 def _fault_steps(judged: pl.LazyFrame, parts: Sequence[_Part]) -> list[Step]:
     """Returns a step for each fault that occurs; the rows of the last are those that can be used."""
-    counts = judged.group_by("fault").agg(
-        pl.len(), pl.col("line").bottom_k(3).sort().alias("first")
-    )
-    found = counts.sort("fault").collect(engine="streaming")
-    left = int(found["len"].sum())
+    first = pl.col("line").bottom_k(3).sort().alias("first")
+    faulty = judged.filter(pl.col("fault") > 0).group_by("fault").agg(pl.len(), first).sort("fault")
+    n_rows, found = pl.collect_all([judged.select(pl.len()), faulty], engine="streaming")
+    left = n_rows.item()
     steps = []
     for fault, count, lines in found.iter_rows():
-        if fault:
-            steps.append(
-                Step(
-                    stage="read",
-                    name=list(FAULTS)[fault - 1],
-                    rows_in=left,
-                    rows_out=left - count,
-                    examples=tuple(_place(line, parts) for line in lines),
-                )
+        steps.append(
+            Step(
+                stage="read",
+                name=list(FAULTS)[fault - 1],
+                rows_in=left,
+                rows_out=left - count,
+                examples=tuple(_place(line, parts) for line in lines),
             )
-            left -= count
+        )
+        left -= count
     return steps
 
 

@@ -13,6 +13,7 @@ from fedprep.schema import Progress, Step, silent
 from fedprep.sources.blocks import first_bytes
 from fedprep.sources.delimited import Dialect, stage_delimited
 from fedprep.sources.jsonl import stage_jsonl
+from fedprep.sources.tidy import null_if_empty
 
 __all__ = ["file_format", "stage_tabular"]
 
@@ -79,7 +80,7 @@ def _stage_json(
                 expected="a key of the objects",
             )
     frame, step = stage_jsonl(path, keys, out, name=name, progress=progress)
-    frame = frame.with_columns(pl.col(list(keys)).replace("", None))
+    frame = frame.with_columns(null_if_empty(pl.col(key)) for key in keys)
     found = frame.select(pl.col(list(keys)).is_not_null().any()).collect(engine="streaming")
     for ours, key in keys.items():
         if not found[ours].item():
