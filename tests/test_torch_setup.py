@@ -81,7 +81,7 @@ class FakeTorch(SimpleNamespace):
     def __init__(self) -> None:
         super().__init__(__version__="2.0", declared=[], library=self)
 
-    def Library(self, name: str, kind: str) -> FakeTorch:  # noqa: N802
+    def Library(self, name: str, kind: str) -> FakeTorch:
         self.declared.append((name, kind))
         return self
 

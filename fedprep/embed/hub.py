@@ -91,12 +91,12 @@ def _from_hub(name: str, repository: str) -> Path:
 
     try:
         hub = importlib.import_module("huggingface_hub")
+        errors = importlib.import_module("huggingface_hub.errors")
     except ModuleNotFoundError:
         raise MissingExtraError(
             f"sentence-transformers is not installed, which the text encoder {name} needs",
             hint="pip install 'fedprep[text]'; or embed.text.encoder = \"hashing\" needs no model",
         ) from None
-    errors = hub.errors
     try:
         cached = Path(hub.snapshot_download(repository, local_files_only=True))
         if _is_model(cached):
@@ -124,8 +124,9 @@ def _from_hub(name: str, repository: str) -> Path:
 
 
 def _download(hub: Any, repository: str) -> Path:
-    bars_hidden = hub.utils.are_progress_bars_disabled()
-    hub.utils.disable_progress_bars()
+    bars = importlib.import_module("huggingface_hub.utils")
+    hidden = bars.are_progress_bars_disabled()
+    bars.disable_progress_bars()
     left_out = [f"{folder}/*" for folder in ("onnx", "openvino")]
     try:
         for weights in ("*.safetensors", "*.bin"):
@@ -136,8 +137,8 @@ def _download(hub: Any, repository: str) -> Path:
             if _is_model(Path(found)):
                 return Path(found)
     finally:
-        if not bars_hidden:
-            hub.utils.enable_progress_bars()
+        if not hidden:
+            bars.enable_progress_bars()
     raise EncoderError(f"the hub's model '{repository}' has no weights for PyTorch")
 
 

@@ -63,7 +63,7 @@ def render_texts(items: pl.DataFrame, template: str) -> pl.Series:
                 pl.col(f).is_null() if none else pl.col(f).is_not_null() for f, none in kind.items()
             )
             text = pl.when(same).then(_filled(_without(parsed, kind))).otherwise(text)
-    return frame.select(text.alias("text"))["text"]
+    return frame.with_columns(text.alias("text"))["text"]
 
 
 def _parse(template: str, items: pl.DataFrame) -> Template:
