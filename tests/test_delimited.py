@@ -135,18 +135,30 @@ def test_bytes_that_mean_nothing_in_the_encoding_are_named_with_their_line(tmp_p
     assert caught.value.where.endswith("line 3")
 
 
-@settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(block=st.integers(1, 60))
-def test_the_size_of_a_block_changes_nothing(tmp_path, block):
-    text = 'a,b,c\n1,"two\nlines, and\n\nmore",3\n\n4,5\n6,"7 ""x""",8\n9,"stray,1\n2,3,4\n5,\\"6\\",7\n'
-    whole, step = stage(tmp_path, text)
-    assert step.examples == ("line 7", "line 9")
+DIRT = 'a,b,c\n1,"two\nlines, and\n\nmore",3\n\n4,5\n6,"7 ""x""",8\n9,"stray,1\n2,3,4\n5,"6"x,7\n'
+
+
+def staged_in_blocks(tmp_path, text, n_bytes):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "BLOCK_BYTES", block)
-        parts, step_of_parts = stage(tmp_path, text)
-    assert parts.equals(whole)
+        patch.setattr(blocks, "BLOCK_BYTES", n_bytes)
+        return stage(tmp_path, text)
+
+
+def test_dirt_costs_the_lines_it_is_on(tmp_path):
+    frame, step = stage(tmp_path, DIRT)
+    assert frame["line"].to_list() == [2, 8, 10]
+    assert step.examples == ("line 7", "line 9", "line 11")
+    assert step.dropped == 3
+
+
+@settings(
+    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.text(st.sampled_from('1,"\n'), max_size=40), st.integers(1, 60))
+def test_the_size_of_a_block_changes_nothing(tmp_path, text, n_bytes):
+    frame, step = stage(tmp_path, DIRT + text)
+    frame_of_parts, step_of_parts = staged_in_blocks(tmp_path, DIRT + text, n_bytes)
+    assert frame_of_parts.equals(frame)
     assert step_of_parts == step
 
 

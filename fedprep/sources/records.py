@@ -183,19 +183,30 @@ def _texts(block: bytes, offsets: npt.NDArray[np.int64]) -> pl.Series:
     return pl.Series(pa.LargeStringArray.from_buffers(len(offsets) - 1, buffers[1], buffers[2]))
 
 
-def _is_well_formed(texts: pl.Series, layout: Layout) -> pl.Series:
-    """Returns whether quotes in each record open and close whole fields, or stand inside plain ones."""
+def _is_well_formed(
+    texts: pl.Series, layout: Layout, *, plain: str = '[^"{0}\n][^{0}\n]*'
+) -> pl.Series:
+    """Returns whether quotes in each record open and close whole fields, or stand inside plain ones.
+
+    Args:
+        texts: records with their line ends.
+        layout: of them.
+        plain: the pattern of a plain field that is not empty; `{0}` is the separator.
+    """
     separator = rf"\x{ord(layout.separator):02x}"
-    one = rf'(?:"(?:[^"]|"")*"|[^"{separator}\n][^{separator}\n]*|)'
+    one = rf'(?:"(?:[^"]|"")*"|{plain.format(separator)}|)'
     return texts.str.contains(rf"\A{one}(?:{separator}{one})*\n\z")
 
 
 def _each_by_itself(
     texts: pl.Series, layout: Layout
 ) -> tuple[pl.DataFrame, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Returns the fields of lines that are records, which lines these are, and which are bad."""
+    """Returns the fields of lines that are records, which lines these are, and which are bad.
+
+    What a stray quote has swallowed may be the inside of a long text: a quote in a plain field is a sign.
+    """
     blank = texts == "\n"
-    one_line = _is_well_formed(texts, layout) & ~blank
+    one_line = _is_well_formed(texts, layout, plain='[^"{0}\n]+') & ~blank
     block = texts.filter(one_line).str.join("").item().encode()
     scan = _scan(block, layout, tuple(range(layout.n_fields)))
     positions = one_line.arg_true().to_numpy()
