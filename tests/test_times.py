@@ -60,12 +60,10 @@ def test_every_form_of_a_time_gives_the_same_seconds(times):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 10**10 - 1), st.sampled_from(sorted(TIME_UNITS)))
+@given(st.integers(0, 9 * 10**9), st.sampled_from(sorted(TIME_UNITS)))
 def test_numbers_are_rounded_down_to_seconds(second, unit):
     factor = TIME_UNITS[unit]
-    numbers = pl.Series(
-        [second * factor, min(second * factor + factor // 2, 2**63 - 1)], dtype=pl.Int64
-    )
+    numbers = pl.Series([second * factor, second * factor + factor // 2], dtype=pl.Int64)
     assert (
         pl.select(seconds_of_numbers(pl.lit(numbers), unit)).to_series().to_list() == [second] * 2
     )

@@ -59,7 +59,8 @@ def seconds_of_text(text: pl.Expr) -> pl.Expr:
 
 def seconds_of_numbers(number: pl.Expr, unit: str) -> pl.Expr:
     """Returns the seconds of times in `unit`, rounded down; null where a number is not finite."""
-    return (number / TIME_UNITS[unit]).floor().cast(pl.Int64, strict=False)
+    # A double holds a time in ns to some hundred of them: a whole second must not become the one before.
+    return (number / TIME_UNITS[unit] + 1e-6).floor().cast(pl.Int64, strict=False)
 
 
 def _number(rows: pl.LazyFrame, column: str) -> pl.Expr:
