@@ -11,7 +11,6 @@ from fedprep.schema import CLIENT_ID, ITEM_ID, SPLIT, USER_ID
 
 __all__ = ["inspect_client", "inspect_dataset"]
 
-QUANTILES = {"min": 0.0, "p10": 0.1, "median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 SHOWN_CLIENTS = 5
 SHOWN_ROWS = 20
 
@@ -21,6 +20,8 @@ def inspect_dataset(dataset: Dataset) -> dict[str, Any]:
     manifest = dataset.manifest
     index = dataset.index
     shown = index.drop("file", "row_group", "offset")
+    if names := manifest["partition"].get("names"):
+        shown = shown.with_columns(pl.Series("name", names, dtype=pl.String))
     largest = shown.sort(["n_rows", CLIENT_ID], descending=[True, False])
     return {
         "name": dataset.name,
@@ -36,7 +37,6 @@ def inspect_dataset(dataset: Dataset) -> dict[str, Any]:
         "encoders": manifest["encoders"],
         "partition": manifest["partition"],
         "clients": {
-            "rows": {name: index["n_rows"].quantile(q, "nearest") for name, q in QUANTILES.items()},
             "largest": largest.head(SHOWN_CLIENTS).to_dicts(),
             "smallest": largest.tail(SHOWN_CLIENTS).to_dicts()
             if index.height > SHOWN_CLIENTS

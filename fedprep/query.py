@@ -56,4 +56,5 @@ def query(dataset: Dataset, sql: str) -> pl.DataFrame:
             ) from None
         if result is None:
             raise DatasetError("the query gives no rows", expected="a select statement")
-        return result.pl()
+        rows: pl.DataFrame = result.pl()
+        return rows

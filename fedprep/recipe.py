@@ -197,7 +197,10 @@ class Validate(Table, frozen=True, kw_only=True):
 
 
 class Recipe(Table, frozen=True, kw_only=True):
-    """A whole recipe, every key with its value."""
+    """A whole recipe, every key with its value.
+
+    `{category}` and `{edition}` in the name of a recipe file stand for those of the source.
+    """
 
     name: str
     seed: Count = 0
@@ -265,7 +268,9 @@ def load_recipe(name: str | Path, settings: Iterable[str] = ()) -> Recipe:
     for setting in settings:
         _lay_over(tree, setting)
     tree.setdefault("name", path.stem)
-    return parse_recipe(tree, where=str(path))
+    recipe = parse_recipe(tree, where=str(path))
+    name = recipe.name.replace("{edition}", recipe.source.edition)
+    return msgspec.structs.replace(recipe, name=name.replace("{category}", recipe.source.category))
 
 
 def change_partition(tree: Mapping[str, Any], settings: Iterable[str]) -> Partition:

@@ -103,6 +103,12 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "ratings", shares({f"{value:g}": count for value, count in rows["ratings"]})
     yield "labels", shares({str(label): count for label, count in rows["labels"]})
     yield "splits", shares(rows["splits"])
+    split = facts["split"]
+    yield "split rule", split["rule"]
+    yield "ties", split["tie_rule"]
+    if leak := split.get("leak"):
+        later = leak["train_rows_after_first_test_row"]
+        yield "leak", f"{later:.1%} of the train rows are later than the first test row"
 
 
 def show_steps(steps: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -138,11 +144,11 @@ def _embeddings(encoders: Mapping[str, Any]) -> Iterator[RenderableType]:
         )
         table.add_row(
             modality,
-            escape(str(encoder.get("name", "from train rows"))),
-            str(encoder.get("dim", "")),
-            str(encoder.get("normalise", "")),
-            f"{encoder['n_present']:,}" if "n_present" in encoder else "",
-            f"{encoder['n_missing']:,}" if "n_missing" in encoder else "",
+            escape(encoder["name"]),
+            str(encoder["dim"]),
+            encoder["normalise"],
+            f"{encoder['n_present']:,}",
+            f"{encoder['n_missing']:,}",
             norms,
         )
     yield table
@@ -151,9 +157,7 @@ def _embeddings(encoders: Mapping[str, Any]) -> Iterator[RenderableType]:
 def _clients(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     partition = facts["partition"]
     yield "partition", f"{partition['method']}, {partition['n_clients']:,} clients"
-    rows = facts["clients"]["rows"]
-    yield "rows a client", " · ".join(f"{name} {value:,.0f}" for name, value in rows.items())
-    yield from _flat(partition["heterogeneity"])
+    yield from _flat({k: v for k, v in partition["heterogeneity"].items() if k != "n_clients"})
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -171,22 +175,18 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
 
 def _client_table(clients: Mapping[str, Any]) -> RenderableType:
     rows = clients["largest"] + clients["smallest"]
+    named = any("name" in row for row in rows)
+    splits = [f">{split}" for split in SPLITS]
     table = _table(
-        ">client",
-        ">rows",
-        ">train",
-        ">valid",
-        ">test",
-        ">users",
-        "rows a class",
-        ">JS labels",
+        ">client", *(["name"] if named else []), ">rows", *splits, ">users", "rows a class", ">JS labels",
         ">JS categories",
-    )
+    )  # fmt: skip
     for place, row in enumerate(rows):
         if place == len(clients["largest"]):
             table.add_section()
         table.add_row(
             str(row["client_id"]),
+            *([escape(str(row.get("name") or "–"))] if named else []),
             *(f"{row[key]:,}" for key in ("n_rows", "n_train", "n_valid", "n_test", "n_users")),
             " · ".join(f"{count:,}" for count in row["label_counts"]),
             number(row["divergence"]),

@@ -42,8 +42,12 @@ def test_a_recipe_survives_the_way_through_plain_values() -> None:
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_packaged_recipe_loads_and_is_called_like_its_file(name: str) -> None:
     recipe = load_recipe(name)
-    assert recipe.name == name
+    assert recipe.name.startswith(name)
     assert recipe.description
+
+
+def test_a_name_can_follow_the_category() -> None:
+    assert load_recipe("amazon-2018", ["source.category=Gift_Cards"]).name == "amazon-2018-Gift_Cards"
 
 
 def test_the_promised_recipes_are_there() -> None:

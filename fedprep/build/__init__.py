@@ -136,7 +136,13 @@ def _with_behaviour(
         return users
     with log.stage("embed"):
         features, facts = behavior_features(rows, items, users.height, options)
-        log.entries.setdefault("encoders", {})["behavior"] = facts
+        log.entries.setdefault("encoders", {})["behavior"] = {
+            "name": "train rows of the user",
+            "dim": features.shape[1],
+            "n_present": facts["users_with_train_rows"],
+            "n_missing": facts["users_without_train_rows"],
+            **facts,
+        }
         column = pl.Series("behavior", features, dtype=pl.Array(pl.Float32, features.shape[1]))
         return users.select(USER_ID, SOURCE_ID, column, pl.exclude(USER_ID, SOURCE_ID))
 

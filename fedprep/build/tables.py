@@ -21,6 +21,8 @@ from fedprep.schema import (
     ITEMS,
     RATING,
     SOURCE_ID,
+    SPLIT,
+    SPLITS,
     TIMESTAMP,
     USER_ID,
     RawTables,
@@ -192,5 +194,5 @@ def facts_of(rows: pl.DataFrame) -> dict[str, Any]:
         "time_range": [rows[TIMESTAMP].min(), rows[TIMESTAMP].max()],
         "ratings": [[value, count] for value, count in ratings.iter_rows()],
         "labels": [list(pair) for pair in rows["label"].value_counts().sort("label").iter_rows()],
-        "splits": dict(rows["split"].cast(pl.String).value_counts().sort("split").iter_rows()),
+        "splits": {split: int((rows[SPLIT] == split).sum()) for split in SPLITS},
     }
