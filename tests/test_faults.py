@@ -390,8 +390,11 @@ def test_what_cannot_be_planted_is_refused(whole: Path, tmp_path: Path) -> None:
         plant(whole, tmp_path / "once", "nan_ratings")
 
 
-def test_every_fault_says_in_a_line_what_it_does() -> None:
+def test_every_fault_has_a_test_a_line_of_words_and_one_of_documentation() -> None:
+    page = Path(__file__).parent.parent / "docs" / "synthetic.md"
+    documented = page.read_text(encoding="utf-8")
     for name, function in FAULTS.items():
-        assert function.__doc__, name
-        assert len(function.__doc__.partition("\n")[0]) < 100, name
+        line = (function.__doc__ or "").partition("\n")[0]
+        assert 0 < len(line) < 100, name
+        assert f"| `{name}` | {line} |" in documented, f"{name} is not documented"
     assert set(FOUND) | {"leaking_features", "nan_features"} == set(FAULTS)
