@@ -62,8 +62,11 @@ def fetch_raw(recipe: Recipe, hands: Hands) -> dict[str, Fetched]:
     """
     if hands.synthetic or recipe.source.name == SYNTHETIC:
         return _write_synthetic(recipe, hands)
+    wanted = SOURCES[recipe.source.name].files(recipe.source)
+    if recipe.embed.image.encoder == "none":
+        wanted = tuple(file for file in wanted if file.role != "pictures")
     return fetching.fetch(
-        SOURCES[recipe.source.name].files(recipe.source),
+        wanted,
         by_hand=hands.path,
         allow_unverified=hands.allow_unverified,
         progress=hands.progress,
@@ -105,7 +108,7 @@ def _provenance(
         "retrieved": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "files": [
             {key: value for key, value in asdict(file).items() if key != "path"}
-            for file in files.values()
+            for _, file in sorted(files.items())
         ],
         "facts": raw.facts,
     }

