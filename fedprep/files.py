@@ -75,8 +75,8 @@ def whole_folder(out: Path, *, marker: str, force: bool = False) -> Iterator[Pat
         _refuse_what_is_there(out, marker, force)
         for stale in (building, old):
             shutil.rmtree(stale, ignore_errors=True)
-        building.mkdir()
         try:
+            building.mkdir()
             yield building
             if out.exists():
                 out.rename(old)

@@ -99,6 +99,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
     while not (tmp_path / ".killed.building").exists():
         assert process.poll() is None
         time.sleep(0.001)
+    time.sleep(0.1)  # into the first stage
     process.send_signal(signal.SIGINT)
     assert process.wait() != 0
     assert not (tmp_path / "killed").exists()
