@@ -341,6 +341,16 @@ def test_pathological_refuses_to_lose_labels() -> None:
         tables.partition(method="pathological", n_clients=2, k=6)
 
 
+@pytest.mark.parametrize("unit", ["user", "interaction"])
+def test_one_class_alone_cannot_be_skewed(unit: str) -> None:
+    tables = single_rows([1] * 9)
+    with pytest.raises(PartitionError, match="stand in one label, '1'"):
+        tables.partition(method="dirichlet", n_clients=3, unit=unit)
+    tables.items = tables.items.drop("categories")
+    with pytest.raises(PartitionError, match=r"one category, '\(no category\)'"):
+        tables.partition(method="pathological", k=1, n_clients=3, on="category", unit=unit)
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     rows=st.lists(st.integers(1, 10_000), min_size=1, max_size=12),

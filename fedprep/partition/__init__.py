@@ -185,9 +185,9 @@ def _refuse_small(task: Task, assigned: Assigned, n_rows: Ints, least: int) -> N
     if not len(small):
         return
     worst = small[np.argsort(n_rows[small], kind="stable")][:3]
+    values = [f" ({assigned.names[c] or 'no value'})" if assigned.names else "" for c in worst]
     named = ", ".join(
-        f"client {c}{f' ({assigned.names[c]})' if assigned.names else ''} with {n_rows[c]:,}"
-        for c in worst.tolist()
+        f"client {c}{value} with {n_rows[c]:,}" for c, value in zip(worst, values, strict=True)
     )
     hint = "a smaller partition.min_rows, or fewer clients"
     if task.options.method == "by_user":

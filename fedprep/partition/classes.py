@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from fedprep.errors import PartitionError
 from fedprep.partition.grouping import best_of, count_pairs, in_blocks, in_order
 from fedprep.partition.task import Ints, Task, Units
 from fedprep.schema import ITEM_ID, LABEL
@@ -90,21 +91,40 @@ def anchors(task: Task, rng: np.random.Generator) -> Anchors:
     So a user whose rows all have one label has that label; a single odd row in a long history does not
     decide; and users as average as the whole go either way, whatever the most frequent class is.
     Rows of items without a category form a class of their own, and so do users who have no other.
+
+    Raises:
+        PartitionError: there is one class alone.
     """
+    by = task.options.on
+    found = _labels(task) if by == "label" else _categories(task, rng)
+    if len(found.names) == 1:
+        other = "category" if by == "label" else "label"
+        raise PartitionError(
+            f"all {task.units.name} stand in one {by}, '{found.names[0]}': there is nothing to skew",
+            where="partition.on",
+            hint=f'on = "{other}", or method = "quantity"',
+        )
+    return found
+
+
+def _labels(task: Task) -> Anchors:
     units = task.units
-    if task.options.on == "label":
-        label = task.rows[LABEL].to_numpy().astype(np.int64)
-        total = np.bincount(label)
-        if units.name == "rows":
-            of_unit = np.empty_like(label)
-            of_unit[units.of_row] = label
-        else:
-            _, of_unit = _standing_out(*count_pairs(units.of_row, label, len(total)), total)
-        return _dense(of_unit, tuple(str(value) for value in range(len(total))))
+    label = task.rows[LABEL].to_numpy().astype(np.int64)
+    total = np.bincount(label)
+    if units.name == "rows":
+        of_unit = np.empty_like(label)
+        of_unit[units.of_row] = label
+    else:
+        _, of_unit = _standing_out(*count_pairs(units.of_row, label, len(total)), total)
+    return _dense(of_unit, tuple(str(value) for value in range(len(total))))
+
+
+def _categories(task: Task, rng: np.random.Generator) -> Anchors:
     item = task.rows[ITEM_ID].to_numpy().astype(np.int64)
     categories = item_categories(task.items, int(item.max()) + 1)
-    find = _category_of_rows if units.name == "rows" else _category_of_users
-    return _dense(find(item, units, categories, rng), (*categories.names, NO_CATEGORY))
+    find = _category_of_rows if task.units.name == "rows" else _category_of_users
+    of_unit = find(item, task.units, categories, rng)
+    return _dense(of_unit, (*categories.names, NO_CATEGORY))
 
 
 def _standing_out(owner: Ints, klass: Ints, count: Ints, total: Ints) -> tuple[Ints, Ints]:

@@ -117,7 +117,8 @@ def _find(task: Task) -> tuple[str, str]:
         )
         hint = hint if column == "categories" else ""
     else:
-        what, hint = f"no column of items or users is called '{column}'", nearest(column, every)
+        what = f"no column of items or users is called '{column}'"
+        hint = nearest(column, every) if every else "this source has no columns to partition by"
     raise RecipeError(what, where="partition.column", expected=known, hint=hint)
 
 
