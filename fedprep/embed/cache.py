@@ -32,6 +32,8 @@ CHUNK = 2048
 
 Keys = NDArray[np.bytes_]
 Values = NDArray[np.float32]
+Positions = NDArray[np.int64]
+Encode = Callable[[Positions], Values]
 
 _KEY = np.dtype("S32")
 _STALE_SECONDS = 86_400.0
@@ -142,11 +144,12 @@ class EmbeddingCache:
 def embed_contents(
     keys: Keys,
     sizes: NDArray[np.integer[Any]],
-    encode: Callable[[NDArray[np.int64]], Values],
+    encode: Encode,
     *,
     cache: EmbeddingCache,
     chunk: int = CHUNK,
     chunk_size: int = 0,
+    each: Callable[[Encode, Iterable[Positions]], Iterable[Values]] = map,
     task: str = "embed",
     progress: Progress = silent,
 ) -> Values:
@@ -162,6 +165,8 @@ def embed_contents(
         encode: gives float32 (m, dim) for m positions in `keys`. A row of NaN marks content that
             cannot be embedded; it is cached as such, and the caller must look for it.
         chunk: contents in a chunk, at most.
+        each: gives `encode(positions)` for each chunk's positions, in order, as `map` does: elsewhere,
+            say, or some at a time.
         chunk_size: a chunk's sizes sum to about this at most; 0 for no such bound.
         task: the words that `progress` is called with.
 
@@ -177,12 +182,14 @@ def embed_contents(
     rows_by_rank = np.argsort(rank, kind="stable")
     starts = np.searchsorted(rank[rows_by_rank], np.arange(len(order) + 1))
     cuts = _cuts(sizes[first[order]], chunk, chunk_size)
+    chunks = [first[order[low:high]] for low, high in itertools.pairwise(cuts)]
+    made_of = iter(each(encode, [c[~found[c]] for c in chunks if not found[c].all()]))
     progress(task, 0, len(order))
-    for low, high in itertools.pairwise(cuts.tolist()):
-        positions = first[order[low:high]]
+    for low, positions in zip(cuts.tolist(), chunks, strict=False):
+        high = low + len(positions)
         missing = ~found[positions]
         if missing.any():
-            made = encode(positions[missing])
+            made = next(made_of)
             cache.put(keys[positions[missing]], made)
             if values.shape[1] == 0:
                 values = np.zeros((len(keys), made.shape[1]), np.float32)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from fedprep.embed.cache import EmbeddingCache, content_keys, embed_contents, encoder_folder
 from fedprep.embed.embedded import Embedded
 from fedprep.embed.hashing import REVISION, hash_texts
-from fedprep.embed.hub import find_model
+from fedprep.embed.hub import ModelFolder, find_model
+from fedprep.embed.on_ray import encode_on_ray
 from fedprep.embed.sentence import SentenceModel
-from fedprep.embed.torch_setup import choose_device, precision_of
+from fedprep.embed.torch_setup import choose_device, cpu_threads, precision_of
+from fedprep.errors import EncoderError
 from fedprep.recipe import EmbedText
 from fedprep.schema import Progress, Step, silent
 
@@ -27,7 +30,20 @@ CHUNK_BYTES = 1 << 19
 
 TASK = "text embeddings"
 
-Made = tuple[NDArray[np.float32], dict[str, Any]]
+Engine = Literal["local", "ray"]
+Values = NDArray[np.float32]
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """Where embeddings are kept, and what computes them."""
+
+    cache: Path
+    device: str
+    threads: int | None
+    engine: Engine
+    progress: Progress
 
 
 def embed_text(
@@ -37,6 +53,7 @@ def embed_text(
     cache: Path,
     device: str = "auto",
     threads: int | None = None,
+    engine: Engine = "local",
     progress: Progress = silent,
 ) -> Embedded:
     """Returns one embedding a text, not normalised.
@@ -52,6 +69,8 @@ def embed_text(
         device: `auto | cpu | cuda | mps`; an accelerator computes in bfloat16 or float16, which is
             part of `encoder`.
         threads: of the processor; None is all its cores. They do not change the result.
+        engine: `ray` has Ray Data encode chunks on the workers of a cluster, which must have the same
+            model and kind of device as this machine.
 
     Raises:
         EncoderError: the encoder cannot be had or loaded, or gives what is not finite.
@@ -62,7 +81,8 @@ def embed_text(
     has_text = (texts.is_not_null() & (texts.str.strip_chars() != "")).fill_null(False)
     kind = "hashing" if options.encoder == "hashing" else "sentence-transformers"
     given = texts.filter(has_text).rechunk()
-    made, encoder = TEXT_ENCODERS[kind](given, options, cache, device, threads, progress)
+    means = Means(cache=cache, device=device, threads=threads, engine=engine, progress=progress)
+    made, encoder = TEXT_ENCODERS[kind](given, options, means)
     present = has_text.to_numpy(writable=True)
     steps = [_step("texts", present, "null or blank")]
     if present.all():
@@ -94,33 +114,18 @@ def _step(
 
 
 def _by_hashing(
-    texts: pl.Series,
-    options: EmbedText,
-    cache: Path,
-    device: str,
-    threads: int | None,
-    progress: Progress,
-) -> Made:
+    texts: pl.Series, options: EmbedText, means: Means
+) -> tuple[Values, dict[str, Any]]:
     """Returns the features of `fedprep.embed.hashing`: as quick to make as to find again."""
-    encoder = {
-        "name": "hashing",
-        "library": "fedprep",
-        "revision": REVISION,
-        "dim": options.dim,
-    }
-    return hash_texts(texts, options.dim, task=TASK, progress=progress), encoder
+    encoder = {"name": "hashing", "library": "fedprep", "revision": REVISION, "dim": options.dim}
+    return hash_texts(texts, options.dim, task=TASK, progress=means.progress), encoder
 
 
 def _by_sentence_transformers(
-    texts: pl.Series,
-    options: EmbedText,
-    cache: Path,
-    device: str,
-    threads: int | None,
-    progress: Progress,
-) -> Made:
+    texts: pl.Series, options: EmbedText, means: Means
+) -> tuple[Values, dict[str, Any]]:
     """Returns the embeddings of a sentence-transformers model, from the cache as far as they are there."""
-    device = choose_device(device)
+    device = choose_device(means.device)
     model = find_model(options.encoder)
     decides = {
         "library": "sentence-transformers",
@@ -131,34 +136,56 @@ def _by_sentence_transformers(
 
     @functools.cache
     def loaded() -> SentenceModel:
-        return SentenceModel(
-            model,
-            device=device,
-            threads=threads,
-            batch_size=options.batch_size,
-            max_tokens=options.max_tokens,
-        )
+        return _load(model, options, device, means.threads)
+
+    def on_ray(_: object, chunks: Iterable[Positions]) -> Iterator[Values]:
+        with cpu_threads(means.threads) as threads:
+            load = functools.partial(_load_in_worker, model.revision, options, device, threads)
+        parts = [texts.gather(chunk).to_list() for chunk in chunks]
+        return encode_on_ray(load, parts, threads=threads, on_gpu=device.startswith("cuda"))
 
     values = embed_contents(
         content_keys(text.encode() for text in texts),
         texts.str.len_bytes().to_numpy(),
         lambda positions: loaded()(texts.gather(positions)),
-        cache=EmbeddingCache(encoder_folder(cache / "text", decides)),
+        cache=EmbeddingCache(encoder_folder(means.cache / "text", decides)),
         chunk_size=CHUNK_BYTES,
+        each=on_ray if means.engine == "ray" else map,
         task=TASK,
-        progress=progress,
+        progress=means.progress,
     )
     if len(values) == 0:
         values = np.zeros((0, loaded().dim), np.float32)
     return values, {"name": model.name, **decides, "dim": values.shape[1]}
 
 
-Encoder = Callable[
-    [pl.Series, EmbedText, Path, str, int | None, Progress],
-    Made,
-]
+def _load(
+    model: ModelFolder, options: EmbedText, device: str, threads: int | None
+) -> SentenceModel:
+    return SentenceModel(
+        model,
+        device=device,
+        threads=threads,
+        batch_size=options.batch_size,
+        max_tokens=options.max_tokens,
+    )
 
-TEXT_ENCODERS: dict[str, Encoder] = {
+
+def _load_in_worker(
+    revision: str, options: EmbedText, device: str, threads: int
+) -> Callable[[list[str]], Values]:
+    """Returns the encoder on another machine, where the model must be the same to the byte."""
+    model = find_model(options.encoder)
+    if model.revision != revision:
+        raise EncoderError(
+            f"the text encoder {model.name} is another one on a worker",
+            where=f"revision {model.revision} instead of {revision}",
+        )
+    encoder = _load(model, options, device, threads)
+    return lambda texts: encoder(pl.Series(texts, dtype=pl.String))
+
+
+TEXT_ENCODERS: dict[str, Callable[[pl.Series, EmbedText, Means], tuple[Values, dict[str, Any]]]] = {
     "hashing": _by_hashing,
     "sentence-transformers": _by_sentence_transformers,
 }
