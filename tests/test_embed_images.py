@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -20,7 +21,15 @@ from fedprep.embed.decode import DAMAGED, NO_PICTURE
 from fedprep.embed.downloads import UrlStore
 from fedprep.embed.embedded import Embedded
 from fedprep.embed.pictures import TOO_MANY_BYTES
-from fedprep.embed.timm_encoder import TimmEncoder, TimmModel, timm_encoder
+from fedprep.embed.timm_encoder import (
+    LITE0,
+    LITE0_BLOCKS,
+    LITE0_SEES,
+    TimmEncoder,
+    TimmModel,
+    preprocessing,
+    timm_encoder,
+)
 from fedprep.embed.timm_weights import import_timm, read_state
 from fedprep.embed.torch_setup import import_torch
 from fedprep.errors import EmptyDataError, EncoderError, MissingExtraError
@@ -215,6 +224,32 @@ def test_a_second_run_decodes_nothing_and_loads_no_encoder(
     assert (counted.loads, counted.batches, counted.decoded) == (1, 3, 11)
 
 
+def test_a_second_run_with_the_packaged_encoder_does_not_even_import_torch(
+    folder: Path, tmp_path: Path
+) -> None:
+    first = embed(items("0", "1"), "efficientnet-lite0", folder, tmp_path / "cache", size=64)
+    program = f"""
+import sys
+from pathlib import Path
+import polars as pl
+from fedprep.embed import embed_images
+from fedprep.recipe import EmbedImage
+
+items = pl.DataFrame({{"source_id": ["0", "1"], "image": [None, None]}})
+options = EmbedImage(encoder="efficientnet-lite0", size=64, batch_size=4)
+cache = Path({str(tmp_path / "cache")!r})
+made = embed_images(items, options, store=Path({str(folder)!r}), cache=cache, device="cpu")
+assert not {{"torch", "timm", "torchvision"}} & set(sys.modules)
+sys.stdout.buffer.write(made.values.tobytes())
+"""
+    root = Path(images.__file__).parents[2]
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, cwd=root, check=False
+    )
+    assert ran.returncode == 0, ran.stderr.decode()
+    assert ran.stdout == first.values.tobytes()
+
+
 @pytest.mark.parametrize(("killed_at", "left_over"), [(0, 11), (1, 11), (2, 3)])
 def test_a_killed_run_resumes_to_the_same_bytes(
     killed_at: int,
@@ -307,6 +342,16 @@ def test_pictures_of_which_none_can_be_used_are_an_error(
 ) -> None:
     with pytest.raises(EmptyDataError, match=r"none of 2 pictures[\s\S]*truncated or damaged: 1"):
         embed(items("1", "2", "6"), tiny, faulty, tmp_path / "cache")
+
+
+def test_urls_that_all_fail_are_an_error(tiny: str, tmp_path: Path) -> None:
+    table = items("1", "2", "3", image={"1": "ftp://host/1.jpg", "2": "http:///2.jpg"})
+    with pytest.raises(
+        EmptyDataError, match=r"none of 2 pictures[\s\S]*no http or https address: 2"
+    ):
+        embed(table, tiny, None, tmp_path / "cache")
+    with pytest.raises(EmptyDataError, match=r"the item has no URL"):
+        embed(items("1"), tiny, None, tmp_path / "cache")
 
 
 # --- encoders ----------------------------------------------------------------------------------------
@@ -408,6 +453,44 @@ def test_an_encoder_that_cannot_be_had_is_one_clear_error(
     with pytest.raises(EncoderError, match=message):
         embed(items("0"), encoder, folder, Path("cache"))
     assert not Path("cache").exists()
+
+
+def test_weights_in_the_hub_s_cache_are_used_without_a_network(
+    tiny: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    weights = tiny.partition("@")[2]
+    asked = []
+
+    def cached(repository: str, file: str, *, local_files_only: bool = False) -> str:
+        asked.append((repository, file, local_files_only))
+        return weights
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", cached)
+    got = embed(items("0"), TINY, folder, tmp_path / "cache")
+    assert asked == [(f"timm/{TINY}.r160_in1k", "model.safetensors", True)]
+    assert (
+        got.values.tobytes() == embed(items("0"), tiny, folder, tmp_path / "cache").values.tobytes()
+    )
+
+
+def test_what_is_written_of_the_packaged_encoder_is_what_timm_says() -> None:
+    assert preprocessing(LITE0) == LITE0_SEES
+    model = import_timm().create_model(LITE0)
+    assert [len(stage) for stage in model.blocks] == LITE0_BLOCKS
+
+
+def test_a_batch_on_a_processor_stays_small() -> None:
+    sizes = {
+        size: timm_encoder(EmbedImage(encoder="efficientnet-lite0", size=size), device="cpu").facts[
+            "batch_size"
+        ]
+        for size in (0, 64, 128, 600)
+    }
+    assert sizes == {0: 5, 64: 32, 128: 16, 600: 1}
+    facts = timm_encoder(EmbedImage(encoder="efficientnet-lite0"), device="mps").facts
+    assert facts["batch_size"] == 32
 
 
 @pytest.mark.parametrize("package", ["timm", "PIL"])

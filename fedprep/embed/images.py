@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import os
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +69,9 @@ def embed_images(
     """
     import_pillow()
     encoder = timm_encoder(options, device=choose_device(device))
+    workers = threads or os.cpu_count() or 1
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet_pillow())
-        workers = stack.enter_context(cpu_threads(threads))
-        stack.enter_context(cpu_threads(1))
         pictures, names, steps = _find(items, options, store, cache, progress)
         stack.callback(pictures.close)
         distinct = names.drop_nulls().unique().sort()
@@ -79,7 +79,7 @@ def embed_images(
         values = embed_contents(
             read.keys,
             read.sizes,
-            _Encoding(pictures=pictures, names=read.names, encoder=encoder, workers=workers),
+            _Encoding(pictures=pictures, names=read.names, encoder=encoder, threads=threads),
             cache=EmbeddingCache(encoder_folder(cache / "image", encoder.facts)),
             chunk=max(CHUNK, 2 * workers * options.batch_size),
             task="image embeddings",
@@ -197,7 +197,7 @@ class _Encoding:
     pictures: PictureStore
     names: list[str]
     encoder: TimmEncoder
-    workers: int
+    threads: int | None
 
     @functools.cached_property
     def model(self) -> TimmModel:
@@ -208,9 +208,10 @@ class _Encoding:
         n = self.encoder.facts["batch_size"]
         batches = [names[low : low + n] for low in range(0, len(names), n)]
         _ = self.model  # loaded before the threads begin
-        results = ahead(self._features, batches, threads=self.workers, depth=2 * self.workers)
-        with contextlib.closing(results):
-            return np.concatenate(list(results))
+        with cpu_threads(self.threads) as workers, cpu_threads(1):
+            results = ahead(self._features, batches, threads=workers, depth=2 * workers)
+            with contextlib.closing(results):
+                return np.concatenate(list(results))
 
     def _features(self, names: list[str]) -> Values:
         """Returns float32 (len(names), dim)."""

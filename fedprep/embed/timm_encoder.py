@@ -35,9 +35,9 @@ from fedprep.embed.timm_weights import (
     checkpoint_file,
     default_config,
     hub_file,
-    import_timm,
     read_state,
     renamed_to_timm,
+    require_timm,
 )
 from fedprep.embed.torch_setup import autocast, import_torch, precision_of
 from fedprep.embed.weights import efficientnet_lite0
@@ -45,12 +45,24 @@ from fedprep.errors import EncoderError
 from fedprep.files import sha256_of
 from fedprep.recipe import EmbedImage
 
-__all__ = ["PACKAGED", "TimmEncoder", "TimmModel", "timm_encoder"]
+__all__ = ["PACKAGED", "TimmEncoder", "TimmModel", "preprocessing", "timm_encoder"]
 
 PACKAGED = ("efficientnet-lite0", "tf_efficientnet_lite0")
 """Names of the encoder whose weights come with the extra `weights`."""
 
-LITE0_BLOCKS = [1, 2, 2, 3, 3, 4, 1]  # a stage of tf_efficientnet_lite0 each
+LITE0 = "tf_efficientnet_lite0"
+LITE0_BLOCKS = [1, 2, 2, 3, 3, 4, 1]
+"""Blocks in each stage of that architecture."""
+
+LITE0_SEES: dict[str, Any] = {
+    "size": 224,
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.5],
+    "interpolation": "bicubic",
+    "crop_pct": 0.875,
+    "crop_mode": "center",
+}
+"""What `preprocessing` says of it."""
 
 CPU_PIXELS = 1 << 18
 """Pixels in a batch on a processor, at most: its activations stay near a core's cache."""
@@ -149,14 +161,10 @@ def timm_encoder(options: EmbedImage, *, device: str) -> TimmEncoder:
         EncoderError: no model of that name, no such file, or weights that cannot be had offline.
         MissingExtraError: torch, timm, or the packaged weights are not installed.
     """
-    import_timm()
+    require_timm()
     name = options.encoder
     if name in PACKAGED:
-        label, architecture, weights = (
-            "efficientnet-lite0",
-            "tf_efficientnet_lite0",
-            efficientnet_lite0(),
-        )
+        label, architecture, weights = "efficientnet-lite0", LITE0, efficientnet_lite0()
     elif "@" in name or name.endswith(SUFFIXES):
         given, _, file = name.rpartition("@")
         weights = checkpoint_file(Path(file))
@@ -169,26 +177,31 @@ def timm_encoder(options: EmbedImage, *, device: str) -> TimmEncoder:
         tensors = read_state(weights)
         return renamed_to_timm(tensors, LITE0_BLOCKS) if name in PACKAGED else tensors
 
-    seen = _preprocessing(architecture, options.size)
-    fitting = max(1, CPU_PIXELS // seen["size"] ** 2) if device == "cpu" else options.batch_size
+    # The packaged encoder is described here: where all is cached, not even torch is imported.
+    seen = LITE0_SEES if name in PACKAGED else preprocessing(architecture)
+    size = options.size or seen["size"]
+    fitting = max(1, CPU_PIXELS // size**2) if device == "cpu" else options.batch_size
     facts = {
         "name": label,
         "library": "timm",
         "revision": sha256_of(weights),
         **seen,
+        "size": size,
         "precision": precision_of(device),
         "batch_size": min(options.batch_size, fitting),
     }
     return TimmEncoder(architecture=architecture, facts=facts, state=state, device=device)
 
 
-def _preprocessing(architecture: str, size: int) -> dict[str, Any]:
-    """Returns the model's own preprocessing, at the size asked for (0: its own)."""
-    data = importlib.import_module("timm.data")
+def preprocessing(architecture: str) -> dict[str, Any]:
+    """Returns what timm says of the pictures that a model wants to see.
+
+    Raises:
+        EncoderError: timm knows no such model.
+    """
     config = default_config(architecture)
-    found = data.resolve_data_config(
-        {"img_size": size} if size else {},
-        pretrained_cfg=config.to_dict() if config else {"input_size": (3, 224, 224)},
+    found = importlib.import_module("timm.data").resolve_data_config(
+        {} if config else {"img_size": 224}, pretrained_cfg=config.to_dict() if config else None
     )
     return {
         "size": int(found["input_size"][-1]),

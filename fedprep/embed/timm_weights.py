@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
+import contextlib
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ __all__ = [
     "import_timm",
     "read_state",
     "renamed_to_timm",
+    "require_timm",
 ]
 
 State = dict[str, Any]
@@ -29,19 +31,25 @@ WAYS_OUT = (
 )
 
 
+def require_timm() -> None:
+    """Finds timm without importing it, which takes seconds.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    if importlib.util.find_spec("timm") is None:
+        raise MissingExtraError("timm is not installed", hint="pip install 'fedprep[image]'")
+
+
 def import_timm() -> Any:
     """Returns the module timm.
 
     Raises:
         MissingExtraError: timm, or torch, is not installed.
     """
+    require_timm()
     import_torch("image")
-    try:
-        return importlib.import_module("timm")
-    except ImportError:
-        raise MissingExtraError(
-            "timm is not installed", hint="pip install 'fedprep[image]'"
-        ) from None
+    return importlib.import_module("timm")
 
 
 def default_config(name: str) -> Any:
@@ -101,17 +109,32 @@ def hub_file(name: str) -> Path:
         )
     hub = importlib.import_module("huggingface_hub")
     httpx = importlib.import_module("httpx")
+    named = config.hf_hub_filename
+    files = [named] if named else ["model.safetensors", "pytorch_model.bin"]
+    for file in files:  # what lies in the hub's cache is used without asking the network
+        with contextlib.suppress(OSError):
+            return Path(hub.hf_hub_download(config.hf_hub_id, file, local_files_only=True))
     try:
-        return Path(
-            hub.hf_hub_download(config.hf_hub_id, config.hf_hub_filename or "model.safetensors")
-        )
+        return _download(hub, config.hf_hub_id, files)
     except (OSError, ValueError, httpx.HTTPError) as error:
         raise EncoderError(
-            f"the weights of '{name}' cannot be had from the Hugging Face hub ({config.hf_hub_id}): "
-            f"{type(error).__name__}",
-            where="embed.image.encoder",
+            f"the weights of '{name}' are not on this machine, and cannot be had from the Hugging Face hub",
+            where=f"{config.hf_hub_id}: {type(error).__name__}",
             hint=WAYS_OUT.format(name=name.partition(".")[0]),
         ) from error
+
+
+def _download(hub: Any, repository: str, files: list[str]) -> Path:
+    bars_hidden = hub.utils.are_progress_bars_disabled()
+    hub.utils.disable_progress_bars()
+    try:
+        for file in files[:-1]:
+            with contextlib.suppress(hub.errors.EntryNotFoundError):
+                return Path(hub.hf_hub_download(repository, file))
+        return Path(hub.hf_hub_download(repository, files[-1]))
+    finally:
+        if not bars_hidden:
+            hub.utils.enable_progress_bars()
 
 
 def architecture_in(path: Path) -> str:
