@@ -25,9 +25,11 @@ def one_row_a_pair(
     """
     pairs = rows[USER_ID].to_numpy().astype(np.int64) << 32 | rows[ITEM_ID].to_numpy()
     keep = np.ones(rows.height, dtype=np.bool_)
-    ordered = np.sort(pairs)  # ten times as fast as their argsort, and mostly enough
-    if np.any(ordered[1:] == ordered[:-1]):
-        repeated, starts = _repeated(rows, pairs)
+    ordered = np.sort(pairs)  # several times as fast as their argsort, and mostly enough
+    same = ordered[1:] == ordered[:-1]
+    del ordered
+    if same.any():
+        repeated, starts = _repeated(rows, pairs, same)
         ends = np.append(starts[1:], repeated.size)
         chosen = repeated[starts if which == "first" else ends - 1]
         keep[repeated] = False
@@ -37,11 +39,16 @@ def one_row_a_pair(
     return rows, pl.Series(keep)
 
 
-def _repeated(rows: pl.DataFrame, pairs: npt.NDArray[np.int64]) -> tuple[Positions, Positions]:
-    """Returns the positions of rows whose pair is not alone, pair by pair, and where each pair starts."""
-    order = np.argsort(pairs)
-    same = pairs[order[1:]] == pairs[order[:-1]]
-    repeated = order[np.append(same, False) | np.insert(same, 0, False)]
+def _repeated(
+    rows: pl.DataFrame, pairs: npt.NDArray[np.int64], same: npt.NDArray[np.bool_]
+) -> tuple[Positions, Positions]:
+    """Returns the positions of rows whose pair is not alone, pair by pair, and where each pair starts.
+
+    Args:
+        same: (n_rows - 1,), of the sorted pairs: it is that of the next.
+    """
+    in_order = np.argsort(pairs)
+    repeated = in_order[np.append(same, False) | np.insert(same, 0, False)]
     keys = [USER_ID, ITEM_ID, TIMESTAMP, "line", RATING]
     repeated = repeated[rows[repeated].select(pl.arg_sort_by(keys)).to_series().to_numpy()]
     return repeated, np.flatnonzero(np.diff(pairs[repeated], prepend=-1))

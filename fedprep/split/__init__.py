@@ -138,22 +138,28 @@ def _cold_facts(items: npt.NDArray[np.int32], parts: Parts, is_cold: Mask) -> di
     ours = {name: items[is_cold & (parts == part)] for part, name in _PARTS if part != TRAIN}
     return {
         "rows": {name: cold.size for name, cold in ours.items()},
-        "items": {name: np.unique(cold).size for name, cold in ours.items()},
+        "items": {name: _n_distinct(cold) for name, cold in ours.items()},
     }
 
 
 def _part_facts(rows: Rows, parts: Parts) -> dict[str, Any]:
     masks = {name: parts == part for part, name in _PARTS}
-    n_users = {name: np.unique(rows.users[mask]).size for name, mask in masks.items()}
-    n_users_in_all = np.unique(rows.users).size
+    n_users = {name: _n_distinct(rows.users[mask]) for name, mask in masks.items()}
+    n_users_in_all = _n_distinct(rows.users)
     return {
         "rows": {name: int(np.count_nonzero(mask)) for name, mask in masks.items()},
         "users": n_users,
-        "items": {name: np.unique(rows.items[mask]).size for name, mask in masks.items()},
+        "items": {name: _n_distinct(rows.items[mask]) for name, mask in masks.items()},
         "time": {name: _time_range(rows, mask) for name, mask in masks.items()},
         "users_without_train": n_users_in_all - n_users["train"],
         "users_without_test": n_users_in_all - n_users["test"],
     }
+
+
+def _n_distinct(codes: npt.NDArray[np.int32]) -> int:
+    seen = np.zeros(int(codes.max(initial=-1)) + 1, dtype=np.bool_)
+    seen[codes] = True
+    return int(np.count_nonzero(seen))
 
 
 def _time_range(rows: Rows, mask: Mask) -> list[int] | None:
