@@ -382,6 +382,16 @@ def test_work_done_ahead_raises_in_its_turn() -> None:
         next(results)
 
 
+def test_work_ahead_that_is_closed_begins_nothing_more() -> None:
+    begun: list[int] = []
+    results = ahead(begun.append, range(1000), threads=2, depth=4)
+    next(results)
+    results.close()
+    n = len(begun)
+    time.sleep(0.02)
+    assert len(begun) == n <= 5
+
+
 # --- URLs --------------------------------------------------------------------------------------------
 
 

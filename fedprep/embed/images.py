@@ -49,7 +49,8 @@ def embed_images(
 
     Pictures of equal bytes are embedded once, and kept below `cache` by encoder and content: a killed
     run resumes, and a second one hashes the pictures and neither decodes them nor loads the encoder.
-    A picture that cannot be used costs its item the embedding; the steps count them by reason.
+    A picture that cannot be used costs its item the embedding; the steps count them by reason. Neither
+    threads nor what the cache holds change a bit; a processor of another kind may change the last ones.
 
     Args:
         items: `source_id` and `image` (a path in the store, a URL, or null), a row an item.
