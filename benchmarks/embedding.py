@@ -57,10 +57,11 @@ def titles(n: int, n_words: int) -> pl.Series:
     )
 
 
-def timed(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
+def timed(work: Callable[[], object]) -> np.ndarray:
+    """Returns the wall and the processor seconds of some work."""
+    begin = np.array([time.perf_counter(), time.process_time()])
     work()
-    return time.perf_counter() - begin
+    return np.array([time.perf_counter(), time.process_time()]) - begin
 
 
 def best_of_bare(model: object, texts: list[str], threads: int) -> tuple[int, int]:
@@ -71,7 +72,7 @@ def best_of_bare(model: object, texts: list[str], threads: int) -> tuple[int, in
             for size in (8, 16, 32, 64, 128):
                 seconds[size, count] = timed(
                     lambda size=size: model.encode(texts, batch_size=size, show_progress_bar=False)
-                )
+                )[0]
     return min(seconds, key=seconds.__getitem__)
 
 
@@ -96,9 +97,7 @@ def main() -> int:
     print(f"{len(texts)} texts of about {given.words} words on {device}")
     print(f"bare encoder: best at batches of {size} with {count} threads an operation")
 
-    bare: list[float] = []
-    whole: list[float] = []
-    again: list[float] = []
+    bare, whole, again = [], [], []
     for _ in range(given.rounds):
         with cpu_threads(count):
             bare.append(
@@ -112,18 +111,24 @@ def main() -> int:
             )
             whole.append(timed(work))
             again.append(timed(work))
-    load = timed(
-        lambda: SentenceTransformer(str(find_model(options.encoder).folder), device=device)
+    folder = str(find_model(options.encoder).folder)
+    load = min(
+        (timed(lambda: SentenceTransformer(folder, device=device)) for _ in range(3)), key=max
     )
     n = len(texts)
-    ratios = [b / (w - load) for b, w in zip(bare, whole, strict=True)]
-    print(f"bare encoder     {n / min(bare):8.0f} texts/s")
+    wall, processor = np.median([b / (w - load) for b, w in zip(bare, whole, strict=True)], axis=0)
+    quickest, first = np.min(bare, axis=0), np.min(whole, axis=0)
+    print(f"bare encoder   {n / quickest[0]:8.0f} texts/s")
     print(
-        f"fedprep          {n / (min(whole) - load):8.0f} texts/s (loading the model, {load:.2f} s, apart)"
+        f"fedprep        {n / (first - load)[0]:8.0f} texts/s (but for loading the model, {load[0]:.2f} s)"
     )
-    print(f"ratio            {np.median(ratios):8.2f}  (limit: at least 0.95)")
-    print(f"second build     {min(again):8.2f} s, {min(whole) / min(again):.0f} times faster")
-    return 0 if np.median(ratios) >= 0.95 else 1
+    print(
+        f"ratio          {wall:8.2f} of the bare encoder's texts per second (limit: at least 0.95)"
+    )
+    print(f"               {processor:8.2f} of its texts per processor second")
+    second = np.min(again, axis=0)
+    print(f"second build   {second[0]:8.2f} s, {first[0] / second[0]:.0f} times faster")
+    return 0 if wall >= 0.95 else 1
 
 
 if __name__ == "__main__":
