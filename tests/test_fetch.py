@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import signal
 import subprocess
 import sys
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -185,6 +187,28 @@ def test_a_file_by_hand_may_have_another_name() -> None:
     assert (got.path, got.name, got.verified) == (own, "other.csv", "no official checksum")
 
 
+KILLED = """
+import os, signal
+from pathlib import Path
+from fedprep.fetch import fetch
+from fedprep.schema import Candidate, RawFile
+def stop(task, done, total):
+    if task.startswith("unpack"):
+        os.kill(os.getpid(), signal.SIGKILL)
+raw = RawFile(role="r", candidates=(Candidate(name="ml-1m.zip"),), members=("ratings.dat", "users.dat"))
+fetch([raw], cache=Path("cache"), mirrors=("mirror",), progress=stop)
+"""
+
+
+def test_an_unpacking_that_was_killed_is_done_again() -> None:
+    put("mirror/ml-1m.zip", ZIP)
+    assert subprocess.run([sys.executable, "-c", KILLED]).returncode == -signal.SIGKILL
+    assert [p.name for p in Path("cache/unpacked").iterdir() if p.suffix == ".tmp"]
+    got = get(ML_1M, mirrors=("mirror",))["archive"]
+    assert {n: (got.path / n).read_bytes() for n in MEMBERS} == {n[6:]: b for n, b in FILES.items()}
+    assert not [p.name for p in Path("cache/unpacked").iterdir() if p.suffix == ".tmp"]
+
+
 def test_members_that_lie_unpacked_in_a_folder_are_taken() -> None:
     for name, body in FILES.items():
         put(f"hand/{name}", body)
@@ -278,6 +302,44 @@ def test_a_recipes_own_file_is_found_by_its_path() -> None:
     assert get(raw)["interactions"].path == own
     put("elsewhere/data/mine.csv", b"x")
     assert get(raw, by_hand=Path("elsewhere"))["interactions"].path.read_bytes() == b"x"
+
+
+def test_a_recipes_own_pattern_is_found_in_its_folder() -> None:
+    put("data/a/mine-1.csv", b"1")
+    put("data/a/mine-2.csv", b"2")
+    pattern = "data/*/mine-*.csv"
+    raw = RawFile(role="interactions", candidates=(Candidate(name=pattern),), members=(pattern,))
+    got = get(raw)["interactions"]
+    assert (got.path, got.n_bytes) == (Path("data").absolute(), 2)
+    put("data/a/mine-3.csv", b"3")
+    assert get(raw)["interactions"].sha256 != got.sha256
+    with pytest.raises(FetchError, match="cannot be had"):
+        get(replace(raw, candidates=(Candidate(name="x" * 300 + "*.csv"),)))
+
+
+def test_pictures_that_lie_unpacked_are_a_folder_whose_digest_is_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put("hand/photos/1.jpg", b"one")
+    put("hand/photos/2.jpg", b"two")
+    pictures = RawFile(
+        role="pictures",
+        candidates=(Candidate(name="Yelp-Photos.zip"),),
+        members=("photos/*.jpg", "photos/*.jpeg"),
+    )
+    got = get(pictures, by_hand=Path("hand"))["pictures"]
+    assert (got.path, got.n_bytes) == (Path("hand").absolute(), 6)
+    monkeypatch.setattr("fedprep.fetch.given.digest_of", None)
+    assert get(pictures, by_hand=Path("hand"))["pictures"] == got
+
+
+def test_names_that_no_disk_takes_are_not_had() -> None:
+    long = "x" * 300
+    raw = RawFile(role="interactions", candidates=(Candidate(name=long),))
+    with pytest.raises(FetchError, match="cannot be had"):
+        get(raw, mirrors=(long,))
+    with pytest.raises(FetchError, match="there is nothing at --from"):
+        get(raw, by_hand=Path(long))
 
 
 def test_a_cache_that_cannot_be_written_to_is_no_obstacle_where_nothing_is_written() -> None:

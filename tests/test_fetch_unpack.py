@@ -305,11 +305,12 @@ def test_an_archive_is_unpacked_once_and_again_where_a_file_was_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     archive, cache = written(zip_of(FILES)), Path("cache")
-    folder = keep_unpacked(archive, "ab" * 32, ["ratings.dat"], cache)
+    folder, _ = keep_unpacked(archive, "ab" * 32, ["ratings.dat"], cache)
     assert folder == Path("cache/unpacked/abababababababab")
     with monkeypatch.context() as patch:
         patch.setattr("fedprep.fetch.unpacked.unpack", None)
-        assert keep_unpacked(archive, "ab" * 32, ["ratings.dat"], cache) == folder
+        again = keep_unpacked(archive, "ab" * 32, ["ratings.dat"], cache)
+        assert again == (folder, ["ml-1m/ratings.dat"])
     (folder / "ml-1m/ratings.dat").write_bytes(b"mine")
     keep_unpacked(archive, "ab" * 32, ["ratings.dat"], cache)
     assert unpacked(folder) == {"ml-1m/ratings.dat": RATINGS}
@@ -318,10 +319,10 @@ def test_an_archive_is_unpacked_once_and_again_where_a_file_was_changed(
 def test_members_wanted_later_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
     archive, cache = written(zip_of(FILES)), Path("cache")
     keep_unpacked(archive, "ab" * 32, ["ratings.dat"], cache)
-    folder = keep_unpacked(archive, "ab" * 32, ["movies.dat", "nothing"], cache)
+    folder, _ = keep_unpacked(archive, "ab" * 32, ["movies.dat", "nothing"], cache)
     assert sorted(unpacked(folder)) == ["ml-1m/movies.dat", "ml-1m/ratings.dat"]
     monkeypatch.setattr("fedprep.fetch.unpacked.unpack", None)
-    assert keep_unpacked(archive, "ab" * 32, ["nothing", "ratings.dat"], cache) == folder
+    assert keep_unpacked(archive, "ab" * 32, ["nothing", "ratings.dat"], cache)[0] == folder
 
 
 def test_what_a_killed_unpacking_left_is_cleared_away() -> None:
@@ -337,22 +338,18 @@ def test_what_a_killed_unpacking_left_is_cleared_away() -> None:
 
 def test_a_mark_that_is_not_whole_counts_as_none() -> None:
     archive, cache = written(zip_of(FILES)), Path("cache")
-    folder = keep_unpacked(archive, "ab" * 32, ["ratings.dat"], cache)
+    folder, _ = keep_unpacked(archive, "ab" * 32, ["ratings.dat"], cache)
     folder.with_name(f"{folder.name}.json").write_text('{"sha256": ')
-    assert keep_unpacked(archive, "ab" * 32, ["ratings.dat"], cache) == folder
+    assert keep_unpacked(archive, "ab" * 32, ["ratings.dat"], cache)[0] == folder
 
 
 def test_the_root_is_where_members_are_relative_paths() -> None:
-    for name in (
-        "x/y/ratings.dat",
-        "x/y/movies.dat",
-        "x/old/ratings.dat/more",
-        "x/y/z/photos/1.jpg",
+    files = ["y/ratings.dat", "y/movies.dat", "old/older/ratings.dat", "y/z/photos/1.jpg"]
+    for members, root in (
+        (["ratings.dat", "movies.dat"], "x/y"),
+        (["y/ratings.dat"], "x"),
+        (["photos/*.jpg"], "x/y/z"),
+        (["photos/*.jpg", "ratings.dat"], "x/y"),
     ):
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).touch()
-    assert root_of(Path("x"), ["ratings.dat", "movies.dat"]) == Path("x/y")
-    assert root_of(Path("x"), ["y/ratings.dat"]) == Path("x")
-    assert root_of(Path("x"), ["photos/*.jpg"]) == Path("x/y/z")
-    assert root_of(Path("x"), ["photos/*.jpg", "ratings.dat"]) == Path("x/y")
-    assert root_of(Path("x"), ["nothing"]) is None
+        assert root_of(Path("x"), files, members) == Path(root)
+    assert root_of(Path("x"), files, ["nothing"]) is None

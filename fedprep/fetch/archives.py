@@ -20,6 +20,7 @@ from fedprep.fetch.members import (
     tar_members,
     zip_members,
 )
+from fedprep.fetch.places import ends_as
 from fedprep.fetch.space import require_space, writing
 from fedprep.schema import Progress, silent
 
@@ -70,7 +71,9 @@ def unpack(
     """
     with writing(folder.parent, archive.name):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(".tmp", f".{folder.name}.", folder.parent))
+        beside = Path(tempfile.mkdtemp(".tmp", f".{folder.name}.", folder.parent))
+        staging = beside / folder.name
+        staging.mkdir()
     try:
         with damage_named(archive), archive.open("rb") as file:
             size = archive.stat().st_size
@@ -78,13 +81,20 @@ def unpack(
             job = _Job(archive.name, file, size, staging, tuple(members), Budget(limit), progress)
             job.unpack_file(file, PurePosixPath(), depth=1)
         with writing(folder, archive.name):
-            for path in job.written:
-                target = folder / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                (staging / path).replace(target)
+            _move(staging, folder, job.written)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(beside, ignore_errors=True)
     return sorted(folder / path for path in job.written)
+
+
+def _move(staging: Path, folder: Path, paths: Sequence[PurePosixPath]) -> None:
+    if not folder.exists():
+        staging.rename(folder)
+        return
+    for path in paths:
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (staging / path).replace(target)
 
 
 @dataclass
@@ -141,7 +151,7 @@ class _Job:
             (self.staging / spool).unlink()
 
     def _wants(self, member: Member) -> bool:
-        return not self.wanted or any(member.path.match(wanted) for wanted in self.wanted)
+        return not self.wanted or any(ends_as(member.path, wanted) for wanted in self.wanted)
 
     def _require_space(self, members: Iterator[Member]) -> None:
         """Refuses early what would not fit; a size beyond the budget is left for it to name."""

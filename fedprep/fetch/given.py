@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
 from fedprep.errors import FetchError
 from fedprep.fetch.archives import is_archive
 from fedprep.fetch.checksums import Digest, digest_of
-from fedprep.fetch.places import files_below
+from fedprep.fetch.places import ends_as, files_below, is_wild
+from fedprep.files import whole_file
 from fedprep.schema import Progress, RawFile
 
 __all__ = ["digest_of_folder", "files_given", "folder_given", "is_member", "is_renamed"]
@@ -18,9 +22,16 @@ __all__ = ["digest_of_folder", "files_given", "folder_given", "is_member", "is_r
 def files_given(raw: RawFile, files: Sequence[Path]) -> list[Path]:
     """Returns the files that have an official name of a role, or are its one member, best first."""
     by_name = [p for c in raw.candidates for p in files if p.name == PurePosixPath(c.name).name]
-    if not by_name and (len(raw.members) == 1 or len(files) == 1):
+    one = len(raw.members) == 1 and not is_wild(raw.members[0])
+    if not by_name and (one or len(files) == 1):
         return [path for path in files if is_member(raw, path)]
     return list(dict.fromkeys(by_name))
+
+
+def is_member(raw: RawFile, path: Path) -> bool:
+    """Returns whether a file is one of the role's members itself, plain or as a single gz file."""
+    plain = path.with_suffix("") if path.suffix == ".gz" else path
+    return any(ends_as(plain, member) for member in raw.members)
 
 
 def is_renamed(raw: RawFile, given: Path, *, alone: bool) -> bool:
@@ -38,12 +49,6 @@ def is_renamed(raw: RawFile, given: Path, *, alone: bool) -> bool:
     return is_archive(given) if raw.members else alone
 
 
-def is_member(raw: RawFile, path: Path) -> bool:
-    """Returns whether a file is one of the role's members itself, plain or as a single gz file."""
-    plain = path.with_suffix("") if path.suffix == ".gz" else path
-    return any(PurePosixPath(plain.as_posix()).match(member) for member in raw.members)
-
-
 def folder_given(raw: RawFile, given: Path, files: Sequence[Path]) -> Path | None:
     """Returns the folder in which a role's members lie unpacked; None where there is none.
 
@@ -53,7 +58,7 @@ def folder_given(raw: RawFile, given: Path, files: Sequence[Path]) -> Path | Non
     found: dict[Path, set[str]] = {}
     for member in raw.members:
         for path in files:
-            if PurePosixPath(path.as_posix()).match(member):
+            if ends_as(path, member):
                 root = path.parents[len(PurePosixPath(member).parts) - 1]
                 found.setdefault(root, set()).add(member)
     most = max(map(len, found.values()), default=0)
@@ -78,14 +83,27 @@ def folder_given(raw: RawFile, given: Path, files: Sequence[Path]) -> Path | Non
 def digest_of_folder(raw: RawFile, folder: Path, *, memory: Path, progress: Progress) -> Digest:
     """Returns the digest of a role's members in a folder: SHA-256 over their names and SHA-256s.
 
-    It is equal for equal members, wherever the folder lies and whatever else is in it.
+    It is equal for equal members, wherever the folder lies and whatever else is in it. It is remembered
+    as one, until a member changes.
     """
-    lines, n_bytes = [], 0
-    for path in files_below(folder):
-        name = path.relative_to(folder)
-        if any(PurePosixPath(name.as_posix()).match(member) for member in raw.members):
-            digest = digest_of(path, md5=False, memory=memory, progress=progress)
-            lines.append(f"{digest.sha256}  {name.as_posix()}\n")
-            n_bytes += digest.n_bytes
-    text = "".join(sorted(lines))
-    return Digest(n_bytes=n_bytes, sha256=hashlib.sha256(text.encode()).hexdigest())
+    named = {folder / member for member in raw.members if (folder / member).is_file()}
+    patterns = [member for member in raw.members if is_wild(member)]
+    if patterns:
+        below = files_below(folder)
+        named |= {path for path in below if any(ends_as(path, wild) for wild in patterns)}
+    paths = sorted(named)
+    state = _sha256(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n" for path in paths)
+    record = memory / f"folder-{state[:32]}.json"
+    with suppress(OSError, ValueError, TypeError):  # no record, or not a whole one: read it again
+        return Digest(**json.loads(record.read_text(encoding="utf-8")))
+    digests = [digest_of(path, md5=False, progress=progress) for path in paths]
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    lines = (f"{d.sha256}  {name}\n" for d, name in zip(digests, names, strict=True))
+    digest = Digest(n_bytes=sum(d.n_bytes for d in digests), sha256=_sha256(sorted(lines)))
+    with suppress(OSError), whole_file(record) as beside:
+        beside.write_text(json.dumps(asdict(digest)), encoding="utf-8")
+    return digest
+
+
+def _sha256(lines: Iterable[str]) -> str:
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -19,7 +20,7 @@ from fedprep.fetch.checksums import (
 )
 from fedprep.fetch.found import Fetched, Search, fetched, names_of, of_stored
 from fedprep.fetch.given import digest_of_folder, files_given, folder_given, is_member, is_renamed
-from fedprep.fetch.places import files_below, mirror_folder
+from fedprep.fetch.places import files_below, is_file, is_folder, is_wild, mirror_folder
 from fedprep.fetch.store import Tried, find_stored, official_name
 from fedprep.schema import Candidate, RawFile
 
@@ -38,9 +39,9 @@ def from_hand(
         FetchError: there is nothing at that path, or nothing that fills a role.
     """
     given = given.expanduser().absolute()
-    if not given.exists():
-        raise FetchError(f"there is nothing at --from {given}")
-    inside = files_below(given) if given.is_dir() else [given]
+    if not is_file(given) and not is_folder(given):
+        raise FetchError(f"there is nothing at --from {given}, or it may not be read")
+    inside = files_below(given) if is_folder(given) else [given]
     required = [raw for raw in files if not raw.optional]
     found = {}
     for raw in files:
@@ -49,8 +50,7 @@ def from_hand(
         if paths:
             found[raw.role] = _checked(raw, paths, search, how="by hand")
         elif folder is not None:
-            digest = digest_of_folder(raw, folder, memory=search.memory, progress=search.progress)
-            found[raw.role] = fetched(raw, folder, folder.name, digest, UNKNOWN, how="by hand")
+            found[raw.role] = _loose(raw, folder, search)
         elif given.name not in search.names and is_renamed(raw, given, alone=required == [raw]):
             found[raw.role] = _checked(raw, [given], search, how="by hand")
         else:
@@ -76,16 +76,38 @@ def from_near(raw: RawFile, search: Search, tried: Tried) -> Fetched | None:
     stored = _from_cache(raw, search)
     if stored is not None and stored.verified == OFFICIAL:
         return stored
-    own = [Path(c.name).absolute() for c in raw.candidates if not c.urls and Path(c.name).is_file()]
-    if own:
-        return _checked(raw, own, search, how="by hand")
+    own = _of_recipe(raw, search)
+    if own is not None:
+        return own
     paths = [path for found in search.mirrored.values() for path in _of_role(raw, found)]
     if paths:
         return _checked(raw, paths, search, how="mirror")
     for place in search.mirrored:
-        there = mirror_folder(place).is_dir()
+        there = is_folder(mirror_folder(place))
         tried.add(f"mirror {place}", "has no such file" if there else "no such folder")
     return stored
+
+
+def _of_recipe(raw: RawFile, search: Search) -> Fetched | None:
+    """Returns a role filled by a path, or a pattern of paths, that has no URL: the user's own data."""
+    for candidate in raw.candidates:
+        path = Path(candidate.name).expanduser().absolute()
+        if candidate.urls:
+            continue
+        if is_file(path):
+            return _checked(raw, [path], search, how="by hand")
+        if is_wild(candidate.name):
+            fixed = list(takewhile(lambda part: not is_wild(part), path.parts))
+            folder = Path(*fixed)
+            if any(folder.glob(path.relative_to(folder).as_posix())):
+                return _loose(raw, folder, search)
+    return None
+
+
+def _loose(raw: RawFile, folder: Path, search: Search) -> Fetched:
+    """Returns a role filled by its members, which lie unpacked in a folder."""
+    digest = digest_of_folder(raw, folder, memory=search.memory, progress=search.progress)
+    return fetched(raw, folder, folder.name, digest, UNKNOWN, how="by hand")
 
 
 def _from_cache(raw: RawFile, search: Search) -> Fetched | None:

@@ -5,10 +5,24 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePath, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["cache_folder", "files_below", "find_file", "is_url", "mirror_folder", "mirrors"]
+__all__ = [
+    "cache_folder",
+    "ends_as",
+    "files_below",
+    "find_file",
+    "is_file",
+    "is_folder",
+    "is_url",
+    "is_wild",
+    "mirror_folder",
+    "mirrors",
+]
+
+WILD = frozenset("*?[")
 
 _URL = r"(?:https?|file)://(?:[^\s,;/@]*@)?(?:\[[^\]]*\]|[^\s,;:/]*)(?::\d+)?"
 
@@ -42,7 +56,7 @@ def split_places(text: str, separator: str = os.pathsep) -> tuple[str, ...]:
         >>> split_places("/data/raw:https://host:8080/x,/more", ":")
         ('/data/raw', 'https://host:8080/x', '/more')
     """
-    if text.strip() and Path(text.strip()).expanduser().is_dir():
+    if text.strip() and is_folder(Path(text.strip()).expanduser()):
         return (text.strip(),)
     stops = ",;\n" + (separator if separator == ":" else "")
     # A URL's own colons (scheme, port) are inside `_URL`; a later one separates.
@@ -50,7 +64,7 @@ def split_places(text: str, separator: str = os.pathsep) -> tuple[str, ...]:
     places: list[str] = []
     for piece in re.findall(token, text):
         piece = piece.strip()
-        whole = is_url(piece) or Path(piece).expanduser().is_dir()
+        whole = is_url(piece) or is_folder(Path(piece).expanduser())
         places += [piece] if whole and piece else piece.split()
     return tuple(dict.fromkeys(places))
 
@@ -76,6 +90,33 @@ def files_below(folder: Path, wanted: Callable[[str], bool] = lambda name: True)
     return sorted(found, key=lambda path: (len(path.parts), path.as_posix()))
 
 
+def is_file(path: Path) -> bool:
+    """Returns whether a file can be seen there; a name that no disk takes is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Returns whether a folder can be seen there."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def is_wild(member: str) -> bool:
+    """Returns whether a member is a pattern rather than a name."""
+    return not WILD.isdisjoint(member)
+
+
+def ends_as(path: PurePath, member: str) -> bool:
+    """Returns whether a path ends as a member: a name, with or without folders, or a pattern."""
+    # The name alone decides nearly always, and is much quicker.
+    return fnmatchcase(path.name, PurePosixPath(member).name) and path.match(member)
+
+
 def find_file(
     name: str | Path, *, folders: Sequence[Path] = (), mirrors: Sequence[str] | None = None
 ) -> Path | None:
@@ -88,10 +129,10 @@ def find_file(
     """
     own = Path(name).expanduser()
     for path in (own, *(Path(folder) / own for folder in folders)):
-        if path.exists():
+        if is_file(path) or is_folder(path):
             return path.absolute()
     for folder in map(Path, folders):
-        if folder.is_file() and folder.name == own.name:
+        if folder.name == own.name and is_file(folder):
             return folder.absolute()
     places = split_places(os.environ.get("FEDPREP_MIRROR", "")) if mirrors is None else mirrors
     tail = PurePosixPath(own.as_posix()).parts

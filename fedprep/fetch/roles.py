@@ -94,9 +94,11 @@ def _unpack(
     for path, sharing in archives.items():
         members = sorted({member for raw in sharing for member in raw.members})
         sha256 = found[sharing[0].role].sha256
-        folder = keep_unpacked(path, sha256, members, search.cache, progress=search.progress)
+        folder, inside = keep_unpacked(
+            path, sha256, members, search.cache, progress=search.progress
+        )
         for raw in sharing:
-            root = root_of(folder, raw.members)
+            root = root_of(folder, inside, raw.members)
             if root is not None:
                 filled[raw.role] = replace(found[raw.role], path=root)
             elif raw.optional:

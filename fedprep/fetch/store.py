@@ -22,6 +22,7 @@ from fedprep.fetch.checksums import (
 )
 from fedprep.fetch.downloads import Network, Unreachable, WrongSize, download
 from fedprep.fetch.parts import Part
+from fedprep.fetch.places import is_file
 from fedprep.fetch.space import writing
 from fedprep.schema import Candidate, Progress, silent
 
@@ -97,7 +98,7 @@ def find_stored(
 ) -> Stored | None:
     """Returns a candidate that the cache holds; its bytes are read again only if they have changed."""
     path = place_of(candidate, cache)
-    if not path.is_file():
+    if not is_file(path):
         return None
     md5 = wants_md5([candidate])
     known = read_record(_record(path), path)

@@ -7,9 +7,11 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from fedprep.fetch.archives import unpack
+from fedprep.fetch.places import ends_as, files_below
 from fedprep.fetch.space import writing
 from fedprep.fetch.store import alone
 from fedprep.files import whole_file
@@ -24,8 +26,8 @@ def keep_unpacked(
     members: Sequence[str],
     cache: Path,
     progress: Progress = silent,
-) -> Path:
-    """Returns the folder that holds the wanted members of an archive, unpacked now or before.
+) -> tuple[Path, list[str]]:
+    """Returns the folder that holds the wanted members of an archive, and all files in it.
 
     Args:
         archive: zip or tar.
@@ -40,62 +42,71 @@ def keep_unpacked(
     """
     folder = cache / "unpacked" / sha256[:16]
     mark = folder.with_name(f"{folder.name}.json")
+    members = tuple(sorted(set(members)))
     done = _whole(folder, mark, sha256)
-    if done is not None and done.issuperset(members):
-        return folder
+    if done is not None and done.members.issuperset(members):
+        return folder, done.files
     with alone(folder, progress=progress):
-        done = _whole(folder, mark, sha256) or set()  # another process may have been here
-        missing = sorted(set(members) - done)
-        if not missing:
-            return folder
-        _clear_away(folder)
-        if not done:
+        done = _whole(folder, mark, sha256)  # another process may have been here
+        if done is None:
             with writing(folder.parent, folder.name):
                 mark.unlink(missing_ok=True)
                 shutil.rmtree(folder, ignore_errors=True)
-        unpack(archive, folder, members=missing, progress=progress)
-        _write_mark(folder, mark, sha256, done.union(missing))
-    return folder
+            done = _Done(members=frozenset(), files=[])
+        missing = sorted(set(members) - done.members)
+        if missing:
+            _clear_away(folder)
+            unpack(archive, folder, members=missing, progress=progress)
+            done = _write_mark(folder, mark, sha256, done.members.union(missing))
+    return folder, done.files
 
 
-def root_of(folder: Path, members: Iterable[str]) -> Path | None:
+def root_of(folder: Path, files: Iterable[str], members: Iterable[str]) -> Path | None:
     """Returns the folder below `folder` from which `members` are relative paths; None where none is.
 
     So `root_of(…, ["ratings.dat"]) / "ratings.dat"` is a file, wherever it lay in the archive.
+
+    Args:
+        folder: an unpacked archive.
+        files: the paths in it.
+        members: what is wanted.
     """
-    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    paths = [PurePosixPath(file) for file in files]
     roots = []
     for member in members:
-        depth = len(PurePosixPath(member).parts)
-        matches = [path for path in files if PurePosixPath(path.as_posix()).match(member)]
+        matches = [path for path in paths if ends_as(path, member)]
         if matches:
-            first = min(matches, key=lambda path: (len(path.parts), path.as_posix()))
-            roots.append(folder.joinpath(*first.parts[:-depth]))
+            first = min(matches, key=lambda path: (len(path.parts), path))
+            roots.append(folder / first.parents[len(PurePosixPath(member).parts) - 1])
     return Path(os.path.commonpath(roots)) if roots else None
 
 
-def _whole(folder: Path, mark: Path, sha256: str) -> set[str] | None:
-    """Returns the members that were unpacked before; None where a file of them is not as it was."""
+@dataclass(frozen=True, kw_only=True)
+class _Done:
+    """What was unpacked before."""
+
+    members: frozenset[str]
+    files: list[str]
+
+
+def _whole(folder: Path, mark: Path, sha256: str) -> _Done | None:
+    """Returns what was unpacked before; None where a file of it is not as it was."""
     try:
         entry = json.loads(mark.read_text(encoding="utf-8"))
         if entry["sha256"] == sha256 and entry["files"] == _state(folder, entry["files"]):
-            return set(entry["members"])
+            return _Done(members=frozenset(entry["members"]), files=list(entry["files"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no mark, or not a whole one: nothing counts as unpacked
     return None
 
 
-def _write_mark(folder: Path, mark: Path, sha256: str, members: set[str]) -> None:
+def _write_mark(folder: Path, mark: Path, sha256: str, members: frozenset[str]) -> _Done:
     with writing(folder.parent, mark.name):
-        folder.mkdir(exist_ok=True)  # no member was found
-        names = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
-        entry = {
-            "sha256": sha256,
-            "members": sorted(members),
-            "files": _state(folder, sorted(names)),
-        }
+        names = sorted(path.relative_to(folder).as_posix() for path in files_below(folder))
+        entry = {"sha256": sha256, "members": sorted(members), "files": _state(folder, names)}
         with whole_file(mark) as beside:
             beside.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
+    return _Done(members=members, files=names)
 
 
 def _state(folder: Path, names: Iterable[str]) -> dict[str, list[int]]:
