@@ -331,13 +331,13 @@ def _progress() -> Iterator[Progress]:
     if not console.is_terminal:
         yield silent
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.completed:,.0f}{task.fields[of]}"),
         TimeRemainingColumn(),
     )
     with Bars(*columns, console=console, transient=True) as bars:
@@ -345,8 +345,9 @@ def _progress() -> Iterator[Progress]:
 
         def progress(task: str, done: int, total: int | None) -> None:
             if task not in tasks:
-                tasks[task] = bars.add_task(task, total=total)
-            bars.update(tasks[task], completed=done, total=total)
+                tasks[task] = bars.add_task(task, total=total, of="")
+            of = "" if total is None else f" of {total:,}"
+            bars.update(tasks[task], completed=done, total=total, of=of)
 
         yield progress
 
