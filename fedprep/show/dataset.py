@@ -1,43 +1,32 @@
-"""Facts as tables and lines for a terminal: rich renderables, printed by the command line alone."""
+"""The sheets of a Dataset, of a finished build, and of one client."""
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from fedprep.schema import SPLITS
+from fedprep.show.layout import day, heading, moment, number, pairs, shares, size, table_of
 
-__all__ = [
-    "show_built",
-    "show_client",
-    "show_dataset",
-    "show_files",
-    "show_frame",
-    "show_list",
-    "show_steps",
-    "show_terms",
-]
+__all__ = ["show_built", "show_client", "show_dataset", "show_steps"]
 
 
 def show_dataset(facts: Mapping[str, Any]) -> RenderableType:
     """Returns the sheet of a Dataset (`inspection.inspect_dataset`)."""
     return Group(
-        _heading(f"{facts['name']}  {facts['id'][:12]}"),
-        _pairs(_identity(facts)),
-        _heading("Rows"),
-        _pairs(_rows(facts)),
-        _heading("From raw rows to these"),
+        heading(f"{facts['name']}  {facts['id'][:12]}"),
+        pairs(_identity(facts)),
+        heading("Rows"),
+        pairs(_rows(facts)),
+        heading("From raw rows to these"),
         show_steps(facts["steps"]),
         *_embeddings(facts["encoders"]),
-        _heading("Clients"),
-        _pairs(_clients(facts)),
+        heading("Clients"),
+        pairs(_clients(facts)),
         _client_table(facts["clients"]),
     )
 
@@ -60,22 +49,12 @@ def show_built(facts: Mapping[str, Any]) -> RenderableType:
         ("where", f"{facts['path']} ({size(facts['n_bytes'])})"),
     ]
     return Group(
-        _heading(facts["name"]),
-        _pairs(lines),
-        *([_heading("Dropped"), show_steps(losses)] if losses else []),
+        heading(facts["name"]),
+        pairs(lines),
+        *([heading("Dropped"), show_steps(losses)] if losses else []),
         *_embeddings(facts["encoders"]),
         Text(f"\nfedprep inspect {facts['path']}", "dim"),
     )
-
-
-def show_files(files: Mapping[str, Any]) -> RenderableType:
-    """Returns the table of fetched raw files."""
-    table = _table("role", "file", ">size", "from", "checksum", "where")
-    for role, file in files.items():
-        table.add_row(
-            role, file.name, size(file.n_bytes), file.how, file.verified, escape(str(file.path))
-        )
-    return table
 
 
 def _identity(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -113,7 +92,7 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def show_steps(steps: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Returns the table of what each step read and dropped."""
-    table = _table("stage", "step", ">in", ">dropped", ">left", "", "why, and the first")
+    table = table_of("stage", "step", ">in", ">dropped", ">left", "", "why, and the first")
     for step in steps:
         examples = ", ".join(step["examples"])
         why = "; ".join(part for part in (step["why"], examples) if part)
@@ -133,8 +112,8 @@ def show_steps(steps: Sequence[Mapping[str, Any]]) -> RenderableType:
 def _embeddings(encoders: Mapping[str, Any]) -> Iterator[RenderableType]:
     if not encoders:
         return
-    yield _heading("Embeddings")
-    table = _table(
+    yield heading("Embeddings")
+    table = table_of(
         "of", "encoder", ">dim", "normalised", ">there", ">missing", "norms (min · median · max)"
     )
     for modality, encoder in encoders.items():
@@ -177,7 +156,7 @@ def _client_table(clients: Mapping[str, Any]) -> RenderableType:
     rows = clients["largest"] + clients["smallest"]
     named = any("name" in row for row in rows)
     splits = [f">{split}" for split in SPLITS]
-    table = _table(
+    table = table_of(
         ">client", *(["name"] if named else []), ">rows", *splits, ">users", "rows a class", ">JS labels",
         ">JS categories",
     )  # fmt: skip
@@ -197,7 +176,7 @@ def _client_table(clients: Mapping[str, Any]) -> RenderableType:
 
 def show_client(facts: Mapping[str, Any]) -> RenderableType:
     """Returns the sheet of one client (`inspection.inspect_client`)."""
-    table = _table(">user", ">item", "title", ">rating", ">label", "time", "split")
+    table = table_of(">user", ">item", "title", ">rating", ">label", "time", "split")
     for row in facts["last_rows"]:
         table.add_row(
             str(row["user_id"]),
@@ -222,98 +201,8 @@ def show_client(facts: Mapping[str, Any]) -> RenderableType:
         ("time", f"{moment(first)} to {moment(last)}"),
     ]
     return Group(
-        _heading(f"{facts['name']}, client {facts['client_id']}"),
-        _pairs(lines),
-        _heading("Last rows"),
+        heading(f"{facts['name']}, client {facts['client_id']}"),
+        pairs(lines),
+        heading("Last rows"),
         table,
     )
-
-
-def show_terms(terms: Any) -> RenderableType:
-    """Returns the licence and the citation of a source, as they are shown once."""
-    lines = [
-        ("licence", terms.licence),
-        ("", terms.licence_text),
-        ("cite", terms.citation),
-        ("home", terms.homepage),
-    ]
-    return _pairs((name, text) for name, text in lines if text)
-
-
-def show_list(title: str, lines: Mapping[str, str]) -> RenderableType:
-    """Returns names with one line each."""
-    return Group(_heading(title), _pairs(lines.items()))
-
-
-def show_frame(rows: Sequence[Sequence[Any]], columns: Sequence[str], total: int) -> RenderableType:
-    """Returns the rows of a query as a table; says how many more there are."""
-    table = _table(*columns)
-    for row in rows:
-        table.add_row(*("–" if value is None else escape(_cell(value)) for value in row))
-    more = total - len(rows)
-    return (
-        Group(table, Text(f"{more:,} more rows: --limit, --csv or --json shows them", "dim"))
-        if more
-        else table
-    )
-
-
-def _cell(value: Any) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 60 else text[:59] + "…"
-
-
-def _heading(text: str) -> Text:
-    return Text(f"\n{text}", "bold")
-
-
-def _pairs(lines: Any) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, text in lines:
-        grid.add_row(name, escape(str(text)))
-    return grid
-
-
-def _table(*columns: str) -> Table:
-    """Returns an empty table; a column named ">x" is flush right."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(
-            column.removeprefix(">"), justify="right" if column.startswith(">") else "left"
-        )
-    return table
-
-
-def shares(counts: Mapping[str, int]) -> str:
-    """Returns `"4 348,971 (35 %) · 5 …"`."""
-    total = sum(counts.values()) or 1
-    return " · ".join(f"{name} {count:,} ({count / total:.2%})" for name, count in counts.items())
-
-
-def number(value: Any) -> str:
-    """Returns a number in at most four digits, `–` for none."""
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def size(n_bytes: int) -> str:
-    """Returns bytes in kB, MB or GB."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n_bytes >= scale:
-            return f"{n_bytes / scale:.1f} {unit}"
-    return f"{n_bytes} bytes"
-
-
-def day(seconds: int) -> str:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d")
-
-
-def moment(seconds: int | None) -> str:
-    if seconds is None:
-        return "–"
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
