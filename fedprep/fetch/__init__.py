@@ -2,6 +2,7 @@
 
 places     where files may lie: the cache, mirrors, folders searched by official name
 checksums  what a file's bytes are, remembered, and whether they are the official ones
+parts      the part of a file that has arrived
 downloads  one URL to one file, resumed and retried
 listings   a mirror's folders, read from the index pages of a web server
 store      the cache of downloaded files, one writer a file
@@ -10,7 +11,9 @@ archives   safe unpacking
 space      one clear message where the disk is full
 unpacked   the cache of unpacked archives
 given      a file or folder that the user names (`--from PATH`)
-searches   the places in which a role's file is looked for, and what is found there
+found      a role that is filled, and the frame of the search for it
+near       what fills a role without the network
+servers    what fills a role over HTTP
 roles      `fetch` itself, which brings them together
 """
 
