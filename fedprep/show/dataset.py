@@ -63,9 +63,11 @@ def _identity(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "where", f"{facts['path']} ({size(facts['n_bytes'])} in {facts['n_files']:,} files)"
     yield "source", source["name"] + (", made up" if source["synthetic"] else "")
     for file in source["files"]:
-        yield "", f"{file['name']} ({size(file['n_bytes'])}, {file['how']}, {file['verified']})"
+        extent = size(file["n_bytes"]) if file["n_bytes"] else "a folder"
+        yield "", f"{file['name']} ({extent}, {file['how']}, {file['verified']})"
     yield "licence", source["licence"]
-    yield "cite", source["citation"]
+    if source["citation"]:
+        yield "cite", source["citation"]
 
 
 def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
