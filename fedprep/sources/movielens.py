@@ -138,7 +138,7 @@ def files(options: recipe.Source) -> tuple[RawFile, ...]:
     fact = known["editions"][edition]
     archive = Candidate(
         name=fact["file"],
-        urls=(known["url"] + fact["file"],),
+        urls=tuple(url + fact["file"] for url in known["urls"]),
         n_bytes=fact["bytes"],
         sha256=fact.get("sha256", ""),
         md5=fact.get("md5", ""),
