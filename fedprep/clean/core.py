@@ -1,7 +1,8 @@
 """The k-core of a table of users and items.
 
-Reference: S. B. Seidman, Network structure and minimum degree, Social Networks 5 (1983); with a bound
-for each side of a bipartite graph, V. Batagelj and M. Zaveršnik, Generalized cores, arXiv cs/0202039.
+Reference: S. B. Seidman, Network structure and minimum degree, Social Networks 5 (1983); with a bound for
+each side of a two-mode network, M. Cerinšek, V. Batagelj, Generalized two-mode cores, Social Networks 42
+(2015).
 """
 
 from __future__ import annotations
