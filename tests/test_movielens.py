@@ -183,9 +183,9 @@ def test_every_edition_has_its_archive_its_members_and_its_terms():
         options = Source(name="movielens", edition=edition)
         (archive,) = MOVIELENS.files(options)
         (candidate,) = archive.candidates
-        assert candidate.urls == (
-            f"https://files.grouplens.org/datasets/movielens/{candidate.name}",
-        )
+        address = f"files.grouplens.org/datasets/movielens/{candidate.name}"
+        assert candidate.urls == (f"https://{address}", f"http://{address}")
+        assert candidate.sha256 or candidate.md5, "plain http needs a checksum to go by"
         assert candidate.md5 or candidate.sha256
         assert archive.members == form.members
         assert MOVIELENS.expected(options)["interactions"] >= 100_000
