@@ -47,7 +47,9 @@ def test_every_packaged_recipe_loads_and_is_called_like_its_file(name: str) -> N
 
 
 def test_a_name_can_follow_the_category() -> None:
-    assert load_recipe("amazon-2018", ["source.category=Gift_Cards"]).name == "amazon-2018-Gift_Cards"
+    assert (
+        load_recipe("amazon-2018", ["source.category=Gift_Cards"]).name == "amazon-2018-Gift_Cards"
+    )
 
 
 def test_the_promised_recipes_are_there() -> None:
