@@ -15,7 +15,8 @@ MIRROR = Path(os.environ["FEDPREP_MIRROR"]).resolve() if os.environ.get("FEDPREP
 
 @pytest.fixture(autouse=True)
 def _nothing_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests never see or fill the user's own cache, and never write into the checkout."""
+    """Tests never see or fill the user's own cache or mirror, and never write into the checkout."""
+    monkeypatch.delenv("FEDPREP_MIRROR", raising=False)
     monkeypatch.setenv("FEDPREP_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedprep.embed.ahead import ahead
 from fedprep.embed.hub import ModelFolder
-from fedprep.embed.torch_setup import autocast, cpu_threads, import_torch
+from fedprep.embed.torch_setup import autocast, cpu_threads, import_torch, precision_of
 from fedprep.errors import EncoderError, MissingExtraError, RecipeError
 
 __all__ = ["SentenceModel", "plan_batches"]
@@ -60,6 +60,8 @@ class SentenceModel:
         self.threads = threads
         self.batch_size = batch_size
         self._model = _load(model, device)
+        if precision_of(device) == "float32":
+            self._model.float()  # also weights that are stored in 16 bits
         self._limit = int(getattr(self._model, "max_seq_length", None) or 0)
         if max_tokens:
             self._limit = min(self._limit or max_tokens, max_tokens)
