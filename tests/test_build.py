@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -249,3 +250,16 @@ def test_any_family_can_be_made_up_for_its_own_recipe(
     made = build_dataset(recipe(source=source), tmp_path / "out", hands=Hands(given="synthetic"))
     assert made.manifest["source"]["synthetic"]
     assert made.manifest["facts"]["n_interactions"] == 900
+
+
+@pytest.mark.parametrize("text", ["No space left on device", "[errno 28] no space left on device"])
+def test_a_full_disk_is_one_message_with_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, text)
+
+    monkeypatch.setattr("fedprep.build.write.write_shards", full)
+    with pytest.raises(OutputError, match=r"no space left .* MB are free"):
+        build_dataset(recipe(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -63,7 +63,7 @@ def build_dataset(
         FedprepError: anything that the user can mend; `out` is then as it was.
     """
     hands = hands or Hands()
-    with _full_disk_named(out), whole_folder(out, marker=MANIFEST, force=force) as folder:
+    with whole_folder(out, marker=MANIFEST, force=force) as folder, _full_disk_named(out):
         log = Log()
         work = folder / ".work"
         work.mkdir()
@@ -157,7 +157,7 @@ def repartition(dataset: Dataset, out: Path, options: Partition, *, force: bool 
     """
     recipe = parse_recipe(dataset.manifest["recipe"], where=str(dataset.path))
     recipe = msgspec.structs.replace(recipe, partition=options)
-    with _full_disk_named(out), whole_folder(out, marker=MANIFEST, force=force) as folder:
+    with whole_folder(out, marker=MANIFEST, force=force) as folder, _full_disk_named(out):
         log = _log_of(dataset)
         rows = dataset.interactions().drop(CLIENT_ID).collect()
         users = dataset.users().drop(CLIENT_ID).collect()
@@ -191,10 +191,12 @@ def _full_disk_named(out: Path) -> Iterator[None]:
     """Turns "no space left" of any library into one message with numbers."""
     try:
         yield
-    except OSError as error:
-        if isinstance(error, OutputError) or (
-            error.errno != errno.ENOSPC and "no space left" not in str(error).lower()
-        ):
+    except (OSError, pl.exceptions.PolarsError) as error:
+        told = isinstance(error, OutputError) and error.hint
+        full = (
+            getattr(error, "errno", None) == errno.ENOSPC or "no space left" in str(error).lower()
+        )
+        if told or not full:
             raise
         free = shutil.disk_usage(out.absolute().parent).free
         raise OutputError(
