@@ -1,0 +1,75 @@
+"""Checks of data quality: from tables and limits to what is wrong, counted, with examples.
+
+`validate` runs them in the order of `CHECKS`: schema, finiteness, range and scale, uniqueness, references,
+clients, splits, geometry of embeddings, files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from fedprep.checks import interactions, schema
+from fedprep.checks.check import Check, NotAsked
+from fedprep.checks.limits import Limits, Value, limits_from
+from fedprep.checks.result import Result, Validation, plain
+from fedprep.checks.run import run
+from fedprep.checks.tables import Tables
+from fedprep.dataset import Dataset
+from fedprep.schema import Progress, silent
+
+__all__ = [
+    "CHECKS",
+    "Check",
+    "Limits",
+    "NotAsked",
+    "Result",
+    "Tables",
+    "Validation",
+    "limits_from",
+    "plain",
+    "validate",
+]
+
+CHECKS: dict[str, Check] = {
+    check.name: check
+    for group in (
+        schema.CHECKS,
+        interactions.CHECKS,
+    )
+    for check in group
+}
+"""Name → check, in the order in which they run and are shown."""
+
+
+def validate(
+    subject: Tables | Dataset,
+    limits: Mapping[str, Value] | Limits | None = None,
+    *,
+    only: Sequence[str] = (),
+    strict: bool = False,
+    progress: Progress = silent,
+) -> Validation:
+    """Returns what the checks find in a Dataset or in tables.
+
+    Args:
+        limits: by name, laid over the recipe's `[validate] limits`; those set are gates: where they are
+            passed a check fails that would warn.
+        only: names of the checks to run; empty for all.
+        strict: kept in the result for whoever turns it into an exit status: warnings count as failures.
+
+    Raises:
+        DatasetError: a file of the Dataset cannot be read as Parquet.
+        RecipeError: an unknown check or limit (the nearest is named), or a limit of a wrong kind.
+    """
+    is_dataset = isinstance(subject, Dataset)
+    tables = Tables.of_dataset(subject) if isinstance(subject, Dataset) else subject
+    return run(
+        tables,
+        CHECKS,
+        {} if limits is None else limits,
+        kind="dataset" if is_dataset or tables.manifest is not None else "tables",
+        only=only,
+        strict=strict,
+        broken=schema.broken,
+        progress=progress,
+    )

@@ -1,0 +1,157 @@
+"""Interactions of any size, read in blocks: memory follows the block and not the data.
+
+Blocks of files are runs of whole row groups in the order of the files. Where the rows of a user lie in
+several blocks (which is found out, not believed), `of_whole_users` takes those users out of the blocks and
+brings their rows together. Rows without files come in blocks by a hash of the user.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fedprep.errors import DatasetError
+from fedprep.schema import SHARD, USER_ID
+
+__all__ = ["BLOCK_ROWS", "Block", "Rows", "row_groups"]
+
+BLOCK_ROWS = 1_500_000
+"""Rows of a block, about."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows; `first` is the number of the first among all, None where they are not in file order."""
+
+    frame: pl.DataFrame
+    first: int | None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive rows of one file."""
+
+    path: Path
+    begin: int
+    n_rows: int
+
+
+class Rows:
+    """Interactions: a lazy frame, and the Parquet files behind it where it is the scan of some."""
+
+    def __init__(
+        self, frame: pl.LazyFrame, files: Sequence[Path] = (), *, block_rows: int = BLOCK_ROWS
+    ) -> None:
+        self.frame = frame
+        self.files = tuple(files)
+        self.block_rows = block_rows
+
+    @functools.cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of `schema.SHARD` that are there."""
+        there = self.frame.collect_schema().names()
+        return tuple(name for name in SHARD if name in there)
+
+    @functools.cached_property
+    def groups(self) -> list[tuple[Path, list[int]]]:
+        """The rows of each row group of each file."""
+        return [(path, row_groups(path)) for path in self.files]
+
+    @functools.cached_property
+    def n_rows(self) -> int:
+        if self.files:
+            return sum(sum(sizes) for _, sizes in self.groups)
+        return int(self.frame.select(pl.len()).collect(engine="streaming").item())
+
+    def blocks(self) -> Iterator[Block]:
+        """Yields all rows: runs of row groups, or parts by a hash of the user."""
+        if self.n_rows <= self.block_rows:
+            yield Block(self._all, 0 if self.files else None)
+        elif self.files:
+            first = 0
+            for pieces in self._runs():
+                frame = self._read(pieces)
+                yield Block(frame, first)
+                first += frame.height
+        else:
+            yield from self._hashed(self.frame, self.n_rows)
+
+    def of_whole_users(self, crossing: pl.Series, n_crossing: int) -> Iterator[Block]:
+        """Yields all rows so that no user lies in two blocks.
+
+        Args:
+            crossing: the users whose rows lie in several of `blocks`.
+            n_crossing: how many rows they have together.
+        """
+        if crossing.is_empty():
+            yield from self.blocks()
+        elif 2 * n_crossing > self.n_rows:
+            yield from self._hashed(self.frame, self.n_rows)
+        else:
+            among = pl.col(USER_ID).is_in(crossing.implode()).fill_null(False)
+            for block in self.blocks():
+                yield Block(block.frame.filter(~among), None)
+            yield from self._hashed(self.frame.filter(among), n_crossing)
+
+    @functools.cached_property
+    def _all(self) -> pl.DataFrame:
+        return self.frame.select(self.columns).collect()
+
+    def _hashed(self, frame: pl.LazyFrame, n_rows: int) -> Iterator[Block]:
+        n_parts = -(-n_rows // self.block_rows)
+        part = pl.col(USER_ID).hash(seed=0) % n_parts
+        for k in range(n_parts):
+            rows = frame.select(self.columns).filter(part == k)
+            yield Block(rows.collect(engine="streaming"), None)
+
+    def _runs(self) -> Iterator[list[Piece]]:
+        """Yields the pieces of each block: whole row groups, and slices of those larger than a block."""
+        run: list[Piece] = []
+        size = 0
+        for path, sizes in self.groups:
+            begin = 0
+            for n_rows in sizes:
+                for start in range(0, n_rows, self.block_rows):
+                    length = min(self.block_rows, n_rows - start)
+                    if size and size + length > self.block_rows:
+                        yield run
+                        run, size = [], 0
+                    last = run[-1] if run else None
+                    if last is not None and last.path == path:
+                        run[-1] = Piece(path, last.begin, last.n_rows + length)
+                    else:
+                        run.append(Piece(path, begin + start, length))
+                    size += length
+                begin += n_rows
+        if run:
+            yield run
+
+    def _read(self, pieces: list[Piece]) -> pl.DataFrame:
+        parts = [
+            pl.scan_parquet(piece.path).slice(piece.begin, piece.n_rows).select(self.columns)
+            for piece in pieces
+        ]
+        return pl.concat(pl.collect_all(parts), rechunk=True)
+
+
+def row_groups(path: Path) -> list[int]:
+    """Returns the rows of each row group of a Parquet file, from its footer.
+
+    Raises:
+        DatasetError: it is no Parquet file, or a broken one.
+    """
+    try:
+        metadata = pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DatasetError(
+            f"{path.name} cannot be read as Parquet",
+            where=f"{path}: {str(error).splitlines()[0]}",
+            hint="it is cut off or damaged: copy or build it again",
+        ) from None
+    return [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)]

@@ -1,0 +1,272 @@
+"""The tables that checks look at, wherever they come from: a Dataset, foreign Parquet files, frames."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from fedprep.checks.rows import Rows, row_groups
+from fedprep.checks.totals import Totals
+from fedprep.dataset import Dataset
+from fedprep.errors import DatasetError
+from fedprep.manifest import MANIFEST
+from fedprep.schema import CLIENT_ID, ITEM_ID, USER_ID
+
+__all__ = ["SIZES", "Tables"]
+
+Frame = pl.LazyFrame | pl.DataFrame
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """What there is to be checked; None or empty where it is not there.
+
+    interactions: the rows, all of them or those of one block.
+    totals: counts over all rows, the same in every block.
+    files: the Parquet files of each table, by the names `interactions`, `items`, `users`, `index`,
+        `embeddings/text` …; empty for frames.
+    folder: the directory of a Dataset or of foreign files.
+    """
+
+    interactions: pl.LazyFrame | None = None
+    items: pl.LazyFrame | None = None
+    users: pl.LazyFrame | None = None
+    index: pl.LazyFrame | None = None
+    embeddings: Mapping[str, pl.LazyFrame] = field(default_factory=dict)
+    manifest: Mapping[str, Any] | None = None
+    folder: Path | None = None
+    files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    name: str = "tables"
+    whole: Whole | None = None
+
+    # --- where they come from ------------------------------------------------------------------------
+
+    @classmethod
+    def of_dataset(cls, dataset: Dataset) -> Tables:
+        """Returns the tables of a Dataset.
+
+        Raises:
+            DatasetError: the footer of one of its files cannot be read.
+        """
+        shards = tuple(sorted((dataset.path / "clients").glob("part-*.parquet")))
+        files = {
+            "interactions": shards,
+            "items": (dataset.path / "items.parquet",),
+            "users": (dataset.path / "users.parquet",),
+            "index": (dataset.path / "clients" / "index.parquet",),
+        }
+        for modality in dataset.modalities:
+            files[f"embeddings/{modality}"] = (dataset.path / "embeddings" / f"{modality}.parquet",)
+        return cls._of_files(
+            {name: paths for name, paths in files.items() if all(p.is_file() for p in paths)},
+            manifest=dataset.manifest,
+            folder=dataset.path,
+            name=dataset.name,
+        )
+
+    @classmethod
+    def of_folder(cls, path: str | Path) -> Tables:
+        """Returns the tables of a folder: a Dataset, or Parquet files told apart by their columns.
+
+        Raises:
+            DatasetError: nothing there can be checked, or a file cannot be read.
+        """
+        folder = Path(path)
+        if (folder / MANIFEST).is_file():
+            return cls.of_dataset(Dataset.open(folder))
+        if not folder.is_dir():
+            raise DatasetError(f"no folder at {folder}")
+        return cls._of_foreign(sorted(folder.rglob("*.parquet")), folder)
+
+    @classmethod
+    def of_file(cls, path: str | Path) -> Tables:
+        """Returns the table in one Parquet file.
+
+        Raises:
+            DatasetError: it is none of the tables that are known here, or cannot be read.
+        """
+        file = Path(path)
+        if not file.is_file():
+            raise DatasetError(f"no file at {file}")
+        return cls._of_foreign([file], file.parent)
+
+    @classmethod
+    def of_frames(
+        cls,
+        *,
+        interactions: Frame | None = None,
+        items: Frame | None = None,
+        users: Frame | None = None,
+        index: Frame | None = None,
+        embeddings: Mapping[str, Frame] | None = None,
+        manifest: Mapping[str, Any] | None = None,
+    ) -> Tables:
+        """Returns tables of frames in memory or lazy ones."""
+        rows = None if interactions is None else interactions.lazy()
+        tables = cls(
+            interactions=rows,
+            items=None if items is None else items.lazy(),
+            users=None if users is None else users.lazy(),
+            index=None if index is None else index.lazy(),
+            embeddings={name: frame.lazy() for name, frame in (embeddings or {}).items()},
+            manifest=manifest,
+        )
+        return tables._with_whole()
+
+    @classmethod
+    def _of_foreign(cls, paths: list[Path], folder: Path) -> Tables:
+        files: dict[str, tuple[Path, ...]] = {}
+        for path in paths:
+            row_groups(path)
+            table = _told_apart(path)
+            if table:
+                files[table] = (*files.get(table, ()), path)
+        if not files:
+            raise DatasetError(
+                f"{folder} holds no table that can be checked",
+                expected="Parquet files with the columns user_id and item_id, or one of them",
+                hint="rename the columns, or build a Dataset from a recipe with source.name = 'table'",
+            )
+        return cls._of_files(files, folder=folder, name=folder.name)
+
+    @classmethod
+    def _of_files(cls, files: Mapping[str, tuple[Path, ...]], **about: Any) -> Tables:
+        for paths in files.values():
+            for path in paths:
+                row_groups(path)
+        frames = {name: pl.scan_parquet(list(paths), glob=False) for name, paths in files.items()}
+        named: dict[str, Any] = {k: v for k, v in frames.items() if "/" not in k}
+        tables = cls(
+            **named,
+            embeddings={k.partition("/")[2]: v for k, v in frames.items() if "/" in k},
+            files=files,
+            **about,
+        )
+        return tables._with_whole()
+
+    def _with_whole(self) -> Tables:
+        rows = None
+        if self.interactions is not None:
+            rows = Rows(self.interactions, self.files.get("interactions", ()))
+        return replace(self, whole=Whole(rows, self.items, self.users))
+
+    # --- what checks ask -----------------------------------------------------------------------------
+
+    @property
+    def rows(self) -> Rows:
+        """All interactions, to be read in blocks."""
+        assert self.whole is not None and self.whole.rows is not None, "needs interactions"
+        return self.whole.rows
+
+    @property
+    def totals(self) -> Totals:
+        """Counts over all interactions."""
+        assert self.whole is not None
+        return self.whole.totals
+
+    def ids(self, table: str) -> pl.Series:
+        """Returns the distinct ids of the table `items` or `users`, sorted, without null."""
+        assert self.whole is not None
+        return self.whole.item_ids if table == "items" else self.whole.user_ids
+
+    def block(self, frame: pl.DataFrame) -> Tables:
+        """Returns the same tables with these interactions alone."""
+        return replace(self, interactions=frame.lazy())
+
+    def columns(self, table: str) -> dict[str, pl.DataType]:
+        """Returns the columns of a table that is there, and their types."""
+        assert self.whole is not None
+        return self.whole.columns(table, getattr(self, table))
+
+    def lacks(self, need: str) -> str:
+        """Returns why a check that needs this cannot be asked, or nothing.
+
+        Args:
+            need: a table (`items`), a column (`interactions.rating`), `embeddings`, `manifest`, `folder`.
+        """
+        table, _, column = need.partition(".")
+        value = getattr(self, table)
+        if value is None or (table == "embeddings" and not value):
+            return (
+                f"there is no {table}" if table in ("manifest", "folder") else f"no {table} table"
+            )
+        if column and column not in self.columns(table):
+            return f"{table} have no column {column}"
+        return ""
+
+
+class Whole:
+    """What is counted once over whole tables and shared by all blocks."""
+
+    def __init__(
+        self, rows: Rows | None, items: pl.LazyFrame | None, users: pl.LazyFrame | None
+    ) -> None:
+        self.rows = rows
+        self._items, self._users = items, users
+        self._columns: dict[str, dict[str, pl.DataType]] = {}
+
+    @functools.cached_property
+    def totals(self) -> Totals:
+        assert self.rows is not None, "needs interactions"
+        return Totals(self.rows)
+
+    @functools.cached_property
+    def item_ids(self) -> pl.Series:
+        assert self._items is not None
+        return _ids(self._items, ITEM_ID)
+
+    @functools.cached_property
+    def user_ids(self) -> pl.Series:
+        assert self._users is not None
+        return _ids(self._users, USER_ID)
+
+    def columns(self, table: str, frame: pl.LazyFrame) -> dict[str, pl.DataType]:
+        if table not in self._columns:
+            self._columns[table] = dict(frame.collect_schema())
+        return self._columns[table]
+
+
+def _ids(frame: pl.LazyFrame, column: str) -> pl.Series:
+    ids = frame.select(pl.col(column).drop_nulls().unique()).collect(engine="streaming")
+    return ids[column].sort()
+
+
+def _told_apart(path: Path) -> str:
+    """Returns the name of the table that a foreign Parquet file holds, empty where it is none."""
+    columns = pl.read_parquet_schema(path)
+    if CLIENT_ID in columns and "row_group" in columns:
+        return "index"
+    if USER_ID in columns and ITEM_ID in columns:
+        return "interactions"
+    if ITEM_ID in columns:
+        return f"embeddings/{path.stem}" if "embedding" in columns else "items"
+    return "users" if USER_ID in columns else ""
+
+
+def _height(table: str) -> Callable[[Tables], int]:
+    def height(tables: Tables) -> int:
+        frame = getattr(tables, table)
+        return int(frame.select(pl.len()).collect(engine="streaming").item())
+
+    return height
+
+
+SIZES: dict[str, Callable[[Tables], int]] = {
+    "interactions": lambda tables: tables.rows.n_rows,
+    "clients": lambda tables: tables.totals.clients.height,
+    "users": lambda tables: tables.totals.users.height,
+    "classes": lambda tables: len(tables.totals.labels),
+    "table of items": _height("items"),
+    "table of users": _height("users"),
+    "table of clients": _height("index"),
+    "columns": lambda tables: sum(
+        len(pl.read_parquet_schema(path)) for paths in tables.files.values() for path in paths
+    ),
+    "files": lambda tables: sum(len(paths) for paths in tables.files.values()),
+}
+"""What there is of a check's subject in all: the denominator of its count."""
