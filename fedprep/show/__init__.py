@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from fedprep.show.dataset import show_built, show_client, show_dataset, show_steps
+from fedprep.show.diff import show_diff
 from fedprep.show.lists import show_files, show_frame, show_list, show_terms
 
 __all__ = [
     "show_built",
     "show_client",
     "show_dataset",
+    "show_diff",
     "show_files",
     "show_frame",
     "show_list",
