@@ -131,7 +131,7 @@ def main() -> int:
             load = timed(encoder.load)
             times["fedprep"].append(timed(whole) - load)
             times["again"].append(timed(whole))
-    clock, cpu = ({name: t[i] for name, t in _medians(times).items()} for i in (0, 1))
+    clock, cpu = ({name: t[i] for name, t in _best(times).items()} for i in (0, 1))
     to_bare = clock["bare"] / clock["fedprep"]
     to_possible = (cpu["frugal"] + cpu["decoding"]) / cpu["fedprep"]
     to_again = clock["fedprep"] / clock["again"]
@@ -154,8 +154,9 @@ def main() -> int:
     )
 
 
-def _medians(times: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.median(taken, axis=0) for name, taken in times.items()}
+def _best(times: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+    """Returns the least of each: what else the machine does only adds."""
+    return {name: np.min(taken, axis=0) for name, taken in times.items()}
 
 
 if __name__ == "__main__":
