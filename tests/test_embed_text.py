@@ -152,17 +152,22 @@ def test_only_texts_that_another_data_set_did_not_bring_are_encoded(
     )
     whole = embed(TEXTS, MINILM, tmp_path)
     assert sorted(seen) == sorted([TEXTS[3], TEXTS[6], TEXTS[7]])
-    assert np.abs(whole.values - minilm.values).max() < 1e-6
+    assert whole.values.tobytes() == minilm.values.tobytes()
 
 
 @needs_minilm
-def test_the_number_of_threads_does_not_change_a_bit(tmp_path: Path) -> None:
-    texts = pl.Series([f"{'word ' * (i % 7)}number {i}" for i in range(60)])
-    options = msgspec.structs.replace(MINILM, batch_size=8)
-    runs = [
-        embed_text(texts, options, cache=tmp_path / str(n), device="cpu", threads=n) for n in (1, 3)
-    ]
-    assert runs[0].values.tobytes() == runs[1].values.tobytes()
+def test_neither_threads_nor_batch_size_nor_other_texts_change_a_bit(tmp_path: Path) -> None:
+    texts = pl.Series([f"{'word ' * (i % 7) ** 2}number {i}" for i in range(60)])
+
+    def run(texts: pl.Series, threads: int, batch_size: int) -> Any:
+        options = msgspec.structs.replace(MINILM, batch_size=batch_size)
+        cache = tmp_path / f"{len(texts)}-{threads}-{batch_size}"
+        return embed_text(texts, options, cache=cache, device="cpu", threads=threads).values
+
+    whole = run(texts, 1, 64)
+    assert run(texts, 3, 64).tobytes() == whole.tobytes()
+    assert run(texts, 1, 5).tobytes() == whole.tobytes()
+    assert run(texts.head(9), 1, 64).tobytes() == whole[:9].tobytes()
 
 
 @needs_minilm
@@ -297,13 +302,17 @@ def test_progress_ends_at_the_number_of_texts(tmp_path: Path) -> None:
     st.lists(st.integers(1, 300), max_size=80),
     st.integers(1, 20),
     st.integers(1, 600),
+    st.booleans(),
 )
 def test_batches_hold_every_text_once_and_stay_in_bounds(
-    lengths: list[int], most_texts: int, most_tokens: int
+    lengths: list[int], most_texts: int, most_tokens: int, of_one_length: bool
 ) -> None:
     of = np.array(lengths, np.int64)
-    batches = plan_batches(of, most_texts=most_texts, most_tokens=most_tokens)
+    batches = plan_batches(
+        of, most_texts=most_texts, most_tokens=most_tokens, of_one_length=of_one_length
+    )
     assert sorted(np.concatenate([*batches, []]).tolist()) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) <= most_texts
         assert len(batch) == 1 or len(batch) * of[batch].max() <= most_tokens
+        assert not of_one_length or of[batch].min() == of[batch].max()

@@ -29,9 +29,11 @@ USUAL_LENGTH = 256
 class SentenceModel:
     """A loaded model: texts in, vectors out.
 
-    On a processor each of `threads` workers encodes whole batches with one thread: this is faster than
-    many threads inside one operation, and the result does not depend on their number. On an
-    accelerator a second worker prepares the next batch.
+    On a processor each of `threads` workers encodes whole batches with one thread, and the texts of a
+    batch have equally many tokens. This is faster than many threads inside one operation and than
+    padding, and a text's vector is the same to the bit whatever the number of threads, the batch size
+    and the other texts. On an accelerator, where batches are large and padded, the last bits may
+    follow the other texts; a second worker prepares the next batch.
 
     Args:
         model: what sentence-transformers can load.
@@ -83,6 +85,7 @@ class SentenceModel:
             self._token_counts(texts),
             most_texts=self.batch_size if on_cpu else 64 * self.batch_size,
             most_tokens=CPU_TOKENS if on_cpu else USUAL_LENGTH * self.batch_size,
+            of_one_length=on_cpu,
         )
         parts = (texts.gather(batch).to_list() for batch in batches)
         with cpu_threads(self.threads) as threads, cpu_threads(1 if on_cpu else None):
@@ -122,19 +125,22 @@ class SentenceModel:
 
 
 def plan_batches(
-    lengths: NDArray[np.int64], *, most_texts: int, most_tokens: int
+    lengths: NDArray[np.int64], *, most_texts: int, most_tokens: int, of_one_length: bool
 ) -> list[NDArray[np.int64]]:
     """Returns the positions of each batch: longest first, neighbours of like length.
 
     A batch holds at most `most_texts` texts and `most_tokens` tokens, padding counted; a text that is
-    longer has a batch of its own.
+    longer has a batch of its own. With `of_one_length` there is no padding at all.
     """
     order = np.argsort(-lengths, kind="stable")
+    sorted_lengths = -lengths[order]  # ascending
     batches = []
     low = 0
     while low < len(order):
-        fits = most_tokens // max(1, int(lengths[order[low]]))
-        high = low + max(1, min(most_texts, fits))
+        length = -int(sorted_lengths[low])
+        high = low + max(1, min(most_texts, most_tokens // max(1, length)))
+        if of_one_length:
+            high = min(high, int(np.searchsorted(sorted_lengths, -length, side="right")))
         batches.append(order[low:high])
         low = high
     return batches

@@ -68,7 +68,8 @@ def embed_text(
         cache: the folder of all cached embeddings.
         device: `auto | cpu | cuda | mps`; an accelerator computes in bfloat16 or float16, which is
             part of `encoder`.
-        threads: of the processor; None is all its cores. They do not change the result.
+        threads: of the processor; None is all its cores. They do not change the result, nor does on a
+            processor what other texts there are or were.
         engine: `ray` has Ray Data encode chunks on the workers of a cluster, which must have the same
             model and kind of device as this machine.
 
