@@ -51,11 +51,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     min_timestamp: int = 631_152_000  # seconds since 1970 UTC: 1990-01-01
     max_timestamp: int | None = None  # None: a day after the Dataset was made, or after now
     min_user_history: Count = 3  # rows of a user in train
-    min_density: Share = 0.0001  # rows / (users × items)
+    min_density: Share = 0.00001  # rows / (users × items)
     min_rows_per_user: Amount = 3.0  # in the mean
     min_rows_per_item: Amount = 3.0
     # clients
     min_client_rows: Count = 5
+    min_split_rows: Count = 1  # of a client in each split
     max_class_share: Share = 0.95  # of all rows
     min_class_share: Share = 0.01
     max_client_class_share: Share = 0.95  # of the rows of one client

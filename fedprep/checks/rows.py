@@ -1,8 +1,8 @@
 """Interactions of any size, read in blocks: memory follows the block and not the data.
 
 Blocks of files are runs of whole row groups in the order of the files. Where the rows of a user lie in
-several blocks (which is found out, not believed), `of_whole_users` takes those users out of the blocks and
-brings their rows together. Rows without files come in blocks by a hash of the user.
+several blocks (which is found out, not believed), `of_whole` takes those users out of the blocks and brings
+their rows together. Rows without files come in blocks by a hash of the user.
 """
 
 from __future__ import annotations
@@ -80,32 +80,33 @@ class Rows:
                 yield Block(frame, first)
                 first += frame.height
         else:
-            yield from self._hashed(self.frame, self.n_rows)
+            yield from self._hashed(self.frame, USER_ID, self.n_rows)
 
-    def of_whole_users(self, crossing: pl.Series, n_crossing: int) -> Iterator[Block]:
-        """Yields all rows so that no user lies in two blocks.
+    def of_whole(self, key: str, crossing: pl.Series, n_crossing: int) -> Iterator[Block]:
+        """Yields all rows so that no user (or client) lies in two blocks.
 
         Args:
-            crossing: the users whose rows lie in several of `blocks`.
+            key: `user_id` or `client_id`.
+            crossing: those whose rows lie in several of `blocks`.
             n_crossing: how many rows they have together.
         """
         if crossing.is_empty():
             yield from self.blocks()
         elif 2 * n_crossing > self.n_rows:
-            yield from self._hashed(self.frame, self.n_rows)
+            yield from self._hashed(self.frame, key, self.n_rows)
         else:
-            among = pl.col(USER_ID).is_in(crossing.implode()).fill_null(False)
+            among = pl.col(key).is_in(crossing.implode()).fill_null(False)
             for block in self.blocks():
                 yield Block(block.frame.filter(~among), None)
-            yield from self._hashed(self.frame.filter(among), n_crossing)
+            yield from self._hashed(self.frame.filter(among), key, n_crossing)
 
     @functools.cached_property
     def _all(self) -> pl.DataFrame:
         return self.frame.select(self.columns).collect()
 
-    def _hashed(self, frame: pl.LazyFrame, n_rows: int) -> Iterator[Block]:
+    def _hashed(self, frame: pl.LazyFrame, key: str, n_rows: int) -> Iterator[Block]:
         n_parts = -(-n_rows // self.block_rows)
-        part = pl.col(USER_ID).hash(seed=0) % n_parts
+        part = pl.col(key).hash(seed=0) % n_parts
         for k in range(n_parts):
             rows = frame.select(self.columns).filter(part == k)
             yield Block(rows.collect(engine="streaming"), None)

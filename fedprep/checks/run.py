@@ -19,7 +19,7 @@ from fedprep.checks.limits import Limits, Value, changed, limits_from, resolved
 from fedprep.checks.result import Result, Status, Validation
 from fedprep.checks.tables import SIZES, Tables
 from fedprep.errors import FedprepError, RecipeError, nearest
-from fedprep.schema import Progress, silent
+from fedprep.schema import USER_ID, Progress, silent
 
 __all__ = ["N_EXAMPLES", "run"]
 
@@ -156,12 +156,12 @@ class Session:
                 done += block.frame.height
                 progress("rows checked", done, rows.n_rows)
             totals.is_whole = True
-            crossing, n_crossing = totals.crossing
+            crossing, n_crossing = totals.crossing(USER_ID)
             if len(crossing):
                 again = [check for check in checks if check.blocks == "users"]
                 for check in again:
                     self.tallies[check.name].restart()
-                for block in rows.of_whole_users(crossing, n_crossing) if again else ():
+                for block in rows.of_whole(USER_ID, crossing, n_crossing) if again else ():
                     self._look_at_block(again, block.frame)
         except (pl.exceptions.PolarsError, OSError) as error:
             totals.failure = totals.failure or _words(error)

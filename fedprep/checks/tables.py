@@ -10,12 +10,13 @@ from typing import Any
 
 import polars as pl
 
+from fedprep.checks.drift import category_drift
 from fedprep.checks.rows import Rows, row_groups
 from fedprep.checks.totals import Totals
 from fedprep.dataset import Dataset
 from fedprep.errors import DatasetError
 from fedprep.manifest import MANIFEST
-from fedprep.schema import CLIENT_ID, ITEM_ID, USER_ID
+from fedprep.schema import CLIENT_ID, ITEM_ID, LABEL, USER_ID
 
 __all__ = ["SIZES", "Tables"]
 
@@ -169,6 +170,18 @@ class Tables:
         assert self.whole is not None
         return self.whole.totals
 
+    @property
+    def classes(self) -> list[int]:
+        """The labels that there are: those of the manifest's classes, else those of the rows."""
+        named = (self.manifest or {}).get("classes")
+        return list(range(len(named))) if named else self.totals.labels[LABEL].to_list()
+
+    @property
+    def category_drift(self) -> pl.DataFrame:
+        """`client_id`, `drift`: see `drift.category_drift`. Needs interactions and items."""
+        assert self.whole is not None
+        return self.whole.category_drift
+
     def ids(self, table: str) -> pl.Series:
         """Returns the distinct ids of the table `items` or `users`, sorted, without null."""
         assert self.whole is not None
@@ -216,6 +229,11 @@ class Whole:
         return Totals(self.rows)
 
     @functools.cached_property
+    def category_drift(self) -> pl.DataFrame:
+        assert self.rows is not None and self._items is not None
+        return category_drift(self.rows, self.totals, self._items)
+
+    @functools.cached_property
     def item_ids(self) -> pl.Series:
         assert self._items is not None
         return _ids(self._items, ITEM_ID)
@@ -260,7 +278,9 @@ SIZES: dict[str, Callable[[Tables], int]] = {
     "interactions": lambda tables: tables.rows.n_rows,
     "clients": lambda tables: tables.totals.clients.height,
     "users": lambda tables: tables.totals.users.height,
-    "classes": lambda tables: len(tables.totals.labels),
+    "measures": lambda tables: 3,
+    "partitions": lambda tables: 1,
+    "classes": lambda tables: len(tables.classes),
     "table of items": _height("items"),
     "table of users": _height("users"),
     "table of clients": _height("index"),
