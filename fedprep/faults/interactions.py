@@ -68,12 +68,14 @@ def dangling_items(copy: Copy) -> Planted:
 def dangling_users(copy: Copy) -> Planted:
     """Three rows name users that the table of users does not have."""
     beyond = copy.read("users.parquet").height
-    return _changed(copy, "users_exist", {USER_ID: beyond + pl.col(ROW) % 3})
+    also = ("users_have_enough_history",)
+    return _changed(copy, "users_exist", {USER_ID: beyond + pl.col(ROW) % 3}, also=also)
 
 
 def rows_without_client(copy: Copy) -> Planted:
     """Three rows have no client."""
-    return _changed(copy, "every_row_has_one_client", {CLIENT_ID: None})
+    also = ("index_matches_shards",)
+    return _changed(copy, "every_row_has_one_client", {CLIENT_ID: None}, also=also)
 
 
 def repeated_pairs(copy: Copy) -> Planted:
@@ -200,7 +202,8 @@ def clients_of_one_class(copy: Copy) -> Planted:
     top = {name: pl.when(here).then(pl.col(name).max()).otherwise(name) for name in (RATING, LABEL)}
     copy.write_rows(rows.with_columns(**top))
     found = pl.DataFrame({CLIENT_ID: clients})
-    return _planted("classes_are_balanced", "clients", found, ("features_come_from_train",))
+    also = ("features_come_from_train",)
+    return _planted("classes_are_balanced_per_client", "clients", found, also)
 
 
 def wrong_dtype(copy: Copy) -> Planted:
