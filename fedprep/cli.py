@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -95,6 +95,13 @@ unverified_option = click.option(
     "--device", default="auto", show_default=True, help="Of the encoders: cpu, cuda, cuda:1, mps."
 )
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of the encoders.")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where texts are embedded: here, or on the workers of a Ray cluster.",
+)
 @unverified_option
 @force_option
 @json_option
@@ -107,6 +114,7 @@ def build(
     seed: int | None,
     device: str,
     threads: int | None,
+    engine: Literal["local", "ray"],
     allow_unverified: bool,
     force: bool,
     as_json: bool,
@@ -122,7 +130,7 @@ def build(
 
     _terms(loaded, given)
     with _progress() as progress:
-        hands = _hands(given, allow_unverified, device, threads, progress)
+        hands = _hands(given, allow_unverified, progress, device, threads, engine)
         dataset = build_dataset(loaded, out, hands=hands, force=force)
     facts = inspect_dataset(dataset)
     if as_json:
@@ -148,7 +156,7 @@ def fetch(
 
     _terms(loaded, given)
     with _progress() as progress:
-        files = fetch_raw(loaded, _hands(given, allow_unverified, "auto", None, progress))
+        files = fetch_raw(loaded, _hands(given, allow_unverified, progress))
     if as_json:
         _print_json({role: {**vars(file), "path": str(file.path)} for role, file in files.items()})
     else:
@@ -300,7 +308,12 @@ def _recipe(
 
 
 def _hands(
-    given: str | None, allow_unverified: bool, device: str, threads: int | None, progress: Progress
+    given: str | None,
+    allow_unverified: bool,
+    progress: Progress,
+    device: str = "auto",
+    threads: int | None = None,
+    engine: Literal["local", "ray"] = "local",
 ) -> Hands:
     from fedprep.build import Hands
 
@@ -309,6 +322,7 @@ def _hands(
         allow_unverified=allow_unverified,
         device=device,
         threads=threads,
+        engine=engine,
         progress=progress,
     )
 

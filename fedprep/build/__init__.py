@@ -118,7 +118,7 @@ def _embed(
     profiles = None
     with log.stage("embed"):
         if text.encoder != "none":
-            embedded = embed_text(items["text"], text, **reach)
+            embedded = embed_text(items["text"], text, engine=hands.engine, **reach)
             values = write_embeddings("text", embedded, text, in_train, folder, log)
             if recipe.partition.method == "by_cluster":
                 profiles = user_profiles(train, values, rows[USER_ID].n_unique())

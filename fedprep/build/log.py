@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fedprep.schema import Progress, Step, silent
 
@@ -24,12 +24,14 @@ class Hands:
     allow_unverified: take raw files whose checksum is not the official one.
     device: of the encoders: auto, cpu, cuda, cuda:1, mps.
     threads: of the encoders; None leaves it to torch.
+    engine: "local", or "ray" to embed texts on the workers of a Ray cluster (extra `ray`).
     """
 
     given: Path | str | None = None
     allow_unverified: bool = False
     device: str = "auto"
     threads: int | None = None
+    engine: Literal["local", "ray"] = "local"
     progress: Progress = silent
 
     @property
