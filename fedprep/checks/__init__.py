@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fedprep.checks import clients, interactions, schema
+from fedprep.checks import clients, finite, interactions, schema
 from fedprep.checks.check import Check, NotAsked
 from fedprep.checks.limits import Limits, Value, limits_from
 from fedprep.checks.result import Result, Validation, plain
@@ -34,6 +34,7 @@ CHECKS: dict[str, Check] = {
     check.name: check
     for group in (
         schema.CHECKS,
+        finite.CHECKS,
         interactions.CHECKS,
         clients.CHECKS,
     )

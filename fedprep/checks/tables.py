@@ -284,6 +284,9 @@ SIZES: dict[str, Callable[[Tables], int]] = {
     "table of items": _height("items"),
     "table of users": _height("users"),
     "table of clients": _height("index"),
+    "items and users": lambda tables: sum(
+        _height(table)(tables) for table in ("items", "users") if getattr(tables, table) is not None
+    ),
     "columns": lambda tables: sum(
         len(pl.read_parquet_schema(path)) for paths in tables.files.values() for path in paths
     ),

@@ -47,7 +47,8 @@ def nan_features(copy: Copy) -> Planted:
         features[:, 0] = np.nan
         return features
 
-    return _behaviour(copy, "features_come_from_train", spoilt)
+    also = ("numbers_are_finite",)
+    return _behaviour(copy, "features_come_from_train", spoilt, also=also)
 
 
 def _changed(
@@ -73,7 +74,9 @@ def _changed(
     return Planted(check=check, unit="items", count=len(chosen), first=tuple(chosen.tolist()))
 
 
-def _behaviour(copy: Copy, check: str, change: Callable[[Any], Any]) -> Planted:
+def _behaviour(
+    copy: Copy, check: str, change: Callable[[Any], Any], *, also: tuple[str, ...] = ()
+) -> Planted:
     users = copy.read("users.parquet")
     if "behavior" not in users.columns:
         raise DatasetError("the Dataset has no behaviour features: embed.behavior.dim is 0")
@@ -82,7 +85,8 @@ def _behaviour(copy: Copy, check: str, change: Callable[[Any], Any]) -> Planted:
     features[chosen] = change(features[chosen])
     new = pl.Series("behavior", features, dtype=users.schema["behavior"])
     copy.write("users.parquet", users.with_columns(new))
-    return Planted(check=check, unit="users", count=len(chosen), first=tuple(chosen.tolist()))
+    first = tuple(chosen.tolist())
+    return Planted(check=check, unit="users", count=len(chosen), first=first, also=also)
 
 
 FAULTS: dict[str, Callable[[Copy], Planted]] = {
