@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedprep.embed.behavior import LIMIT, behavior_features
-from fedprep.embed.components import PRIOR_ROWS
+from fedprep.behavior import LIMIT, behavior_features
+from fedprep.behavior.components import PRIOR_ROWS
 from fedprep.recipe import EmbedBehavior
 from fedprep.schema import SPLIT_DTYPE
 
@@ -158,7 +158,7 @@ def test_neither_the_order_of_rows_nor_the_size_of_blocks_changes_a_byte(
     options = EmbedBehavior()
     expected = behavior_features(rows, items, 40, options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fedprep.embed.components.BLOCK_ROWS", blocks)
+        patch.setattr("fedprep.behavior.components.BLOCK_ROWS", blocks)
         got = behavior_features(
             rows.sample(fraction=1, shuffle=True, seed=seed), items.reverse(), 40, options
         )

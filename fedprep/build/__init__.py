@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from fedprep.behavior import behavior_features
 from fedprep.build.log import SYNTHETIC, Hands, Log
-from fedprep.build.raw import fetch_raw, read_raw, terms_shown_first_time
+from fedprep.build.raw import fetch_raw, read_raw, terms_of_manifest, terms_shown_first_time
 from fedprep.build.tables import (
     dense_ids,
     filled_with_zeros,
@@ -26,7 +27,7 @@ from fedprep.build.tables import (
 from fedprep.build.write import write_clients, write_embeddings, write_whole_manifest
 from fedprep.clean import class_values, clean
 from fedprep.dataset import Dataset
-from fedprep.embed import behavior_features, embed_images, embed_text, render_texts
+from fedprep.embed import embed_images, embed_text, render_texts
 from fedprep.errors import OutputError
 from fedprep.fetch import cache_folder
 from fedprep.files import whole_folder
@@ -41,6 +42,7 @@ __all__ = [
     "build_dataset",
     "fetch_raw",
     "repartition",
+    "terms_of_manifest",
     "terms_shown_first_time",
 ]
 

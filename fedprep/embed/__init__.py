@@ -5,7 +5,6 @@ Each encoder gives an `Embedded`; `normalise` brings the vectors of one modality
 
 from __future__ import annotations
 
-from fedprep.embed.behavior import behavior_features
 from fedprep.embed.cache import EmbeddingCache, content_keys, embed_contents, encoder_folder
 from fedprep.embed.embedded import Embedded
 from fedprep.embed.encoders import ENCODERS
@@ -18,7 +17,6 @@ __all__ = [
     "ENCODERS",
     "Embedded",
     "EmbeddingCache",
-    "behavior_features",
     "content_keys",
     "embed_contents",
     "embed_images",

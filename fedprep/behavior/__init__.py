@@ -1,4 +1,7 @@
-"""What users did, as vectors of one length, from train rows alone."""
+"""What users did, as vectors of one length, from train rows alone.
+
+On the ground floor: the build writes these vectors, and the checks compute them again and compare.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fedprep.embed.components import QUANTUM, Component, TrainRows, affinities, habits
+from fedprep.behavior.components import QUANTUM, Component, TrainRows, affinities, habits
 from fedprep.recipe import EmbedBehavior
 
 __all__ = ["LIMIT", "behavior_features"]
@@ -25,7 +28,7 @@ def behavior_features(
     A pure function of the tables of a Dataset: the build's frames and the files read back give the
     same bytes, whatever the order of the rows. A user without train rows gets the mean of the others
     (zero once standardised), and so does a component that a user's rows cannot tell. Places for
-    which there is no component are zero. `fedprep.embed.components` says what each component is.
+    which there is no component are zero. `fedprep.behavior.components` says what each component is.
 
     Args:
         interactions: `user_id`, `item_id` (dense), `rating`, `label`, `timestamp` (seconds), `split`;
