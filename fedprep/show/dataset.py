@@ -86,7 +86,8 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "splits", shares(rows["splits"])
     split = facts["split"]
     yield "split rule", split["rule"]
-    yield "ties", split["tie_rule"]
+    if "tie_rule" in split:
+        yield "ties", split["tie_rule"]
     if leak := split.get("leak"):
         later = leak["train_rows_after_first_test_row"]
         yield "leak", f"{later:.1%} of the train rows are later than the first test row"
