@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,16 @@ __all__ = ["category_drift", "divergence", "gini"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Ints32 = npt.NDArray[np.int32]
 
 CELLS = 4_000_000
 """Pairs of client and category that are counted at a time."""
+
+PORTION = 200_000
+"""Rows that are looked up at a time."""
+
+LOOKUP = 1_000_000
+"""Item ids up to here are looked up in an array however few they are."""
 
 
 def divergence(counts: Ints, whole: Ints) -> Floats:
@@ -57,32 +64,60 @@ def category_drift(rows: Rows, totals: Totals, items: pl.LazyFrame) -> pl.DataFr
     all rows; null for a client none of whose items has one. A row counts for each category of its item.
     """
     categories = _categories(items)
+    if not categories.n:
+        return totals.clients.select(CLIENT_ID, drift=pl.lit(None, pl.Float64))
     whole = categories.totals(totals.items)
     crossing, n_crossing = totals.crossing(CLIENT_ID)
     parts = [
-        _drift(block.frame.select(CLIENT_ID, ITEM_ID), categories, whole)
-        for block in rows.of_whole(CLIENT_ID, crossing, n_crossing)
+        _drift(block.frame, categories, whole)
+        for block in rows.of_whole(CLIENT_ID, crossing, n_crossing, columns=(CLIENT_ID, ITEM_ID))
     ]
     return pl.concat(parts).sort(CLIENT_ID)
 
 
 @dataclass(frozen=True)
 class Categories:
-    """Categories of items: those of `item_id` are `codes[first:first + many]`, each once."""
+    """Categories of items: those of the item with id `ids[i]` are `codes[first[i]:first[i] + many[i]]`.
 
-    items: pl.DataFrame  # item_id, first, many
-    codes: Ints
+    ids: distinct, sorted · codes: int32 (n_mentions,), below `n`, each once for an item · first, many: int32.
+    """
+
+    ids: pl.Series
+    first: Ints32
+    many: Ints32
+    codes: Ints32
     n: int
 
-    def cells(self, rows: pl.DataFrame) -> Ints:
-        """Returns owner × n + category for each category of each row's item.
+    def places(self, items: pl.Series) -> Ints32:
+        """Returns the place in `ids` of each item: int32 (n_rows,), -1 where it has no category."""
+        n = len(self.ids)
+        low, high = self.ids.min(), self.ids.max()
+        if isinstance(low, int) and isinstance(high, int) and low >= 0 and high <= 4 * n + LOOKUP:
+            table = np.full(
+                high + 2, -1, dtype=np.int32
+            )  # the last place is for all that are beyond
+            table[self.ids.to_numpy()] = np.arange(n, dtype=np.int32)
+            known = items.is_between(0, high).fill_null(False)
+            if not known.all():
+                items = items.set(~known, high + 1)
+            looked_up: Ints32 = table[items.to_numpy()]
+            return looked_up
+        places = pl.DataFrame([self.ids]).with_row_index("place")
+        found = pl.DataFrame([items]).join(places, on=ITEM_ID, how="left", maintain_order="left")
+        return found["place"].cast(pl.Int32).fill_null(-1).to_numpy().astype(np.int32)
+
+    def mentions(self, places: Ints32) -> tuple[Ints32, Ints32]:
+        """Returns how many categories each row has, and all of them, row by row.
 
         Args:
-            rows: `item_id`, `owner` (whole numbers from 0).
+            places: as `places` returns them.
         """
-        named = rows.join(self.items, on=ITEM_ID, how="inner")
-        owner = np.repeat(named["owner"].to_numpy() * self.n, named["many"].to_numpy())
-        return owner + self.codes[_ranges(named)]
+        many = np.where(places < 0, 0, self.many[places])
+        begins = np.cumsum(many, dtype=np.int32) - many
+        into = np.repeat(self.first[places] - begins, many) + np.arange(
+            int(many.sum()), dtype=np.int32
+        )
+        return many, self.codes[into]
 
     def totals(self, items: pl.DataFrame) -> Ints:
         """Returns how many rows are of each category: int64 (n,).
@@ -90,17 +125,9 @@ class Categories:
         Args:
             items: `item_id`, `n_rows`.
         """
-        named = items.join(self.items, on=ITEM_ID, how="inner")
-        rows = np.repeat(named["n_rows"].to_numpy(), named["many"].to_numpy())
-        counts = np.bincount(self.codes[_ranges(named)], weights=rows, minlength=self.n)
-        return counts.astype(np.int64)
-
-
-def _ranges(named: pl.DataFrame) -> Ints:
-    """Returns `first`, `first + 1` … for each row, `many` numbers of it."""
-    first, many = named["first"].to_numpy(), named["many"].to_numpy()
-    begins = np.cumsum(many) - many
-    return np.repeat(first - begins, many) + np.arange(int(many.sum()))
+        many, codes = self.mentions(self.places(items[ITEM_ID]))
+        rows = np.repeat(items["n_rows"].to_numpy(), many)
+        return np.bincount(codes, weights=rows, minlength=self.n).astype(np.int64)
 
 
 def _categories(items: pl.LazyFrame) -> Categories:
@@ -113,12 +140,11 @@ def _categories(items: pl.LazyFrame) -> Categories:
         .collect(engine="streaming")
     )
     names = pairs["name"].unique().sort()
-    table = pairs.with_row_index("place").group_by(ITEM_ID, maintain_order=True).agg(
-        pl.col("place").first().cast(pl.Int64).alias("first"),
-        pl.len().cast(pl.Int64).alias("many"),
-    )  # fmt: skip
-    codes = pairs["name"].cast(pl.Enum(names)).to_physical().to_numpy().astype(np.int64)
-    return Categories(table, codes, len(names))
+    codes = pairs["name"].cast(pl.Enum(names)).to_physical().cast(pl.Int32).to_numpy()
+    lengths = pairs[ITEM_ID].rle().struct
+    many = lengths.field("len").cast(pl.Int32).to_numpy()
+    first = np.cumsum(many, dtype=np.int32) - many
+    return Categories(lengths.field("value").alias(ITEM_ID), first, many, codes, len(names))
 
 
 def _drift(rows: pl.DataFrame, categories: Categories, whole: Ints) -> pl.DataFrame:
@@ -126,17 +152,34 @@ def _drift(rows: pl.DataFrame, categories: Categories, whole: Ints) -> pl.DataFr
     rows = rows.filter(pl.col(CLIENT_ID).is_not_null())
     if not rows[CLIENT_ID].is_sorted():
         rows = rows.sort(CLIENT_ID)
-    owner = rows[CLIENT_ID].rle_id().cast(pl.Int64).alias("owner")
-    rows = rows.with_columns(owner)
-    clients = rows[CLIENT_ID].unique(maintain_order=True)
-    at_once = max(1, CELLS // max(categories.n, 1))
-    bounds = [*range(0, len(clients), at_once), len(clients)]
-    begins = owner.search_sorted(pl.Series(bounds), side="left").to_list()
-    drifts = []
-    for k, (begin, end) in enumerate(itertools.pairwise(begins)):
-        part = rows.slice(begin, end - begin).with_columns(pl.col("owner") - bounds[k])
-        n_owners = bounds[k + 1] - bounds[k]
-        counts = np.bincount(categories.cells(part), minlength=n_owners * categories.n)
-        drifts.append(divergence(counts.reshape(n_owners, categories.n), whole))
+    places = categories.places(rows[ITEM_ID])
+    clients = rows[CLIENT_ID].rle().struct
+    n_rows = clients.field("len").to_numpy().astype(np.int64)
+    drifts = [
+        _divergences(places[begin:end], n_rows[first:last], categories, whole)
+        for first, last, begin, end in _portions(n_rows, max(1, CELLS // max(categories.n, 1)))
+    ]
     drift = pl.Series("drift", np.concatenate(drifts) if drifts else [], dtype=pl.Float64)
-    return pl.DataFrame([clients, drift.fill_nan(None)])
+    return pl.DataFrame([clients.field("value").alias(CLIENT_ID), drift.fill_nan(None)])
+
+
+def _portions(n_rows: Ints, most: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yields (first client, after the last, first row, after the last): at most `most` clients each, of
+    about `PORTION` rows, which stay in the processor's cache."""
+    ends = np.cumsum(n_rows)
+    first, begin = 0, 0
+    while first < len(ends):
+        last = int(np.searchsorted(ends, begin + PORTION, side="right"))
+        last = min(max(last, first + 1), first + most)
+        end = int(ends[last - 1])
+        yield first, last, begin, end
+        first, begin = last, end
+
+
+def _divergences(places: Ints32, n_rows: Ints, categories: Categories, whole: Ints) -> Floats:
+    """Returns the divergence of consecutive clients of `n_rows` rows each."""
+    many, codes = categories.mentions(places)
+    owner = np.repeat(np.arange(len(n_rows), dtype=np.int32) * categories.n, n_rows)
+    cells = np.repeat(owner, many) + codes
+    counts = np.bincount(cells, minlength=len(n_rows) * categories.n)
+    return divergence(counts.reshape(len(n_rows), categories.n), whole)

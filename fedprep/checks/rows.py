@@ -69,46 +69,55 @@ class Rows:
             return sum(sum(sizes) for _, sizes in self.groups)
         return int(self.frame.select(pl.len()).collect(engine="streaming").item())
 
-    def blocks(self) -> Iterator[Block]:
-        """Yields all rows: runs of row groups, or parts by a hash of the user."""
+    def blocks(self, columns: Sequence[str] = ()) -> Iterator[Block]:
+        """Yields all rows: runs of row groups, or parts by a hash of the user.
+
+        Args:
+            columns: those that are wanted; empty for all.
+        """
         if self.n_rows <= self.block_rows:
-            yield Block(self._all, 0 if self.files else None)
+            yield Block(self._all.select(columns or pl.all()), 0 if self.files else None)
         elif self.files:
             first = 0
             for pieces in self._runs():
-                frame = self._read(pieces)
+                frame = self._read(pieces, columns)
                 yield Block(frame, first)
                 first += frame.height
         else:
-            yield from self._hashed(self.frame, USER_ID, self.n_rows)
+            yield from self._hashed(self.frame, USER_ID, self.n_rows, columns)
 
-    def of_whole(self, key: str, crossing: pl.Series, n_crossing: int) -> Iterator[Block]:
+    def of_whole(
+        self, key: str, crossing: pl.Series, n_crossing: int, *, columns: Sequence[str] = ()
+    ) -> Iterator[Block]:
         """Yields all rows so that no user (or client) lies in two blocks.
 
         Args:
             key: `user_id` or `client_id`.
             crossing: those whose rows lie in several of `blocks`.
             n_crossing: how many rows they have together.
+            columns: those that are wanted; empty for all.
         """
         if crossing.is_empty():
-            yield from self.blocks()
+            yield from self.blocks(columns)
         elif 2 * n_crossing > self.n_rows:
-            yield from self._hashed(self.frame, key, self.n_rows)
+            yield from self._hashed(self.frame, key, self.n_rows, columns)
         else:
             among = pl.col(key).is_in(crossing.implode()).fill_null(False)
-            for block in self.blocks():
+            for block in self.blocks(columns):
                 yield Block(block.frame.filter(~among), None)
-            yield from self._hashed(self.frame.filter(among), key, n_crossing)
+            yield from self._hashed(self.frame.filter(among), key, n_crossing, columns)
 
     @functools.cached_property
     def _all(self) -> pl.DataFrame:
         return self.frame.select(self.columns).collect()
 
-    def _hashed(self, frame: pl.LazyFrame, key: str, n_rows: int) -> Iterator[Block]:
+    def _hashed(
+        self, frame: pl.LazyFrame, key: str, n_rows: int, columns: Sequence[str]
+    ) -> Iterator[Block]:
         n_parts = -(-n_rows // self.block_rows)
         part = pl.col(key).hash(seed=0) % n_parts
         for k in range(n_parts):
-            rows = frame.select(self.columns).filter(part == k)
+            rows = frame.filter(part == k).select(columns or self.columns)
             yield Block(rows.collect(engine="streaming"), None)
 
     def _runs(self) -> Iterator[list[Piece]]:
@@ -133,9 +142,10 @@ class Rows:
         if run:
             yield run
 
-    def _read(self, pieces: list[Piece]) -> pl.DataFrame:
+    def _read(self, pieces: list[Piece], columns: Sequence[str]) -> pl.DataFrame:
+        wanted = columns or self.columns
         parts = [
-            pl.scan_parquet(piece.path).slice(piece.begin, piece.n_rows).select(self.columns)
+            pl.scan_parquet(piece.path).slice(piece.begin, piece.n_rows).select(wanted)
             for piece in pieces
         ]
         return pl.concat(pl.collect_all(parts), rechunk=True)
