@@ -124,12 +124,18 @@ def test_equal_datasets_have_equal_cards(dataset: Dataset, tmp_path: Path) -> No
     )
 
 
-def test_beside_its_data_it_links_the_page_of_pictures(dataset: Dataset, tmp_path: Path) -> None:
+def test_it_links_the_page_of_pictures_that_lies_beside_it(
+    dataset: Dataset, tmp_path: Path
+) -> None:
     shutil.copytree(dataset.path, tmp_path / "copy")
     copy = Dataset.open(tmp_path / "copy")
+    (copy.path / "report.html").unlink(missing_ok=True)
+    assert "(report.html)" not in card_of(copy, copy.path)[0]
+    (copy.path / "report.html").write_text("<html>")
     text, _ = card_of(copy, copy.path)
     assert "[report.html](report.html)" in text and "lies apart" not in text
-    assert "(report.html)" not in card_of(copy, tmp_path / "out")[0]
+    text, _ = card_of(copy, tmp_path / "out")
+    assert "(report.html)" not in text and "lies apart" in text
     assert Dataset.open(copy.path).id == dataset.id
 
 

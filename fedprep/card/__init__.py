@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fedprep.card.croissant import croissant
 from fedprep.card.prose import kept_prose, read_prose
-from fedprep.card.readme import Card, readme
+from fedprep.card.readme import PAGE, Card, readme
 from fedprep.card.rebuild import rebuild_command
 from fedprep.dataset import Dataset
 from fedprep.errors import DatasetError, OutputError
@@ -59,6 +59,7 @@ def write_card(
         recipe=recipe,
         prose=words,
         beside_data=folder.resolve() == dataset.path.resolve(),
+        has_page=(folder / PAGE).is_file(),
     )
     own = dataset.path / MANIFEST
     described = croissant(

@@ -12,7 +12,9 @@ from fedprep.card.licence import catalogue_licence
 from fedprep.card.prose import HEADINGS, marked
 from fedprep.schema import SPLITS
 
-__all__ = ["Card", "readme"]
+__all__ = ["PAGE", "Card", "readme"]
+
+PAGE = "report.html"
 
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"),
          (10**7, "1M<n<10M"), (10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"))  # fmt: skip
@@ -31,6 +33,7 @@ class Card:
     command, recipe: how to build the Dataset again; the recipe file is empty where none is needed.
     prose: heading → text written by hand.
     beside_data: the card lies in the Dataset's own folder.
+    has_page: the page with pictures lies beside the card.
     """
 
     manifest: Mapping[str, Any]
@@ -39,6 +42,7 @@ class Card:
     recipe: str
     prose: Mapping[str, str]
     beside_data: bool
+    has_page: bool
 
 
 def readme(card: Card) -> str:
