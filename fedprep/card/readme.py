@@ -145,11 +145,7 @@ def _composition(card: Card) -> Iterator[str]:
     yield "### Files"
     yield _table(["file", ">rows", ">size", "columns"], list(_files(manifest["tables"])))
     yield "`manifest.json` and `croissant.json` carry the SHA-256 of the files."
-    page = (
-        "[report.html](report.html)"
-        if card.beside_data
-        else "`report.html`, which the build makes,"
-    )
+    page = f"[{PAGE}]({PAGE})" if card.has_page else f"`{PAGE}`, the page of `fedprep validate`,"
     yield f"Pictures: {page} draws {PICTURES}."
 
 
