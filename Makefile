@@ -1,6 +1,7 @@
 # make demo   build and show the demo Dataset, offline, in a fresh .venv
 # make test   the default tests          make test-all   all of them
 # make check  ruff, mypy, architecture   make bench      the benchmarks
+# make cards  the data cards, from real raw files
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,7 +9,7 @@ EXTRAS := text,image,weights,dev
 # Two workers share two cores: more threads in each only get into each other's way.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all check format bench install clean
+.PHONY: demo test test-all check format bench install cards clean
 
 install: $(VENV)/.installed
 
@@ -40,6 +41,17 @@ format: install
 bench: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt flwr-datasets
 	for script in $(filter-out benchmarks/tables.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# The committed data cards, from real builds: FEDPREP_MIRROR has to hold the raw files.
+CARDS := demo movielens-1m amazon-2018 yelp
+cards: install
+	$(BIN)/fedprep build demo --out datasets/cards/demo --force
+	$(BIN)/fedprep build movielens-1m --out datasets/cards/movielens-1m --force
+	$(BIN)/fedprep build amazon-2018 --set source.category=Gift_Cards --out datasets/cards/amazon-2018 --force
+	$(BIN)/fedprep build yelp --from "$(FEDPREP_MIRROR)" --set name=yelp-subset \
+	    --set 'description=A subset of the Yelp Open Dataset, clients by state' --set clean.k_core=0 \
+	    --set partition.method=by_column --set partition.column=state --out datasets/cards/yelp --force
+	for name in $(CARDS); do $(BIN)/fedprep card datasets/cards/$$name --out data_cards/$$name || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

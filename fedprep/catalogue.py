@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedprep.embed import ENCODERS
 from fedprep.export import EXPORTS
 from fedprep.partition import PARTITIONS
-from fedprep.recipe import recipes_folder
+from fedprep.recipe import load_recipe, recipe_names
 from fedprep.sources import SOURCES
 from fedprep.sources.synthetic import FAULTS
 
@@ -23,8 +22,7 @@ def catalogue(name: str) -> dict[str, str]:
 
 
 def _recipes() -> dict[str, str]:
-    files = sorted(recipes_folder().glob("*.toml"))
-    return {f.stem: tomllib.loads(f.read_text(encoding="utf-8"))["description"] for f in files}
+    return {name: load_recipe(name).description for name in recipe_names()}
 
 
 def _sources() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,10 @@ from fedprep.errors import DatasetError, nearest
 from fedprep.manifest import read_manifest
 from fedprep.schema import CLIENT_ID, ITEM_ID, LABEL, RATING, SPLIT, SPLITS, TIMESTAMP, USER_ID
 
-__all__ = ["ClientArrays", "Dataset"]
+__all__ = ["REPORT", "ClientArrays", "Dataset"]
+
+REPORT = "report.json"
+"""The verdict of the validation at the end of the build."""
 
 OPEN_FILES = 64
 """Shard files kept open for reading single clients."""
@@ -90,6 +94,15 @@ class Dataset:
     @property
     def name(self) -> str:
         return str(self.manifest["name"])
+
+    @property
+    def report(self) -> dict[str, Any] | None:
+        """The verdict that the build ended with, None where there is none (`fedprep validate` makes one)."""
+        path = self.path / REPORT
+        if not path.is_file():
+            return None
+        verdict: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return verdict
 
     @property
     def modalities(self) -> tuple[str, ...]:

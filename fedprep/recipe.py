@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -199,7 +199,7 @@ class Validate(Table, frozen=True, kw_only=True):
 class Recipe(Table, frozen=True, kw_only=True):
     """A whole recipe, every key with its value.
 
-    `{category}` and `{edition}` in the name of a recipe file stand for those of the source.
+    `{category}` and `{edition}` in the name and description of a recipe file stand for the source's.
     """
 
     name: str
@@ -269,8 +269,12 @@ def load_recipe(name: str | Path, settings: Iterable[str] = ()) -> Recipe:
         _lay_over(tree, setting)
     tree.setdefault("name", path.stem)
     recipe = parse_recipe(tree, where=str(path))
-    name = recipe.name.replace("{edition}", recipe.source.edition)
-    return msgspec.structs.replace(recipe, name=name.replace("{category}", recipe.source.category))
+    filled = {key: _filled(getattr(recipe, key), recipe.source) for key in ("name", "description")}
+    return msgspec.structs.replace(recipe, **filled)
+
+
+def _filled(text: str, source: Source) -> str:
+    return text.replace("{edition}", source.edition).replace("{category}", source.category)
 
 
 def change_partition(tree: Mapping[str, Any], settings: Iterable[str]) -> Partition:
@@ -299,7 +303,7 @@ def parse_recipe(tree: Mapping[str, Any], *, where: str = "") -> Recipe:
     """
     _refuse_unknown_keys(tree, Recipe, path="", where=where)
     try:
-        return msgspec.convert(dict(tree), Recipe)
+        return msgspec.convert(_with_dates_as_text(tree), Recipe)
     except msgspec.ValidationError as error:
         what, _, at = str(error).partition(" - at `$.")
         key = at.rstrip("`")
@@ -338,6 +342,13 @@ def date_of(seconds: int) -> str:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):  # beyond the year 9999: milliseconds, or worse
         return f"second {seconds}"
+
+
+def _with_dates_as_text(value: Any) -> Any:
+    """Returns a tree with TOML's dates as ISO text: `from_date = 2003-01-01` may stand without quotes."""
+    if isinstance(value, Mapping):
+        return {key: _with_dates_as_text(inner) for key, inner in value.items()}
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _refuse_unknown_keys(

@@ -40,10 +40,8 @@ def recipe(**tables: Any) -> Recipe:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """The hash of every file of a Dataset but its manifest, which holds times."""
-    files = sorted(
-        path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json"
-    )
+    """The hash of every table of a Dataset: manifest, report and card hold times."""
+    files = sorted(folder.rglob("*.parquet"))
     return {str(path.relative_to(folder)): sha256_of(path) for path in files}
 
 
@@ -263,3 +261,14 @@ def test_a_full_disk_is_one_message_with_numbers(
     with pytest.raises(OutputError, match=r"no space left .* MB are free"):
         build_dataset(recipe(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_build_ends_with_a_verdict_and_a_card(dataset: Dataset) -> None:
+    verdict = dataset.report
+    assert verdict is not None
+    assert verdict["counts"]["fail"] == verdict["counts"]["error"] == 0
+    assert verdict["subject"]["id"] == dataset.id
+    for name in ("README.md", "croissant.json"):
+        text = (dataset.path / name).read_text(encoding="utf-8")
+        assert dataset.name in text
+        assert str(dataset.path.parent) not in text

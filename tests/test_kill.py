@@ -45,14 +45,17 @@ def start(out: str, cache: Path) -> subprocess.Popen[bytes]:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Every file's hash; of the manifest what is left without times."""
-    files = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
-    manifest = json.loads(files.pop("manifest.json").read_text())
+    """Every table's hash, and what is left of the manifest and the verdict without times."""
+    hashes = {str(p.relative_to(folder)): sha256_of(p) for p in folder.rglob("*.parquet")}
+    manifest = json.loads((folder / "manifest.json").read_text())
     for key in ("created", "seconds"):
         del manifest[key]
     del manifest["source"]["retrieved"]
-    hashes = {name: sha256_of(path) for name, path in files.items()}
-    return {**hashes, "manifest": json.dumps(manifest)}
+    verdict = json.loads((folder / "report.json").read_text())
+    found = {check["name"]: [check["status"], check["count"]] for check in verdict["checks"]}
+    assert (folder / "README.md").is_file()
+    assert (folder / "croissant.json").is_file()
+    return {**hashes, "manifest": json.dumps(manifest), "report": json.dumps(found)}
 
 
 def kill_and_compare(tmp_path: Path, kills: int) -> None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from fedprep.behavior import behavior_features
+from fedprep.build.finish import finish
 from fedprep.build.log import SYNTHETIC, Hands, Log
 from fedprep.build.raw import fetch_raw, read_raw, terms_of_manifest, terms_shown_first_time
 from fedprep.build.tables import (
@@ -33,7 +34,7 @@ from fedprep.fetch import cache_folder
 from fedprep.files import whole_folder
 from fedprep.manifest import MANIFEST
 from fedprep.recipe import Partition, Recipe, parse_recipe
-from fedprep.schema import CLIENT_ID, ITEM_ID, SOURCE_ID, SPLIT, USER_ID, Step
+from fedprep.schema import CLIENT_ID, ITEM_ID, SOURCE_ID, SPLIT, USER_ID, Step, silent
 from fedprep.split import split
 
 __all__ = [
@@ -88,6 +89,7 @@ def build_dataset(
         users = _with_behaviour(recipe, rows, items, users, log)
         write_clients(recipe, rows, items, users, profiles, folder, log)
         write_whole_manifest(recipe, folder, log)
+        finish(folder, out, progress=hands.progress)
     return Dataset.open(out)
 
 
@@ -172,6 +174,7 @@ def repartition(dataset: Dataset, out: Path, options: Partition, *, force: bool 
             profiles = user_profiles(train, values, users.height)
         write_clients(recipe, rows, dataset.items().collect(), users, profiles, folder, log)
         write_whole_manifest(recipe, folder, log)
+        finish(folder, out, progress=silent)
     return Dataset.open(out)
 
 

@@ -17,11 +17,11 @@ from fedprep.build.tables import Coded, encode
 from fedprep.errors import OutputError, RecipeError, SourceError
 from fedprep.fetch import Fetched
 from fedprep.files import sha256_of
-from fedprep.recipe import Recipe
+from fedprep.recipe import Recipe, parse_recipe
 from fedprep.schema import RawTables
 from fedprep.sources import SOURCES, Terms, join_items
 
-__all__ = ["fetch_raw", "read_raw", "terms_shown_first_time"]
+__all__ = ["fetch_raw", "read_raw", "terms_of_manifest", "terms_shown_first_time"]
 
 FAMILIES = ("movielens", "amazon", "yelp")
 NAMED = ("items", "pictures")
@@ -60,13 +60,13 @@ def fetch_raw(recipe: Recipe, hands: Hands) -> dict[str, Fetched]:
     Raises:
         FetchError: a file cannot be had. RecipeError: there is no such edition or category.
     """
+    pictured = recipe.embed.image.encoder != "none"
     if hands.synthetic or recipe.source.name == SYNTHETIC:
-        return _write_synthetic(recipe, hands)
+        made_up = _write_synthetic(recipe, hands)
+        return {role: file for role, file in made_up.items() if pictured or role != "pictures"}
     wanted = SOURCES[recipe.source.name].files(recipe.source)
-    if recipe.embed.image.encoder == "none":
-        wanted = tuple(file for file in wanted if file.role != "pictures")
     return fetching.fetch(
-        wanted,
+        [file for file in wanted if pictured or file.role != "pictures"],
         by_hand=hands.path,
         allow_unverified=hands.allow_unverified,
         progress=hands.progress,
@@ -94,13 +94,24 @@ def terms_shown_first_time(recipe: Recipe) -> Terms | None:
     return terms
 
 
+def terms_of_manifest(manifest: Mapping[str, Any]) -> str:
+    """Returns the owner's words on the use of the raw data of a Dataset."""
+    recipe = parse_recipe(manifest["recipe"])
+    return _terms(recipe, made_up=manifest["source"]["synthetic"]).licence_text
+
+
+def _terms(recipe: Recipe, *, made_up: bool) -> Terms:
+    return SOURCES[SYNTHETIC if made_up else recipe.source.name].terms(recipe.source)
+
+
 def _provenance(
     recipe: Recipe, hands: Hands, files: Mapping[str, Fetched], raw: RawTables
 ) -> dict[str, Any]:
-    terms = SOURCES[recipe.source.name].terms(recipe.source)
+    made_up = hands.synthetic or recipe.source.name == SYNTHETIC
+    terms = _terms(recipe, made_up=made_up)
     return {
         "name": recipe.source.name,
-        "synthetic": hands.synthetic or recipe.source.name == SYNTHETIC,
+        "synthetic": made_up,
         "licence": terms.licence,
         "redistribution": terms.redistribution,
         "citation": terms.citation,

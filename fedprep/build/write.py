@@ -129,7 +129,7 @@ def write_whole_manifest(recipe: Recipe, folder: Path, log: Log) -> dict[str, An
             "recipe": recipe.to_dict(),
             **{key: entries[key] for key in ("source", "facts", "classes", "split")},
             "steps": [{**asdict(step), "dropped": step.dropped} for step in log.steps],
-            "encoders": entries["encoders"],
+            "encoders": entries.get("encoders", {}),
             "partition": entries["partition"],
             "tables": dict(sorted(entries["tables"].items())),
             "seconds": log.seconds,

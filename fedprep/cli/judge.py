@@ -1,0 +1,173 @@
+"""Commands that judge: validate, diff, card, demo-faults."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fedprep.cli.console import print_json, progress_bars, say, show
+from fedprep.cli.options import dataset_argument, json_option
+
+if TYPE_CHECKING:
+    from fedprep.dataset import Dataset
+
+__all__ = ["card", "demo_faults", "diff", "validate"]
+
+file_type = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--recs", type=file_type, help="Check this table of recommendations against the Dataset PATH."
+)
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set a limit, which makes it a gate.",
+)
+@click.option(
+    "--only", multiple=True, metavar="CHECK", help="Run this check alone; may be repeated."
+)
+@click.option("--strict", is_flag=True, help="Warnings fail as well.")
+@click.option("--quiet", is_flag=True, help="Print nothing where everything passes.")
+@click.option("--html", type=file_type, help="Write the page with pictures there.")
+@click.option("--junit", type=file_type, help="Write JUnit XML there.")
+@click.option("--markdown", type=file_type, help="Write Markdown there.")
+@click.option("--json-file", type=file_type, help="Write the JSON there.")
+@json_option
+def validate(
+    path: Path,
+    recs: Path | None,
+    limits: tuple[str, ...],
+    only: tuple[str, ...],
+    strict: bool,
+    quiet: bool,
+    html: Path | None,
+    junit: Path | None,
+    markdown: Path | None,
+    json_file: Path | None,
+    as_json: bool,
+) -> int:
+    """Check a Dataset, a folder of Parquet files, or recommendations.
+
+    Exit code 0 for pass or warn, 1 where a check fails, 2 where it could not run.
+    """
+    from fedprep import report
+    from fedprep.gate import exit_code, judge
+    from fedprep.show import show_validation
+
+    with progress_bars() as progress:
+        verdict, dataset = judge(
+            path, recs=recs, limits=limits, only=only, strict=strict, progress=progress
+        )
+        page = _page(verdict, dataset) if html else ""
+    texts = {
+        html: page,
+        junit: report.junit(verdict) if junit else "",
+        markdown: report.markdown(verdict) if markdown else "",
+        json_file: report.to_json(verdict) if json_file else "",
+    }
+    for file, text in texts.items():
+        if file is not None:
+            _write(file, text)
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as out:
+            out.write(report.markdown(verdict) + "\n")
+    if os.environ.get("GITHUB_ACTIONS"):
+        say(report.annotations(verdict))
+    if as_json:
+        click.echo(report.to_json(verdict))
+    elif not quiet or verdict["verdict"] != "pass":
+        show(show_validation(verdict))
+    return exit_code(verdict, dataset)
+
+
+def _page(verdict: Mapping[str, Any], dataset: Dataset | None) -> str:
+    from fedprep import report
+
+    if dataset is None:
+        return report.page(verdict, {}, {})
+    return report.page(verdict, report.draw(report.aggregates(dataset)), dataset.manifest)
+
+
+def _write(path: Path, text: str) -> None:
+    from fedprep.errors import OutputError
+    from fedprep.files import whole_file
+
+    try:
+        with whole_file(path) as beside:
+            beside.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from None
+
+
+@click.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@json_option
+def diff(a: Path, b: Path, as_json: bool) -> None:
+    """Show two Datasets side by side.
+
+    Recipe keys, facts, drift (Jensen–Shannon, PSI), new and gone items and users.
+    """
+    from fedprep.dataset import Dataset
+    from fedprep.diff import diff as compare
+    from fedprep.show import show_diff
+
+    found = compare(Dataset.open(a), Dataset.open(b))
+    if as_json:
+        print_json(found)
+    else:
+        show(show_diff(found))
+
+
+@click.command()
+@dataset_argument
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder to write to; the Dataset's own by default.",
+)
+@click.option(
+    "--prose", type=file_type, help="Markdown with your own words under the card's headings."
+)
+def card(dataset: Path, out: Path | None, prose: Path | None) -> None:
+    """Write the data card: README.md and croissant.json."""
+    from fedprep.build import terms_of_manifest
+    from fedprep.card import write_card
+    from fedprep.dataset import Dataset
+
+    opened = Dataset.open(dataset)
+    licence_text = terms_of_manifest(opened.manifest)
+    for path in write_card(opened, out or dataset, prose=prose, licence_text=licence_text):
+        click.echo(path)
+
+
+@click.command("demo-faults")
+@click.argument("dataset", type=click.Path(path_type=Path), required=False)
+@click.option("--fault", "faults", multiple=True, help="Plant this fault alone; may be repeated.")
+@json_option
+def demo_faults(dataset: Path | None, faults: tuple[str, ...], as_json: bool) -> int:
+    """See each check fail.
+
+    Plants one known fault after the other into copies of a Dataset (a small one is made where none is
+    given) and says which check found it. Exit code 1 where one is not found.
+    """
+    from fedprep.gate import find_faults
+    from fedprep.show import show_faults
+
+    with tempfile.TemporaryDirectory() as folder, progress_bars() as progress:
+        found = find_faults(dataset, Path(folder), faults, progress=progress)
+    if as_json:
+        print_json(found)
+    else:
+        show(show_faults(found))
+    return int(any(not line["found"] for line in found if line["planted"] is not None))

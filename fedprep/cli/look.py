@@ -1,0 +1,102 @@
+"""Commands that look: list, inspect, sql, export."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fedprep.cli.console import print_json, progress_bars, show
+from fedprep.cli.options import dataset_argument, force_option, json_option
+
+__all__ = ["export", "inspect", "list_", "sql"]
+
+LISTS = ("recipes", "sources", "partitions", "encoders", "exports", "faults")
+
+
+@click.command("list")
+@click.argument("what", type=click.Choice(LISTS), required=False)
+@json_option
+def list_(what: str | None, as_json: bool) -> None:
+    """List what there is to choose from.
+
+    Recipes, sources, partitions, encoders, exports and faults, one line each.
+    """
+    from fedprep.catalogue import catalogue
+    from fedprep.show import show_list
+
+    lists = {name: catalogue(name) for name in ([what] if what else LISTS)}
+    if as_json:
+        print_json(lists)
+    else:
+        for name, lines in lists.items():
+            show(show_list(name.capitalize(), lines))
+
+
+@click.command()
+@dataset_argument
+@click.option("--client", "client_id", type=int, help="Show one client.")
+@json_option
+def inspect(dataset: Path, client_id: int | None, as_json: bool) -> None:
+    """Show the facts of a Dataset or a client."""
+    from fedprep.dataset import Dataset
+    from fedprep.inspection import inspect_client, inspect_dataset
+    from fedprep.show import show_client, show_dataset
+
+    opened = Dataset.open(dataset)
+    sheet: Callable[[Any], Any]
+    if client_id is None:
+        facts, sheet = inspect_dataset(opened), show_dataset
+    else:
+        facts, sheet = inspect_client(opened, client_id), show_client
+    if as_json:
+        print_json(facts)
+    else:
+        show(sheet(facts))
+
+
+@click.command()
+@dataset_argument
+@click.argument("query")
+@click.option(
+    "--limit", type=click.IntRange(1), default=40, show_default=True, help="Rows to show."
+)
+@click.option("--csv", "as_csv", is_flag=True, help="Print all rows as CSV.")
+@json_option
+def sql(dataset: Path, query: str, limit: int, as_csv: bool, as_json: bool) -> None:
+    """Run SQL over the tables.
+
+    Tables: interactions, items, users, clients, embeddings_text, embeddings_image (DuckDB).
+    """
+    from fedprep.dataset import Dataset
+    from fedprep.query import query as run
+    from fedprep.show import show_frame
+
+    rows = run(Dataset.open(dataset), query)
+    if as_csv:
+        sys.stdout.write(rows.write_csv())
+    elif as_json:
+        print_json(rows.to_dicts())
+    else:
+        show(show_frame(rows.head(limit).rows(), rows.columns, rows.height))
+
+
+@click.command()
+@dataset_argument
+@click.option(
+    "--to", "to", required=True, metavar="FORMAT", help="csv, recbole, hf or client-files."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Where to; DATASET-FORMAT by default.")
+@force_option
+def export(dataset: Path, to: str, out: Path | None, force: bool) -> None:
+    """Write another tool's format."""
+    from fedprep.dataset import Dataset
+    from fedprep.export import export as run
+
+    out = out or dataset.with_name(f"{dataset.absolute().name}-{to}")
+    with progress_bars() as progress:
+        files = run(Dataset.open(dataset), out, to=to, force=force, progress=progress)
+    click.echo(f"{len(files):,} files in {out}")

@@ -1,0 +1,58 @@
+"""Arguments and options that several commands share, each spelled once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = [
+    "clients_option",
+    "dataset_argument",
+    "force_option",
+    "from_option",
+    "gate_option",
+    "json_option",
+    "out_option",
+    "recipe_argument",
+    "set_option",
+    "unverified_option",
+]
+
+recipe_argument = click.argument("recipe", metavar="RECIPE|FILE.toml")
+dataset_argument = click.argument("dataset", type=click.Path(path_type=Path))
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path), help="Where to; datasets/NAME by default."
+)
+force_option = click.option(
+    "--force", is_flag=True, help="Replace what is there, once the new one is whole."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a recipe key, such as partition.alpha=0.3.",
+)
+from_option = click.option(
+    "--from", "given", metavar="PATH|synthetic",
+    help="Take the raw files from a file or folder of yours, or make them up.",
+)  # fmt: skip
+unverified_option = click.option(
+    "--allow-unverified",
+    is_flag=True,
+    help="Take raw files whose checksum is not the official one.",
+)
+clients_option = click.option(
+    "--clients",
+    "n_clients",
+    type=click.IntRange(1),
+    help="Number of clients (partition.n_clients).",
+)
+gate_option = click.option(
+    "--gate/--no-gate",
+    default=True,
+    show_default=True,
+    help="Exit with 1 where a check of the finished Dataset fails.",
+)

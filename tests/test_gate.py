@@ -1,0 +1,211 @@
+"""The gate opens and shuts by the same counts in every form of the verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import polars as pl
+import pytest
+
+from fedprep import faults
+from fedprep.cli import main
+from fedprep.dataset import Dataset
+from fedprep.errors import RecipeError
+from fedprep.gate import demo_dataset, exit_code, find_faults, judge, limits_of
+from fedprep.manifest import write_manifest
+
+
+def run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        main([str(argument) for argument in arguments])
+    return int(exit_.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("gate")
+    before = os.environ.get("FEDPREP_CACHE")
+    os.environ["FEDPREP_CACHE"] = str(folder / "cache")
+    try:
+        return demo_dataset(folder / "demo")
+    finally:
+        if before is not None:
+            os.environ["FEDPREP_CACHE"] = before
+
+
+@pytest.fixture(scope="module")
+def damaged(demo: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("damaged") / "nan"
+    faults.plant(demo.path, place, "nan_ratings")
+    return place
+
+
+def test_a_made_up_dataset_may_pass(demo: Dataset) -> None:
+    assert run("validate", demo.path) == 0
+
+
+def test_a_fault_shuts_the_gate_and_is_named(
+    damaged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("validate", damaged) == 1
+    text = capsys.readouterr().out
+    assert "ratings_are_finite" in text
+    assert "3 of 1,600 rows" in text
+
+
+def test_validation_never_writes_to_the_data(damaged: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in damaged.rglob("*")}
+    run("validate", damaged)
+    assert {path: path.stat().st_mtime_ns for path in damaged.rglob("*")} == before
+
+
+def test_all_forms_tell_the_same_counts(
+    damaged: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    files = {name: tmp_path / f"r.{name}" for name in ("junit", "markdown", "html")}
+    options = [part for name, path in files.items() for part in (f"--{name}", path)]
+    assert run("validate", damaged, *options, "--json-file", tmp_path / "r.json", "--json") == 1
+    printed = capsys.readouterr()
+    verdict = json.loads(printed.out)
+    assert verdict == json.loads((tmp_path / "r.json").read_text())
+    counts = verdict["counts"]
+    suite = ElementTree.parse(files["junit"]).getroot()
+    cases = list(suite.iter("testcase"))
+    assert len(cases) == sum(counts.values())
+    assert len(list(suite.iter("failure"))) == counts["fail"] == 1
+    assert len(list(suite.iter("skipped"))) == counts["skipped"]
+    assert printed.err.count("::error") == counts["fail"]
+    assert printed.err.count("::warning") == counts["warn"]
+    for text in (
+        files["markdown"].read_text(),
+        (tmp_path / "summary.md").read_text(),
+        files["html"].read_text(),
+    ):
+        assert "ratings_are_finite" in text
+        assert f"{counts['pass']} pass" in text
+
+
+def test_a_limit_that_is_set_is_a_gate(demo: Dataset) -> None:
+    assert run("validate", demo.path, "--limit", "max_class_share=0.5") == 1
+    assert run("validate", demo.path, "--limit", "max_class_share=1") == 0
+
+
+def test_strict_shuts_the_gate_at_a_warning(demo: Dataset) -> None:
+    verdict, dataset = judge(demo.path)
+    assert exit_code({**verdict, "verdict": "warn", "strict": False}, dataset) == 0
+    assert exit_code({**verdict, "verdict": "warn", "strict": True}, dataset) == 1
+    assert exit_code({**verdict, "verdict": "error"}, dataset) == 2
+
+
+@pytest.mark.parametrize(("fail_on", "code"), [("fail", 1), ("warn", 1), ("never", 0)])
+def test_the_recipe_says_what_shuts_the_gate(
+    damaged: Path, tmp_path: Path, fail_on: str, code: int
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(damaged, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["recipe"]["validate"]["fail_on"] = fail_on
+    del manifest["id"]
+    write_manifest(copy, manifest)
+    assert run("validate", copy) == code
+
+
+def test_one_file_and_a_plain_folder_are_judged_as_far_as_they_go(
+    damaged: Path, tmp_path: Path
+) -> None:
+    rows = Dataset.open(damaged).interactions().collect()
+    rows.write_parquet(tmp_path / "interactions.parquet")
+    for path in (tmp_path / "interactions.parquet", tmp_path):
+        verdict, dataset = judge(path, only=["ratings_are_finite", "users_exist"])
+        assert dataset is None
+        status = {check["name"]: (check["status"], check["count"]) for check in verdict["checks"]}
+        assert status["ratings_are_finite"] == ("fail", 3)
+        assert status["users_exist"][0] == "skipped"
+
+
+def test_recommendations_are_judged_against_the_dataset_that_was_trained_on(
+    demo: Dataset, tmp_path: Path
+) -> None:
+    seen = demo.interactions("train").select("user_id", "item_id").collect()
+    everything = pl.DataFrame({"user_id": range(80)}).join(
+        demo.items().select("item_id").collect(), how="cross"
+    )
+    fresh = everything.cast(seen.schema).join(seen, on=["user_id", "item_id"], how="anti")
+    rank = (pl.int_range(pl.len(), dtype=pl.Int32).over("user_id") + 1).alias("rank")
+    recs = (
+        fresh.sort("user_id", "item_id")
+        .with_columns(rank)
+        .with_columns(score=-pl.col("rank").cast(pl.Float32))
+    )
+    recs.write_parquet(tmp_path / "recs.parquet")
+    assert run("validate", demo.path, "--recs", tmp_path / "recs.parquet") in (0, 1)
+    wrong = recs.with_columns(
+        pl.when(pl.int_range(pl.len()) < 2).then(float("nan")).otherwise("score").alias("score")
+    )
+    wrong.write_parquet(tmp_path / "wrong.parquet")
+    verdict, _ = judge(demo.path, recs=tmp_path / "wrong.parquet")
+    assert verdict["verdict"] == "fail"
+    assert 2 in [check["count"] for check in verdict["checks"] if check["status"] == "fail"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--limit", "max_clas_share=1"], "did you mean 'max_class_share'"),
+        (["--limit", "max_class_share"], "is no limit"),
+        (["--limit", "max_class_share=much"], "is no limit"),
+        (["--only", "rating_is_finite"], "ratings_are_finite"),
+    ],
+)
+def test_unknown_limits_and_checks_name_the_nearest(
+    demo: Dataset, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("validate", demo.path, *arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_is_exit_code_2(
+    demo: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("validate", tmp_path / "nowhere") == 2
+    for fault in ("missing_file", "newer_format"):
+        faults.plant(demo.path, tmp_path / fault, fault)
+        assert run("validate", tmp_path / fault) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_limits_are_numbers() -> None:
+    assert limits_of(["a=1", "b=0.5", "c=true"]) == {"a": 1, "b": 0.5, "c": True}
+    with pytest.raises(RecipeError):
+        limits_of(["a='x'"])
+
+
+def test_every_planted_fault_is_found_with_its_exact_count(demo: Dataset, tmp_path: Path) -> None:
+    lines = find_faults(demo.path, tmp_path)
+    assert {line["fault"] for line in lines} == set(faults.FAULTS)
+    assert [line for line in lines if line["planted"] is not None and not line["found"]] == []
+
+
+def test_diff_and_card_answer(
+    demo: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("diff", demo.path, demo.path, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["differs"] is False
+    assert run("diff", demo.path, demo.path) == 0
+    assert run("card", demo.path, "--out", tmp_path / "card") == 0
+    assert (tmp_path / "card" / "croissant.json").is_file()
+
+
+def test_demo_faults_shows_one_fault(demo: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("demo-faults", demo.path, "--fault", "nan_ratings") == 0
+    assert "1 of 1 planted faults found" in capsys.readouterr().out
+    assert run("demo-faults", demo.path, "--fault", "nan_rating") == 2
