@@ -9,6 +9,7 @@
     ├── PartitionError            (ValueError)   the clients asked for cannot be made
     ├── EncoderError              (RuntimeError) an encoder cannot be loaded or gives nonsense
     ├── MissingExtraError         (ImportError)  an optional package is not installed
+    ├── EvaluationError           (ValueError)   recommendations, truth or a metric cannot be used as asked
     ├── DatasetError              (ValueError)   a directory is not a Dataset, or a broken one
     └── OutputError               (OSError)      the result cannot be written where it was asked
 
@@ -25,6 +26,7 @@ __all__ = [
     "DatasetError",
     "EmptyDataError",
     "EncoderError",
+    "EvaluationError",
     "FedprepError",
     "FetchError",
     "MissingExtraError",
@@ -91,6 +93,10 @@ class EncoderError(FedprepError, RuntimeError):
 
 class MissingExtraError(FedprepError, ImportError):
     """An optional package is not installed."""
+
+
+class EvaluationError(FedprepError, ValueError):
+    """Recommendations, truth, a protocol or a metric's name cannot be used as asked."""
 
 
 class DatasetError(FedprepError, ValueError):
