@@ -12,7 +12,7 @@ from fedprep.checks import clients, finite, interactions, schema
 from fedprep.checks.check import Check, NotAsked
 from fedprep.checks.limits import Limits, Value, limits_from
 from fedprep.checks.result import Result, Validation, plain
-from fedprep.checks.run import run
+from fedprep.checks.run import run_checks
 from fedprep.checks.tables import Tables
 from fedprep.dataset import Dataset
 from fedprep.schema import Progress, silent
@@ -65,7 +65,7 @@ def validate(
     """
     is_dataset = isinstance(subject, Dataset)
     tables = Tables.of_dataset(subject) if isinstance(subject, Dataset) else subject
-    return run(
+    return run_checks(
         tables,
         CHECKS,
         {} if limits is None else limits,

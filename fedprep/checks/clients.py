@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 
 from fedprep.checks.check import Check, NotAsked
 from fedprep.checks.drift import divergence, gini
+from fedprep.checks.index import index_matches_shards
 from fedprep.checks.limits import Limits
 from fedprep.checks.tables import Tables
 from fedprep.schema import CLIENT_ID, ITEM_ID, LABEL, SPLITS, USER_ID
 
 __all__ = ["CHECKS"]
 
-COUNTED = "_in_rows"
 HAVE_CLIENTS = "interactions.client_id"
 
 
@@ -48,7 +48,7 @@ def client_never_crosses_a_file(tables: Tables, limits: Limits) -> pl.LazyFrame:
     if _ranges_are_apart(shards):
         return pl.LazyFrame(schema={CLIENT_ID: pl.Int32, "files": pl.List(pl.String)})
     of_files = [
-        pl.scan_parquet(path)
+        pl.scan_parquet(path, glob=False)
         .select(pl.col(CLIENT_ID).unique())
         .with_columns(files=pl.lit(path.name))
         for path in shards
@@ -70,87 +70,6 @@ def _ranges_are_apart(shards: tuple[Path, ...]) -> bool:
         ranges.append((min(s.min for s in known), max(s.max for s in known)))
     ranges.sort()
     return all(before[1] < after[0] for before, after in itertools.pairwise(ranges))
-
-
-def index_matches_shards(tables: Tables, limits: Limits) -> pl.LazyFrame:
-    """Clients of whom the index says something else than the rows: counts, places, or measures that are no
-    shares. `differs` names its columns."""
-    assert tables.index is not None
-    counted = tables.totals.clients
-    has = set(tables.columns("index"))
-    index = tables.index.with_row_index("row_of_index").unique(CLIENT_ID, keep="first")
-    both = index.join(counted.lazy(), on=CLIENT_ID, how="full", coalesce=True, suffix=COUNTED)
-    wrong: dict[str, pl.Expr] = {"client_id": pl.col("row_of_index") != pl.col(CLIENT_ID)}
-    for name in ("n_rows", *(f"n_{split}" for split in SPLITS), "n_users"):
-        if name in has:
-            wrong[name] = pl.col(name).fill_null(0) != pl.col(name + COUNTED).fill_null(0)
-    if "label_counts" in has and LABEL in tables.rows.columns:
-        wrong["label_counts"] = _labels_differ(tables)
-    if "row_first" in counted.columns and {"file", "row_group", "offset", "n_rows"} <= has:
-        both = both.join(_groups(tables), on=["file", "row_group"], how="left")
-        wrong["offset"] = _is_elsewhere()
-    if "divergence" in has:
-        wrong["divergence"] = ~pl.col("divergence").is_between(0, 1).fill_null(False)
-    if "category_divergence" in has:
-        both, wrong["category_divergence"] = _category_divergence(tables, both)
-    names = [pl.when(is_wrong).then(pl.lit(name)) for name, is_wrong in wrong.items()]
-    differs = pl.concat_str(names, separator=", ", ignore_nulls=True).alias("differs")
-    shown = [name for name in ("n_rows", "n_train") if name in has]
-    return (
-        both.with_columns(differs)
-        .filter(pl.col("differs") != "")
-        .sort(CLIENT_ID)
-        .select(CLIENT_ID, "differs", *shown, *(pl.col(n + COUNTED) for n in shown))
-    )
-
-
-def _labels_differ(tables: Tables) -> pl.Expr:
-    """Returns whether the counts of an index row are not those of the labels."""
-    counted = [name for name in tables.totals.clients.columns if name.startswith("label_")]
-    dtype = tables.columns("index")["label_counts"]
-    n_classes = dtype.shape[0] if isinstance(dtype, pl.Array) else 0
-    said = {f"label_{k}": pl.col("label_counts").arr.get(k) for k in range(n_classes)}
-    return pl.any_horizontal(
-        said.get(name, pl.lit(0)).fill_null(0)
-        != (pl.col(name).fill_null(0) if name in counted else pl.lit(0))
-        for name in sorted({*said, *counted})
-    )
-
-
-def _groups(tables: Tables) -> pl.LazyFrame:
-    """Returns `file`, `row_group`, the number of its first row among all, and its rows."""
-    rows = []
-    begin = 0
-    for path, sizes in tables.rows.groups:
-        number = int(path.stem.removeprefix("part-"))
-        for group, n_rows in enumerate(sizes):
-            rows.append((number, group, begin, n_rows))
-            begin += n_rows
-    schema = {"file": pl.Int32, "row_group": pl.Int32, "begin": pl.Int64, "rows_of_group": pl.Int64}
-    return pl.LazyFrame(rows, schema=schema, orient="row")
-
-
-def _is_elsewhere() -> pl.Expr:
-    """Returns whether a client's rows are not the `n_rows` from `offset` on in its row group."""
-    first = pl.col("begin") + pl.col("offset")
-    last = first + pl.col("n_rows") - 1
-    inside = pl.col("offset") + pl.col("n_rows") <= pl.col("rows_of_group")
-    here = (pl.col("row_first") == first) & (pl.col("row_last") == last) & inside
-    return ~here.fill_null(False)
-
-
-def _category_divergence(tables: Tables, both: pl.LazyFrame) -> tuple[pl.LazyFrame, pl.Expr]:
-    """Returns the table and whether the measure is no share, or null for a client that has categories."""
-    said = pl.col("category_divergence")
-    no_share = ~said.is_between(0, 1)
-    assert tables.index is not None
-    n_null = tables.index.select(said.null_count()).collect().item()
-    if not n_null or "categories" not in (
-        tables.columns("items") if tables.items is not None else {}
-    ):
-        return both, no_share
-    both = both.join(tables.category_drift.lazy(), on=CLIENT_ID, how="left")
-    return both, no_share.fill_null(False) | (said.is_null() & pl.col("drift").is_not_null())
 
 
 def clients_have_enough_rows(tables: Tables, limits: Limits) -> pl.LazyFrame:

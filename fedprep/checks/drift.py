@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Ints32 = npt.NDArray[np.int32]
 
-CELLS = 4_000_000
+CELLS = 1_000_000
 """Pairs of client and category that are counted at a time."""
 
 PORTION = 200_000
@@ -41,6 +41,11 @@ def divergence(counts: Ints, whole: Ints) -> Floats:
 
     Reference: Lin, "Divergence measures based on the Shannon entropy", IEEE Trans. Inf. Theory, 1991.
     """
+    parts = np.array_split(counts, -(-counts.size // CELLS) or 1)
+    return np.concatenate([_divergence(part, whole) for part in parts])
+
+
+def _divergence(counts: Ints, whole: Ints) -> Floats:
     totals = counts.sum(axis=1)
     row, klass = np.nonzero(counts)
     own = counts[row, klass] / totals[row]
@@ -48,7 +53,8 @@ def divergence(counts: Ints, whole: Ints) -> Floats:
     middle = (own + other) / 2
     terms = own * np.log2(own / middle) + other * np.log2(other / middle) - other
     sums = np.bincount(row, weights=terms, minlength=len(counts))
-    return np.where(totals > 0, np.clip((1 + sums) / 2, 0.0, 1.0), np.nan)
+    known = totals > 0
+    return np.where(known, np.clip((1 + sums) / 2, 0.0, 1.0), np.nan)
 
 
 def gini(sizes: Ints) -> float:

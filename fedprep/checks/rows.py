@@ -46,11 +46,11 @@ class Rows:
     """Interactions: a lazy frame, and the Parquet files behind it where it is the scan of some."""
 
     def __init__(
-        self, frame: pl.LazyFrame, files: Sequence[Path] = (), *, block_rows: int = BLOCK_ROWS
+        self, frame: pl.LazyFrame, files: Sequence[Path] = (), *, block_rows: int = 0
     ) -> None:
         self.frame = frame
         self.files = tuple(files)
-        self.block_rows = block_rows
+        self.block_rows = block_rows or BLOCK_ROWS
 
     @functools.cached_property
     def columns(self) -> tuple[str, ...]:
@@ -145,7 +145,7 @@ class Rows:
     def _read(self, pieces: list[Piece], columns: Sequence[str]) -> pl.DataFrame:
         wanted = columns or self.columns
         parts = [
-            pl.scan_parquet(piece.path).slice(piece.begin, piece.n_rows).select(wanted)
+            pl.scan_parquet(piece.path, glob=False).slice(piece.begin, piece.n_rows).select(wanted)
             for piece in pieces
         ]
         return pl.concat(pl.collect_all(parts), rechunk=True)

@@ -21,13 +21,12 @@ from fedprep.checks.tables import SIZES, Tables
 from fedprep.errors import FedprepError, RecipeError, nearest
 from fedprep.schema import USER_ID, Progress, silent
 
-__all__ = ["N_EXAMPLES", "run"]
+__all__ = ["N_EXAMPLES", "run_checks"]
 
 N_EXAMPLES = 3
-COUNT = "number of offenders"
 
 
-def run(
+def run_checks(
     tables: Tables,
     checks: Mapping[str, Check],
     limits: Mapping[str, Value] | Limits,
@@ -99,20 +98,17 @@ class Tally:
         started = time.perf_counter()
         try:
             offenders = check.function(tables, limits)
-            room = N_EXAMPLES - len(self.examples)
             engine: Literal["in-memory", "streaming"] = "in-memory" if check.blocks else "streaming"
-            found = offenders.select(
-                pl.len().alias(COUNT), pl.all().head(max(1, room)).implode()
-            ).collect(engine=engine)
-            n_found = int(found[COUNT].item())
+            # Asked twice where there is something to show, so that offenders are never held as a whole.
+            n_found = int(offenders.select(pl.len()).collect(engine=engine).item())
             self.count += n_found
+            room = N_EXAMPLES - len(self.examples)
             if n_found and room:
-                self.examples += found.drop(COUNT).explode(found.columns[1:]).to_dicts()
+                self.examples += offenders.head(room).collect(engine=engine).to_dicts()
         except NotAsked as reason:
             self.skipped = str(reason)
-        except (
-            Exception
-        ) as error:  # whatever it is: a check that cannot run is an error, never a pass
+        except Exception as error:
+            # Whatever it is: a check that cannot run is an error, never a pass.
             self.error = _words(error)
         self.seconds += time.perf_counter() - started
 

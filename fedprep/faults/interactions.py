@@ -68,7 +68,7 @@ def dangling_items(copy: Copy) -> Planted:
 def dangling_users(copy: Copy) -> Planted:
     """Three rows name users that the table of users does not have."""
     beyond = copy.read("users.parquet").height
-    also = ("users_have_enough_history",)
+    also = ("users_have_enough_history", "user_lives_in_one_client")
     return _changed(copy, "users_exist", {USER_ID: beyond + pl.col(ROW) % 3}, also=also)
 
 
