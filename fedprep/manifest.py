@@ -27,6 +27,7 @@ from fedprep.files import sha256_of, whole_file
 from fedprep.schema import FORMAT
 
 __all__ = [
+    "KEYS",
     "MANIFEST",
     "content_hash",
     "describe_table",
@@ -37,6 +38,25 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
+
+KEYS = (
+    "format",
+    "id",
+    "name",
+    "created",
+    "recipe",
+    "source",
+    "facts",
+    "classes",
+    "split",
+    "steps",
+    "encoders",
+    "partition",
+    "tables",
+    "seconds",
+    "versions",
+)
+"""What every manifest holds."""
 
 VOLATILE = ("id", "created", "seconds", "versions")
 NOT_OF_THE_DATA = ("validate", "train", "eval")

@@ -8,9 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fedprep.checks import clients, finite, interactions, schema
+from fedprep.checks import (
+    clients,
+    embeddings,
+    features,
+    files,
+    finite,
+    interactions,
+    items,
+    modalities,
+    scale,
+    schema,
+    splits,
+)
 from fedprep.checks.check import Check, NotAsked
 from fedprep.checks.limits import Limits, Value, limits_from
+from fedprep.checks.recommendations import RECOMMENDATION_CHECKS, validate_recommendations
 from fedprep.checks.result import Result, Validation, plain
 from fedprep.checks.run import run_checks
 from fedprep.checks.tables import Tables
@@ -19,6 +32,7 @@ from fedprep.schema import Progress, silent
 
 __all__ = [
     "CHECKS",
+    "RECOMMENDATION_CHECKS",
     "Check",
     "Limits",
     "NotAsked",
@@ -28,6 +42,7 @@ __all__ = [
     "limits_from",
     "plain",
     "validate",
+    "validate_recommendations",
 ]
 
 CHECKS: dict[str, Check] = {
@@ -36,7 +51,14 @@ CHECKS: dict[str, Check] = {
         schema.CHECKS,
         finite.CHECKS,
         interactions.CHECKS,
+        items.CHECKS,
         clients.CHECKS,
+        splits.CHECKS,
+        features.CHECKS,
+        embeddings.CHECKS,
+        scale.CHECKS,
+        modalities.CHECKS,
+        files.CHECKS,
     )
     for check in group
 }

@@ -64,6 +64,24 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_label_drift: Share = 0.5
     max_item_drift: Share = 0.65
     max_size_gini: Share = 0.8
+    # items
+    max_missing_text_share: Share = 0.0  # of all items
+    max_markup_share: Share = 0.0  # of the items that have a text
+    # embeddings
+    max_norm_error: Amount = 0.001  # how far a vector of l2 may be from length 1
+    max_norm_ratio: Amount = 10.0  # of a vector of any other normalisation to the median length
+    max_duplicate_share: Share = 0.0  # of the vectors of a modality
+    max_cosine: Annotated[float, Meta(ge=-1.0, le=1.0)] = 0.9999  # of two different vectors
+    max_compared_items: Count = 10_000  # more are not compared each with each
+    max_dead_share: Share = 0.0  # of the dimensions of a modality
+    max_scale_ratio: Annotated[float, Meta(ge=1.0)] = 5.0  # between two modalities
+    max_scale_error: Amount = 0.05  # of a statistic to the manifest's
+    # splits
+    max_later_train_share: Share = 0.0  # of train rows: those later than the first test row
+    max_cold_share: Share = 0.0  # of test rows: those of items that train does not have
+    max_feature_error: Amount = 0.001  # of a feature to the one computed again
+    # recommendations
+    min_list_length: Count = 10  # items recommended to a user
 
 
 def limits_from(values: Mapping[str, Any]) -> Limits:

@@ -13,10 +13,11 @@ import polars as pl
 from fedprep.checks.drift import category_drift
 from fedprep.checks.rows import Rows, row_groups
 from fedprep.checks.totals import Totals
+from fedprep.checks.vectors import Vectors, vectors_of
 from fedprep.dataset import Dataset
 from fedprep.errors import DatasetError
-from fedprep.manifest import MANIFEST
-from fedprep.schema import CLIENT_ID, ITEM_ID, LABEL, USER_ID
+from fedprep.manifest import KEYS, MANIFEST
+from fedprep.schema import CLIENT_ID, ITEM_ID, LABEL, SPLIT, USER_ID
 
 __all__ = ["SIZES", "Tables"]
 
@@ -39,6 +40,7 @@ class Tables:
     users: pl.LazyFrame | None = None
     index: pl.LazyFrame | None = None
     embeddings: Mapping[str, pl.LazyFrame] = field(default_factory=dict)
+    recommendations: pl.LazyFrame | None = None
     manifest: Mapping[str, Any] | None = None
     folder: Path | None = None
     files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
@@ -120,6 +122,14 @@ class Tables:
         return tables._with_whole()
 
     @classmethod
+    def of_recommendations(
+        cls, recommendations: pl.LazyFrame, dataset: Dataset, *, name: str = ""
+    ) -> Tables:
+        """Returns the tables of a Dataset and recommendations that were made from it."""
+        tables = cls.of_dataset(dataset)
+        return replace(tables, recommendations=recommendations, name=name or dataset.name)
+
+    @classmethod
     def _of_foreign(cls, paths: list[Path], folder: Path) -> Tables:
         files: dict[str, tuple[Path, ...]] = {}
         for path in paths:
@@ -182,6 +192,20 @@ class Tables:
         assert self.whole is not None
         return self.whole.category_drift
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The item embeddings that there are, and `behavior` where users have it."""
+        has_behavior = self.users is not None and "behavior" in self.columns("users")
+        return (*sorted(self.embeddings), *(("behavior",) if has_behavior else ()))
+
+    def vectors(self, modality: str) -> Vectors:
+        """Returns what is known of the vectors of `text`, `image` … of items, or `behavior` of users."""
+        assert self.whole is not None
+        if modality == "behavior":
+            assert self.users is not None
+            return self.whole.vectors(modality, self.users, USER_ID, modality)
+        return self.whole.vectors(modality, self.embeddings[modality], ITEM_ID, "embedding")
+
     def ids(self, table: str) -> pl.Series:
         """Returns the distinct ids of the table `items` or `users`, sorted, without null."""
         assert self.whole is not None
@@ -222,6 +246,7 @@ class Whole:
         self.rows = rows
         self._items, self._users = items, users
         self._columns: dict[str, dict[str, pl.DataType]] = {}
+        self._vectors: dict[str, Vectors] = {}
 
     @functools.cached_property
     def totals(self) -> Totals:
@@ -242,6 +267,11 @@ class Whole:
     def user_ids(self) -> pl.Series:
         assert self._users is not None
         return _ids(self._users, USER_ID)
+
+    def vectors(self, modality: str, frame: pl.LazyFrame, key: str, column: str) -> Vectors:
+        if modality not in self._vectors:
+            self._vectors[modality] = vectors_of(frame, key, column)
+        return self._vectors[modality]
 
     def columns(self, table: str, frame: pl.LazyFrame) -> dict[str, pl.DataType]:
         if table not in self._columns:
@@ -274,6 +304,17 @@ def _height(table: str) -> Callable[[Tables], int]:
     return height
 
 
+def _n_users(frame: pl.LazyFrame | None, among: pl.Expr | bool = True) -> int:
+    assert frame is not None
+    users = frame.filter(among).select(pl.col(USER_ID).n_unique())
+    return int(users.collect(engine="streaming").item())
+
+
+def _in_split(tables: Tables, split: str) -> int:
+    rows = tables.totals.splits.filter(pl.col(SPLIT) == split)["n_rows"]
+    return int(rows.sum())
+
+
 SIZES: dict[str, Callable[[Tables], int]] = {
     "interactions": lambda tables: tables.rows.n_rows,
     "clients": lambda tables: tables.totals.clients.height,
@@ -287,6 +328,19 @@ SIZES: dict[str, Callable[[Tables], int]] = {
     "items and users": lambda tables: sum(
         _height(table)(tables) for table in ("items", "users") if getattr(tables, table) is not None
     ),
+    "modalities": lambda tables: len(tables.modalities),
+    "embeddings": lambda tables: sum(tables.vectors(m).n_present for m in tables.embeddings),
+    "dimensions": lambda tables: sum(tables.vectors(m).dim for m in tables.embeddings),
+    "splits": lambda tables: tables.totals.splits.height,
+    "train rows": lambda tables: _in_split(tables, "train"),
+    "test rows": lambda tables: _in_split(tables, "test"),
+    "manifest keys": lambda tables: len(KEYS),
+    "ids": lambda tables: 1,
+    "counts": lambda tables: len((tables.manifest or {}).get("tables", {})) + 4,
+    "recommendations": _height("recommendations"),
+    "recommended users": lambda tables: _n_users(tables.recommendations),
+    "test users": lambda tables: _n_users(tables.interactions, pl.col(SPLIT) == "test"),
+    "columns of recommendations": lambda tables: len(tables.columns("recommendations")),
     "columns": lambda tables: sum(
         len(pl.read_parquet_schema(path)) for paths in tables.files.values() for path in paths
     ),

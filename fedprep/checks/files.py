@@ -1,0 +1,150 @@
+"""The files of a Dataset against its manifest: the same bytes and rows, and a manifest that is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fedprep.checks.check import Check, NotAsked
+from fedprep.checks.limits import Limits
+from fedprep.checks.tables import Tables
+from fedprep.files import sha256_of
+from fedprep.manifest import KEYS, manifest_id
+
+__all__ = ["CHECKS"]
+
+OF_A_TABLE = ("columns", "rows", "bytes", "sha256", "content")
+OF_FACTS = ("n_users", "n_items", "n_interactions", "n_clients", "ratings", "labels", "splits")
+
+
+def files_match_hashes(tables: Tables, limits: Limits) -> pl.LazyFrame:
+    """Files that are missing, that have other bytes than the manifest says, and Parquet files that it does
+    not name: whoever reads the folder reads them too."""
+    folder, said = _folder(tables), _tables_of(tables)
+    found = []
+    for name, table in said.items():
+        path = folder / name
+        digest = sha256_of(path) if path.is_file() else "no such file"
+        if digest != table.get("sha256"):
+            found.append((name, digest, str(table.get("sha256"))))
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
+    found += [(name, "a file", "none of that name") for name in names if name not in said]
+    schema = {"file": pl.String, "found": pl.String, "said": pl.String}
+    return pl.LazyFrame(found, schema=schema, orient="row")
+
+
+def row_counts_match_manifest(tables: Tables, limits: Limits) -> pl.LazyFrame:
+    """Files and facts that have another number of rows than the manifest says; -1 for a file that cannot be
+    read."""
+    folder, said = _folder(tables), _tables_of(tables)
+    rows: dict[str, int | None] = {name: _rows_of(folder / name) for name in said}
+    found = [(name, rows[name], table.get("rows")) for name, table in said.items()]
+    facts = (tables.manifest or {}).get("facts", {})
+    shards = sum(n or 0 for name, n in rows.items() if name.startswith("clients/part-"))
+    there = {
+        "n_users": rows.get("users.parquet"),
+        "n_items": rows.get("items.parquet"),
+        "n_clients": rows.get("clients/index.parquet"),
+        "n_interactions": shards,
+    }
+    found += [(f"facts.{name}", n, facts[name]) for name, n in there.items() if name in facts]
+    schema = {"of": pl.String, "found": pl.Int64, "said": pl.Int64}
+    table = pl.LazyFrame(found, schema=schema, orient="row")
+    return table.filter(pl.col("found").ne_missing(pl.col("said")))
+
+
+def manifest_is_complete(tables: Tables, limits: Limits) -> pl.LazyFrame:
+    """Keys that the manifest lacks: its own, those of its facts and tables, and encoders of embeddings."""
+    return pl.LazyFrame({"key": list(_missing(tables.manifest or {}))}, schema={"key": pl.String})
+
+
+def id_matches_manifest(tables: Tables, limits: Limits) -> pl.LazyFrame:
+    """The manifest's id, where it is not the hash over what it says."""
+    assert tables.manifest is not None
+    if "id" not in tables.manifest:
+        raise NotAsked("the manifest has no id")
+    true = manifest_id(dict(tables.manifest))
+    table = pl.LazyFrame({"said": [str(tables.manifest["id"])], "found": [true]})
+    return table.filter(pl.col("said") != pl.col("found"))
+
+
+def _missing(manifest: Mapping[str, Any]) -> Iterator[str]:
+    yield from (key for key in KEYS if key not in manifest)
+    if "facts" in manifest:
+        yield from (f"facts.{key}" for key in OF_FACTS if key not in manifest["facts"])
+    for name, table in manifest.get("tables", {}).items():
+        yield from (f"tables.{name}.{key}" for key in OF_A_TABLE if key not in table)
+        modality = name.removeprefix("embeddings/").removesuffix(".parquet")
+        if "encoders" in manifest and name.startswith("embeddings/"):
+            encoder = manifest["encoders"].get(modality, {})
+            wanted = ("name", "normalise", "n_present", "n_missing", "statistics")
+            yield from (f"encoders.{modality}.{key}" for key in wanted if key not in encoder)
+
+
+def _rows_of(path: Path) -> int:
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError):
+        return -1
+
+
+def _folder(tables: Tables) -> Path:
+    assert tables.folder is not None
+    return tables.folder
+
+
+def _tables_of(tables: Tables) -> Mapping[str, Any]:
+    said: Mapping[str, Any] | None = (tables.manifest or {}).get("tables")
+    if not said:
+        raise NotAsked("the manifest names no table")
+    return said
+
+
+CHECKS = (
+    Check(
+        name="files_match_hashes",
+        group="files",
+        unit="files",
+        of="files",
+        function=files_match_hashes,
+        needs=("manifest", "folder"),
+        means="Files have other bytes than when the Dataset was written: cut off, damaged or edited.",
+        todo="Copy the Dataset again from where it is whole, or build it again.",
+    ),
+    Check(
+        name="row_counts_match_manifest",
+        group="files",
+        unit="counts",
+        of="counts",
+        function=row_counts_match_manifest,
+        needs=("manifest", "folder"),
+        means="Tables have another number of rows than the manifest says.",
+        todo="Copy the Dataset again from where it is whole, or build it again.",
+    ),
+    Check(
+        name="manifest_is_complete",
+        group="files",
+        unit="keys",
+        of="manifest keys",
+        function=manifest_is_complete,
+        needs=("manifest",),
+        means="The manifest lacks keys: what the data are, or how they came to be, cannot be told.",
+        todo="Build again; do not edit manifest.json.",
+    ),
+    Check(
+        name="id_matches_manifest",
+        group="files",
+        unit="ids",
+        of="ids",
+        function=id_matches_manifest,
+        needs=("manifest",),
+        means="The id is not that of what the manifest says: somebody has changed it afterwards.",
+        todo="Build again; do not edit manifest.json.",
+    ),
+)
+"""In order of running."""
