@@ -13,7 +13,7 @@ from fedprep.schema import CLIENT_ID, LABEL, SPLITS
 __all__ = ["index_matches_shards"]
 
 CLIENTS_AT_ONCE = 200_000
-COUNTED = "_in_rows"
+COUNTED = "_counted"
 COUNTS = ("n_rows", *(f"n_{split}" for split in SPLITS), "n_users")
 PLACE = ("file", "row_group", "offset", "n_rows")
 
