@@ -140,7 +140,7 @@ def _find(whole: Path, place: Path, name: str) -> dict[str, Any]:
     line |= {"check": planted["check"], "planted": planted["count"], "unit": planted["unit"]}
     if planted["check"] not in CHECKS:  # it cannot even be opened
         try:
-            Dataset.open(place)
+            Tables.of_folder(place)
         except DatasetError as error:
             return {
                 **line,

@@ -25,8 +25,8 @@ ROW = (USER_ID, ITEM_ID, RATING, LABEL, TIMESTAMP, SPLIT)
 def features_come_from_train(tables: Tables, limits: Limits) -> pl.LazyFrame:
     """Users whose behaviour is not what their train rows give, computed again by `fedprep.behavior`.
 
-    The first component that differs is shown; NaN and null differ from everything. Rows of users or items
-    that there are not, or without a label, cannot be computed with and are left out.
+    The component that differs most is shown, of the users who differ most; NaN and null differ without bound.
+    Rows of users or items that there are not, or without a label, cannot be computed with and are left out.
     """
     assert tables.users is not None and tables.items is not None
     users = tables.users.select(USER_ID, "behavior").collect()
@@ -38,14 +38,17 @@ def features_come_from_train(tables: Tables, limits: Limits) -> pl.LazyFrame:
         _usable_rows(tables, users.height, items), items, users.height, options
     )
     found = users["behavior"].to_numpy()  # (n_users, dim), NaN where null
-    wrong = ~(np.abs(found - expected) <= limits.max_feature_error)
-    rows = np.flatnonzero(wrong.any(axis=1))
-    place = wrong[rows].argmax(axis=1)
+    error = np.nan_to_num(np.abs(found - expected), nan=np.inf)
+    place = error.argmax(axis=1)
+    largest = error[np.arange(len(error)), place]
+    rows = np.flatnonzero(largest > limits.max_feature_error)
+    rows = rows[np.argsort(-largest[rows], kind="stable")]
+    place = place[rows]
     names = [*facts["names"], *[""] * (options.dim - len(facts["names"]))]
     return pl.LazyFrame(
         {
             USER_ID: pl.Series(rows, dtype=pl.Int32),
-            "feature": np.array(names, dtype=object)[place].astype(str),
+            "feature": pl.Series(names, dtype=pl.String).gather(place),
             "found": found[rows, place],
             "from_train": expected[rows, place],
         }
@@ -62,11 +65,10 @@ def _options(tables: Tables, dtype: Any) -> EmbedBehavior:
 
 
 def _usable_rows(tables: Tables, n_users: int, items: pl.DataFrame) -> pl.DataFrame:
-    assert tables.interactions is not None
     last = items[ITEM_ID].max()
     known = pl.col(USER_ID).is_between(0, n_users - 1) & pl.col(ITEM_ID).is_between(0, last)
-    train = tables.interactions.filter((pl.col(SPLIT) == "train") & known)
-    return train.select(ROW).drop_nulls(LABEL).collect(engine="streaming")
+    usable = (pl.col(SPLIT) == "train") & known & pl.col(LABEL).is_not_null()
+    return pl.concat(block.frame.filter(usable) for block in tables.rows.blocks(ROW))
 
 
 def standardisation_comes_from_train(tables: Tables, limits: Limits) -> pl.LazyFrame:

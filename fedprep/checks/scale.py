@@ -96,7 +96,13 @@ def scale_matches_manifest(tables: Tables, limits: Limits) -> pl.LazyFrame:
 def _said(modality: str, encoder: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what the manifest says of the vectors on disk, None for what it cannot say."""
     if modality == "behavior":
-        return {"n": encoder.get("n_present"), "rms": encoder.get("rms")}
+        present, missing, rms = (encoder.get(key) for key in ("n_present", "n_missing", "rms"))
+        if present is None or rms is None:
+            return {}
+        # Users without train rows are 0 once standardised; otherwise theirs is a length that is not told.
+        told = not missing or encoder.get("normalise") == "standardize"
+        n = present + (missing or 0)
+        return {"n": n, "rms": rms * (present / n) ** 0.5 if told and n else None}
     after = encoder.get("statistics", {}).get("after", {})
     # Zero vectors have become null after they were measured: with any, no mean is that of the rest.
     measured = STATISTICS if not after.get("n_zero") else ("norm_max",)
@@ -106,11 +112,6 @@ def _said(modality: str, encoder: Mapping[str, Any]) -> dict[str, Any]:
 def _measured(tables: Tables, modality: str) -> dict[str, float]:
     vectors = tables.vectors(modality)
     norms = vectors.norms
-    if modality == "behavior" and tables.interactions is not None:
-        users = tables.totals.users.filter(pl.col("n_train") > 0)
-        norms = vectors.norm[
-            vectors.finite & vectors.ids.is_in(users["user_id"].implode()).to_numpy()
-        ]
     if not len(norms):
         return dict.fromkeys((*STATISTICS, "n"), 0.0)
     return {

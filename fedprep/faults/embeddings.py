@@ -13,18 +13,21 @@ from fedprep.faults.copy import Copy, Planted
 
 __all__ = ["FAULTS"]
 
+SCALE = ("scale_matches_manifest",)
+"""Where few items have embeddings, those of three are seen in what is measured of all."""
+
 Values = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 
 
 def nan_embeddings(copy: Copy) -> Planted:
     """Three embeddings have a NaN."""
-    return _changed(copy, "embeddings_are_finite", _one_value(float("nan")))
+    return _changed(copy, "embeddings_are_finite", _one_value(float("nan")), also=SCALE)
 
 
 def infinite_embeddings(copy: Copy) -> Planted:
     """Three embeddings have an infinite value."""
-    return _changed(copy, "embeddings_are_finite", _one_value(float("inf")))
+    return _changed(copy, "embeddings_are_finite", _one_value(float("inf")), also=SCALE)
 
 
 def zero_embeddings(copy: Copy) -> Planted:
@@ -33,7 +36,7 @@ def zero_embeddings(copy: Copy) -> Planted:
     def zeros(values: Values, chosen: Numbers) -> None:
         values[chosen] = 0.0
 
-    also = ("embeddings_are_constant", "embeddings_are_distinct", "missing_modalities_are_null")
+    also = ("missing_modalities_are_null", *SCALE)
     return _changed(copy, "embeddings_have_norm", zeros, also=also)
 
 
@@ -44,7 +47,8 @@ def constant_embeddings(copy: Copy) -> Planted:
         near = 1.0 + 1e-5 * np.arange(len(chosen))
         values[chosen] = (near / np.sqrt(values.shape[1]))[:, None]
 
-    return _changed(copy, "embeddings_are_not_constant", constants, also=("near_duplicates",))
+    also = ("near_duplicates", *SCALE)
+    return _changed(copy, "embeddings_are_not_constant", constants, also=also)
 
 
 def duplicate_embeddings(copy: Copy) -> Planted:
@@ -53,7 +57,7 @@ def duplicate_embeddings(copy: Copy) -> Planted:
     def copies(values: Values, chosen: Numbers) -> None:
         values[chosen] = values[chosen[0]]
 
-    return _changed(copy, "embeddings_are_distinct", copies, also=("near_duplicates",))
+    return _changed(copy, "embeddings_are_distinct", copies, also=SCALE)
 
 
 def near_duplicate_embeddings(copy: Copy) -> Planted:
@@ -63,7 +67,7 @@ def near_duplicate_embeddings(copy: Copy) -> Planted:
         step = np.float32(1e-5) * np.arange(len(chosen), dtype=np.float32)
         values[chosen] = values[chosen[0]] * (1 + step)[:, None]
 
-    return _changed(copy, "near_duplicates", copies)
+    return _changed(copy, "near_duplicates", copies, also=SCALE)
 
 
 def dead_dimensions(copy: Copy) -> Planted:
@@ -72,7 +76,8 @@ def dead_dimensions(copy: Copy) -> Planted:
     dims = copy.some(np.flatnonzero(values[present].any(axis=0)))
     values[:, dims] = 0.0
     _write(copy, modality, frame, values, present)
-    return _planted("dimensions_are_alive", "dimensions", dims, ("scale_matches_manifest",))
+    also = ("embeddings_have_norm", *SCALE)
+    return _planted("dimensions_are_alive", "dimensions", dims, also)
 
 
 def modality_ten_times_too_large(copy: Copy) -> Planted:
@@ -84,7 +89,7 @@ def modality_ten_times_too_large(copy: Copy) -> Planted:
         unit="modalities",
         count=1,
         first=(modality,),
-        also=("scale_matches_manifest", "embeddings_have_norm"),
+        also=("embeddings_have_norm", *SCALE),
     )
 
 
@@ -95,12 +100,8 @@ def zeros_for_missing(copy: Copy) -> Planted:
         missing = np.flatnonzero(~present)
         if len(missing):
             _write(copy, modality, frame, values, np.ones_like(present))
-            also = (
-                "embeddings_have_norm",
-                "embeddings_are_not_constant",
-                "embeddings_are_distinct",
-            )
-            return _planted("missing_modalities_are_null", "items", missing, also)
+            also = ("embeddings_have_norm", *SCALE)
+            return _planted("missing_modalities_are_null", "embeddings", missing, also)
     raise DatasetError("every item has every embedding: none can be zero in place of null")
 
 
@@ -157,7 +158,7 @@ def _changed(
     chosen = copy.some(np.flatnonzero(present))
     change(values, chosen)
     _write(copy, modality, frame, values, present)
-    return _planted(check, "items", chosen, also)
+    return _planted(check, "embeddings", chosen, also)
 
 
 def _planted(check: str, unit: str, found: Numbers, also: tuple[str, ...] = ()) -> Planted:

@@ -17,38 +17,41 @@ __all__ = ["FAULTS"]
 KEY = (CLIENT_ID, USER_ID, ITEM_ID)
 DAY = 86_400
 
+FEATURES = ("features_come_from_train",)
+"""Whoever changes train rows makes the users' behaviour another one than theirs gives."""
+
 
 def null_ratings(copy: Copy) -> Planted:
     """Three rows have no rating."""
-    return _changed(copy, "no_missing_values", {RATING: None})
+    return _changed(copy, "no_missing_values", {RATING: None}, also=FEATURES)
 
 
 def nan_ratings(copy: Copy) -> Planted:
     """Three ratings are NaN."""
-    return _changed(copy, "ratings_are_finite", {RATING: float("nan")})
+    return _changed(copy, "ratings_are_finite", {RATING: float("nan")}, also=FEATURES)
 
 
 def infinite_ratings(copy: Copy) -> Planted:
     """Three ratings are infinite."""
-    return _changed(copy, "ratings_are_finite", {RATING: float("inf")})
+    return _changed(copy, "ratings_are_finite", {RATING: float("inf")}, also=FEATURES)
 
 
 def ratings_out_of_range(copy: Copy) -> Planted:
     """Three ratings of the highest label are 99."""
     top = pl.col(LABEL) == pl.col(LABEL).max()
-    also = ("labels_match_ratings",)
+    also = ("labels_match_ratings", *FEATURES)
     return _changed(copy, "ratings_are_in_range", {RATING: 99.0}, among=top, also=also)
 
 
 def wrong_labels(copy: Copy) -> Planted:
     """Three rows have the label of another class."""
     other = (pl.col(LABEL) + 1) % max(2, len(copy.manifest["classes"]))
-    return _changed(copy, "labels_match_ratings", {LABEL: other})
+    return _changed(copy, "labels_match_ratings", {LABEL: other}, also=FEATURES)
 
 
 def millisecond_timestamps(copy: Copy) -> Planted:
     """Three times are in milliseconds."""
-    also = ("train_precedes_test",)
+    also = ("train_precedes_test", "train_precedes_test_globally", *FEATURES)
     later = {TIMESTAMP: pl.col(TIMESTAMP) * 1000}
     return _changed(copy, "timestamps_are_plausible", later, also=also)
 
@@ -62,13 +65,14 @@ def future_timestamps(copy: Copy) -> Planted:
 def dangling_items(copy: Copy) -> Planted:
     """Three rows name items that the table of items does not have."""
     beyond = copy.read("items.parquet").height
-    return _changed(copy, "items_exist", {ITEM_ID: beyond + pl.col(ROW) % 3})
+    also = ("test_items_are_known", *FEATURES)
+    return _changed(copy, "items_exist", {ITEM_ID: beyond + pl.col(ROW) % 3}, also=also)
 
 
 def dangling_users(copy: Copy) -> Planted:
     """Three rows name users that the table of users does not have."""
     beyond = copy.read("users.parquet").height
-    also = ("users_have_enough_history", "user_lives_in_one_client")
+    also = ("users_have_enough_history", "user_lives_in_one_client", *FEATURES)
     return _changed(copy, "users_exist", {USER_ID: beyond + pl.col(ROW) % 3}, also=also)
 
 
@@ -89,7 +93,7 @@ def repeated_pairs(copy: Copy) -> Planted:
     picked = first_two.filter(pl.col(USER_ID).is_in(copy.some(first_two[USER_ID]).tolist()))
     second = picked[ROW].list.get(1)
     _set(copy, rows, second, ITEM_ID, picked[ITEM_ID])
-    return _planted("pairs_are_unique", "pairs", picked.select(USER_ID, ITEM_ID))
+    return _planted("pairs_are_unique", "pairs", picked.select(USER_ID, ITEM_ID), FEATURES)
 
 
 def overlapping_splits(copy: Copy) -> Planted:
@@ -112,7 +116,7 @@ def train_after_test(copy: Copy) -> Planted:
     both = test.join(train, on=USER_ID).sort(USER_ID)
     picked = both.filter(pl.col(USER_ID).is_in(copy.some(both[USER_ID]).tolist()))
     _set(copy, rows, picked[ROW], TIMESTAMP, picked[TIMESTAMP])
-    also = ("features_come_from_train",)
+    also = ("train_precedes_test_globally", *FEATURES)
     return _planted("train_precedes_test", "rows", picked.select(USER_ID, ROW), also)
 
 
@@ -137,7 +141,7 @@ def unknown_test_items(copy: Copy) -> Planted:
         waiting = waiting[waiting != other]
     copy.write_rows(rows.with_columns(pl.Series(ITEM_ID, item)))
     found = rows.filter(pl.Series((item == rarest) & (split == "test"))).select(USER_ID, ROW)
-    also = ("features_come_from_train",)
+    also = FEATURES
     return _planted("test_items_are_known", "rows", found, also)
 
 
@@ -164,7 +168,7 @@ def user_in_two_clients(copy: Copy) -> Planted:
             raise DatasetError("the Dataset has no second client that could take a user's row")
         picked.append(place)
     _set(copy, rows, pl.Series(picked), USER_ID, guests[USER_ID])
-    also = ("features_come_from_train",)
+    also = ("train_precedes_test", *FEATURES)
     return _planted("user_lives_in_one_client", "users", guests.select(USER_ID), also)
 
 
@@ -188,7 +192,7 @@ def clients_without_test(copy: Copy) -> Planted:
     moved = pl.col(CLIENT_ID).is_in(clients.tolist()) & (pl.col(SPLIT) == "test")
     train = pl.lit("train", dtype=rows.schema[SPLIT])
     copy.write_rows(rows.with_columns(pl.when(moved).then(train).otherwise(SPLIT).alias(SPLIT)))
-    also = ("features_come_from_train",)
+    also = FEATURES
     found = pl.DataFrame({CLIENT_ID: clients})
     return _planted("clients_have_every_split", "clients", found, also)
 
@@ -202,7 +206,7 @@ def clients_of_one_class(copy: Copy) -> Planted:
     top = {name: pl.when(here).then(pl.col(name).max()).otherwise(name) for name in (RATING, LABEL)}
     copy.write_rows(rows.with_columns(**top))
     found = pl.DataFrame({CLIENT_ID: clients})
-    also = ("features_come_from_train",)
+    also = FEATURES
     return _planted("classes_are_balanced_per_client", "clients", found, also)
 
 

@@ -19,12 +19,16 @@ MARKUP = '<span class="a-size-medium a-color-secondary">'
 
 def repeated_item_ids(copy: Copy) -> Planted:
     """Three items have the id of the item before them."""
-    return _changed(copy, "ids_are_dense_and_unique", {ITEM_ID: pl.col(ITEM_ID) - 1}, beyond=0)
+    also = ("items_exist", "embeddings_match_items", "features_come_from_train")
+    before = {ITEM_ID: pl.col(ITEM_ID) - 1}
+    return _changed(copy, "ids_are_dense_and_unique", before, beyond=0, unit="rows", also=also)
 
 
 def null_texts(copy: Copy) -> Planted:
     """Three items that had a text have none; their embeddings stay."""
-    return _changed(copy, "texts_are_present", {"text": None}, among=pl.col("text").is_not_null())
+    there = pl.col("text").is_not_null()
+    also = ("missing_modalities_are_null",)
+    return _changed(copy, "texts_are_present", {"text": None}, among=there, also=also)
 
 
 def markup_in_texts(copy: Copy) -> Planted:
@@ -37,7 +41,8 @@ def markup_in_texts(copy: Copy) -> Planted:
 
 def leaking_features(copy: Copy) -> Planted:
     """The behaviour of three users is not what train gives."""
-    return _behaviour(copy, "features_come_from_train", lambda features: features + np.float32(1.0))
+    also = ("scale_matches_manifest",)
+    return _behaviour(copy, lambda features: features + np.float32(1.0), also=also)
 
 
 def nan_features(copy: Copy) -> Planted:
@@ -47,8 +52,7 @@ def nan_features(copy: Copy) -> Planted:
         features[:, 0] = np.nan
         return features
 
-    also = ("numbers_are_finite",)
-    return _behaviour(copy, "features_come_from_train", spoilt, also=also)
+    return _behaviour(copy, spoilt, also=("numbers_are_finite", "scale_matches_manifest"))
 
 
 def _changed(
@@ -58,6 +62,8 @@ def _changed(
     *,
     among: pl.Expr | None = None,
     beyond: int = -1,
+    unit: str = "items",
+    also: tuple[str, ...] = (),
 ) -> Planted:
     """Gives three items other values; `beyond`: only items of a larger id, no two of them in a row."""
     items = copy.read("items.parquet")
@@ -71,12 +77,11 @@ def _changed(
         for name, value in values.items()
     }
     copy.write("items.parquet", items.with_columns(**new))
-    return Planted(check=check, unit="items", count=len(chosen), first=tuple(chosen.tolist()))
+    first = tuple(chosen.tolist())
+    return Planted(check=check, unit=unit, count=len(chosen), first=first, also=also)
 
 
-def _behaviour(
-    copy: Copy, check: str, change: Callable[[Any], Any], *, also: tuple[str, ...] = ()
-) -> Planted:
+def _behaviour(copy: Copy, change: Callable[[Any], Any], *, also: tuple[str, ...] = ()) -> Planted:
     users = copy.read("users.parquet")
     if "behavior" not in users.columns:
         raise DatasetError("the Dataset has no behaviour features: embed.behavior.dim is 0")
@@ -86,6 +91,7 @@ def _behaviour(
     new = pl.Series("behavior", features, dtype=users.schema["behavior"])
     copy.write("users.parquet", users.with_columns(new))
     first = tuple(chosen.tolist())
+    check = "features_come_from_train"
     return Planted(check=check, unit="users", count=len(chosen), first=first, also=also)
 
 

@@ -11,7 +11,14 @@ import polars as pl
 from fedprep.faults.copy import INDEX_FILE, Copy, Planted
 from fedprep.schema import CLIENT_ID, FORMAT
 
-__all__ = ["FAULTS"]
+__all__ = ["CANNOT_BE_OPENED", "FAULTS"]
+
+CANNOT_BE_OPENED = "cannot be opened"
+"""Stands in place of a check: there is nothing that could be checked."""
+
+
+ID = ("id_matches_manifest",)
+"""The id is a hash over the manifest: whoever edits it changes the id that it ought to have."""
 
 
 def lying_index(copy: Copy) -> Planted:
@@ -48,14 +55,14 @@ def corrupt_shard(copy: Copy) -> Planted:
     name = copy.shards[-1]
     path = copy.folder / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    return _of_file("files_match_hashes", name)
+    return _of_file(CANNOT_BE_OPENED, name)
 
 
 def missing_file(copy: Copy) -> Planted:
     """The last shard is gone."""
     name = copy.shards[-1]
     (copy.folder / name).unlink()
-    return _of_file("files_match_hashes", name)
+    return _of_file(CANNOT_BE_OPENED, name)
 
 
 def wrong_row_count(copy: Copy) -> Planted:
@@ -64,7 +71,7 @@ def wrong_row_count(copy: Copy) -> Planted:
     manifest["tables"]["users.parquet"]["rows"] += 1
     copy.overwrite_manifest(manifest)
     return Planted(
-        check="row_counts_match_manifest", unit="files", count=1, first=("users.parquet",)
+        check="row_counts_match_manifest", unit="counts", count=1, first=("users.parquet",), also=ID
     )
 
 
@@ -76,14 +83,15 @@ def wrong_split_sizes(copy: Copy) -> Planted:
     splits["test"] -= 1
     copy.overwrite_manifest(manifest)
     first = ("train", "test")
-    return Planted(check="split_sizes_match_manifest", unit="splits", count=2, first=first)
+    check = "split_sizes_match_manifest"
+    return Planted(check=check, unit="splits", count=2, first=first, also=ID)
 
 
 def incomplete_manifest(copy: Copy) -> Planted:
     """The manifest has no facts and no encoders."""
     gone = ("facts", "encoders")
     copy.overwrite_manifest({k: v for k, v in copy.manifest.items() if k not in gone})
-    also = ("split_sizes_match_manifest", "scale_matches_manifest")
+    also = ("split_sizes_match_manifest", "scale_matches_manifest", *ID)
     return Planted(check="manifest_is_complete", unit="keys", count=2, first=gone, also=also)
 
 
@@ -91,7 +99,7 @@ def newer_format(copy: Copy) -> Planted:
     """The manifest is of a format that this version does not know."""
     newer: dict[str, Any] = {**copy.manifest, "format": FORMAT + 1}
     copy.overwrite_manifest(newer)
-    return _of_file("cannot be opened", "manifest.json")
+    return _of_file(CANNOT_BE_OPENED, "manifest.json")
 
 
 def _of_file(check: str, name: str) -> Planted:
