@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 import polars as pl
 import pyarrow.parquet as pq
 
-from fedprep.checks.check import Check
+from fedprep.checks.check import Check, NotAsked
 from fedprep.checks.limits import Limits
 from fedprep.checks.tables import Tables
 from fedprep.schema import (
@@ -38,6 +38,14 @@ OFFENDERS = {name: pl.String() for name in ("table", "file", "column", "found", 
 def schema_matches(tables: Tables, limits: Limits) -> pl.LazyFrame:
     """Columns that are missing or of another type, file by file; and files without a row."""
     return pl.LazyFrame(list(_mismatches(tables)), schema=OFFENDERS, orient="row")
+
+
+def files_are_known(tables: Tables, limits: Limits) -> pl.LazyFrame:
+    """Parquet files that are none of the tables known here: nothing in them is looked at."""
+    if tables.manifest is not None:
+        raise NotAsked("the files of a Dataset are those of its manifest")
+    rows = [(path.name, ", ".join(pl.read_parquet_schema(path))) for path in tables.unknown]
+    return pl.LazyFrame(rows, schema={"file": pl.String, "columns": pl.String}, orient="row")
 
 
 def broken(tables: Tables) -> dict[str, str]:
@@ -163,5 +171,16 @@ CHECKS = (
         function=schema_matches,
         means="A file lacks a column, has one of another type, or has no row.",
         todo="Write that file again with the columns and types of docs/dataset.md.",
+    ),
+    Check(
+        name="files_are_known",
+        group="schema",
+        unit="files",
+        of="files",
+        function=files_are_known,
+        needs=("folder",),
+        severity="warn",
+        means="Files hold no table that is known here, by their columns: nothing in them was looked at.",
+        todo="Rename their columns as docs/checks.md has them, or leave these files out.",
     ),
 )

@@ -33,6 +33,7 @@ class Tables:
     files: the Parquet files of each table, by the names `interactions`, `items`, `users`, `index`,
         `embeddings/text` …; empty for frames.
     folder: the directory of a Dataset or of foreign files.
+    unknown: foreign Parquet files that are no table known here.
     """
 
     interactions: pl.LazyFrame | None = None
@@ -44,6 +45,7 @@ class Tables:
     manifest: Mapping[str, Any] | None = None
     folder: Path | None = None
     files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    unknown: tuple[Path, ...] = ()
     name: str = "tables"
     whole: Whole | None = None
 
@@ -132,18 +134,21 @@ class Tables:
     @classmethod
     def _of_foreign(cls, paths: list[Path], folder: Path) -> Tables:
         files: dict[str, tuple[Path, ...]] = {}
+        unknown: list[Path] = []
         for path in paths:
             row_groups(path)
             table = _told_apart(path)
             if table:
                 files[table] = (*files.get(table, ()), path)
+            else:
+                unknown.append(path)
         if not files:
             raise DatasetError(
                 f"{folder} holds no table that can be checked",
                 expected="Parquet files with the columns user_id and item_id, or one of them",
                 hint="rename the columns, or build a Dataset from a recipe with source.name = 'table'",
             )
-        return cls._of_files(files, folder=folder, name=folder.name)
+        return cls._of_files(files, folder=folder, name=folder.name, unknown=tuple(unknown))
 
     @classmethod
     def _of_files(cls, files: Mapping[str, tuple[Path, ...]], **about: Any) -> Tables:
@@ -344,6 +349,8 @@ SIZES: dict[str, Callable[[Tables], int]] = {
     "columns": lambda tables: sum(
         len(pl.read_parquet_schema(path)) for paths in tables.files.values() for path in paths
     ),
-    "files": lambda tables: sum(len(paths) for paths in tables.files.values()),
+    "files": lambda tables: (
+        sum(len(paths) for paths in tables.files.values()) + len(tables.unknown)
+    ),
 }
 """What there is of a check's subject in all: the denominator of its count."""
