@@ -127,8 +127,8 @@ class Session:
 
     def ask(self, checks: list[Check], broken: Mapping[str, str], progress: Progress) -> None:
         for check in checks:
-            reasons = [self.tables.lacks(need) for need in check.needs]
-            reasons += [broken.get(need.partition(".")[0], "") for need in check.needs]
+            reasons = [broken.get(need.partition(".")[0], "") for need in check.needs]
+            reasons += [self.tables.lacks(need) for need in check.needs]
             reason = next((words for words in reasons if words), "")
             self.tallies[check.name] = Tally(skipped=reason)
         asked = [check for check in checks if not self.tallies[check.name].skipped]
