@@ -131,6 +131,15 @@ def test_every_form_names_every_check_and_what_is_wrong_comes_first(mixed: dict[
         assert "Why e1" in text
 
 
+def test_limits_stand_beside_every_result_that_has_them() -> None:
+    result = validation(
+        *(check(f"c{s}", s, limits={f"max_{s}": 0.5}) for s in ("fail", "warn", "pass"))
+    )
+    page = Page(report.page(result, {}, {})).text
+    for text in (report.markdown(result).replace("&#95;", "_"), terminal(result), page):
+        assert all(f"max_{s} = 0.5" in text for s in ("fail", "warn", "pass"))
+
+
 def test_a_check_that_could_not_run_is_never_told_as_a_pass(mixed: dict[str, Any]) -> None:
     assert ElementTree.fromstring(report.junit(mixed)).find(".//*[@name='e1']/error") is not None
     only_skipped = validation(check("s1", "skipped"))

@@ -79,8 +79,13 @@ def _together(checks: Sequence[Check]) -> Iterator[tuple[tuple[str, str], list[s
     found: dict[tuple[str, str], list[str]] = {}
     for check in checks:
         reason = _plain(check["reason"]) if check["status"] == "skipped" else ""
-        found.setdefault((check["group"], reason), []).append(check["name"])
+        found.setdefault((check["group"], reason), []).append(_named(check))
     yield from found.items()
+
+
+def _named(check: Check) -> str:
+    limits = _pairs(check["limits"], " = ", ", ")
+    return f"{check['name']} ({limits})" if limits else str(check["name"])
 
 
 def _status(status: str) -> Text:
