@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from fedprep import faults
-from fedprep.checks import CHECKS, Tables, validate
+from fedprep.checks import CHECKS, Tables, validate, validate_recommendations
 from fedprep.dataset import Dataset
 from fedprep.errors import DatasetError, RecipeError, nearest
 from fedprep.manifest import MANIFEST
@@ -50,8 +51,6 @@ def judge(
             raise DatasetError(
                 f"{path} is no Dataset", hint="--recs needs the one that was trained on"
             )
-        from fedprep.checks import validate_recommendations
-
         found = validate_recommendations(
             pl.scan_parquet(recs), dataset, values, only=only, strict=strict, name=recs.name
         )
@@ -107,15 +106,16 @@ def limits_of(settings: Sequence[str]) -> dict[str, Any]:
 def find_faults(
     dataset: Path | None, folder: Path, names: Sequence[str] = (), *, progress: Progress = silent
 ) -> list[dict[str, Any]]:
-    """Returns, for each planted fault, how many were planted and what the check that looks for it counts.
+    """Returns, for each planted fault, how many were planted and how many more its check counts than before.
 
     Args:
         dataset: where to plant; None makes a small Dataset (`demo_dataset`).
-        folder: for the damaged copies; one lies there at a time.
+        folder: for the damaged copies, one at a time.
         names: of `faults.FAULTS`; empty for all.
 
-    Keys: `fault`, `check`, `planted`, `unit`, `counted`, `status`, `found`, `reason`. `planted` is None
-    where the Dataset cannot carry the fault; `reason` says why.
+    What the check counts in the undamaged Dataset is not counted here. Keys: `fault`, `check`, `planted`,
+    `unit`, `counted`, `status`, `found`, `reason`. `planted` is None where the Dataset cannot carry the
+    fault; `reason` says why.
     """
     if unknown := [name for name in names if name not in faults.FAULTS]:
         raise RecipeError(
@@ -123,14 +123,15 @@ def find_faults(
         )
     whole = dataset or demo_dataset(folder / "whole").path
     chosen = list(names) or list(faults.FAULTS)
+    before = {result.name: result.count for result in validate(Dataset.open(whole)).results}
     lines = []
     for number, name in enumerate(chosen):
-        lines.append(_find(whole, folder / name, name))
+        lines.append(_find(whole, folder / name, name, before))
         progress("faults", number + 1, len(chosen))
     return lines
 
 
-def _find(whole: Path, place: Path, name: str) -> dict[str, Any]:
+def _find(whole: Path, place: Path, name: str, before: Mapping[str, int]) -> dict[str, Any]:
     line: dict[str, Any] = {"fault": name, "check": "", "planted": None, "unit": "", "counted": 0}
     line |= {"status": "skipped", "found": False, "reason": ""}
     try:
@@ -138,21 +139,19 @@ def _find(whole: Path, place: Path, name: str) -> dict[str, Any]:
     except DatasetError as error:
         return {**line, "reason": error.what}
     line |= {"check": planted["check"], "planted": planted["count"], "unit": planted["unit"]}
-    if planted["check"] not in CHECKS:  # it cannot even be opened
-        try:
-            Tables.of_folder(place)
-        except DatasetError as error:
-            return {
-                **line,
-                "counted": planted["count"],
-                "status": "refused",
-                "found": True,
-                "reason": error.what,
-            }
+    try:
+        results = validate(Dataset.open(place), only=[c for c in [planted["check"]] if c in CHECKS])
+    except DatasetError as error:  # what cannot even be opened is found as well
+        refused = {"counted": planted["count"], "status": "refused", "found": True}
+        return {**line, **refused, "reason": error.what}
+    finally:
+        shutil.rmtree(place)
+    if planted["check"] not in CHECKS:
         return line
-    result = validate(Dataset.open(place), only=[planted["check"]])[planted["check"]]
-    found = result.status in ("warn", "fail") and result.count == planted["count"]
-    return {**line, "counted": result.count, "status": result.status, "found": found}
+    result = results[planted["check"]]
+    more = result.count - before[planted["check"]]
+    found = result.status in ("warn", "fail") and more == planted["count"]
+    return {**line, "counted": more, "status": result.status, "found": found}
 
 
 def demo_dataset(out: Path) -> Dataset:
