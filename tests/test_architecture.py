@@ -18,6 +18,7 @@ HALLS = (
     "build",
     "cli",
     "catalogue",
+    "gate",
 )  # bring the rooms together; "" is the package's front door
 TOP_LEVEL = {
     ".ci", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "benchmarks",
