@@ -9,7 +9,7 @@ EXTRAS := text,image,weights,dev
 # Two workers share two cores: more threads in each only get into each other's way.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all check format bench install cards clean
+.PHONY: demo test test-all check format bench install gate cards clean
 
 install: $(VENV)/.installed
 
@@ -27,6 +27,11 @@ test: install
 
 test-all: install
 	$(BIN)/python -m pytest -n 2 -m 'not network'
+
+gate: install
+	$(BIN)/fedprep build demo --out datasets/gate --force --set embed.text.encoder=hashing --set embed.image.size=32
+	$(BIN)/fedprep validate datasets/gate --junit datasets/gate-junit.xml
+	$(BIN)/fedprep demo-faults
 
 check: install
 	$(BIN)/ruff check .
