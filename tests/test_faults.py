@@ -17,7 +17,7 @@ from fedprep.dataset import Dataset
 from fedprep.errors import DatasetError, OutputError, RecipeError
 from fedprep.faults import FAULTS, plant
 from fedprep.files import sha256_of
-from fedprep.manifest import describe_table, write_manifest
+from fedprep.manifest import describe_table, manifest_id, write_manifest
 from fedprep.partition import heterogeneity
 from fedprep.schema import SHARD, SPLIT_DTYPE, embedding_schema
 from fedprep.shards import write_shards
@@ -211,6 +211,16 @@ def keys_missing(folder: Path) -> int:
     return sum(key not in manifest for key in ("facts", "encoders", "tables", "recipe", "source"))
 
 
+def ids_that_are_not_the_manifests(folder: Path) -> int:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return int(manifest["id"] != manifest_id(manifest))
+
+
+def items_without_a_row_of_embeddings(folder: Path) -> int:
+    rows = pl.read_parquet(folder / "embeddings" / "text.parquet")
+    return len(set(range(N_ITEMS)) - set(rows["item_id"].to_list()))
+
+
 def equal_embeddings(folder: Path) -> int:
     column = pl.read_parquet(folder / "embeddings" / "text.parquet")["embedding"].to_list()
     texts = [tuple(value) for value in column]
@@ -292,6 +302,7 @@ FOUND: dict[str, Callable[[Path], int]] = {
     "dead_dimensions": dead_dimensions,
     "modality_ten_times_too_large": modalities_of_another_scale,
     "zeros_for_missing": missing_pictures_with_zeros,
+    "embeddings_without_rows": items_without_a_row_of_embeddings,
     "lying_index": clients_that_the_index_miscounts,
     "wrong_hash": files_of_another_hash,
     "flipped_bit": files_of_another_hash,
@@ -300,6 +311,7 @@ FOUND: dict[str, Callable[[Path], int]] = {
     "wrong_row_count": files_of_another_length,
     "wrong_split_sizes": splits_of_another_size,
     "incomplete_manifest": keys_missing,
+    "edited_manifest": ids_that_are_not_the_manifests,
     "newer_format": lambda folder: json.loads((folder / "manifest.json").read_text())["format"] - 1,
 }
 """Fault → brute force that counts it, and finds nothing in the Dataset without a fault."""

@@ -40,7 +40,7 @@ def embeddings_have_norm(tables: Tables, limits: Limits) -> pl.LazyFrame:
         if method_of(tables, modality) == "l2":
             usual, off = 1.0, np.abs(norm - 1.0) > limits.max_norm_error
         else:
-            usual = float(np.median(vectors.norms)) if len(vectors.norms) else 0.0
+            usual = float(np.median(norm[norm > 0])) if (norm > 0).any() else 0.0
             off = norm > limits.max_norm_ratio * usual
         rows = np.flatnonzero((off | (norm == 0.0)) & vectors.finite)
         table = item_rows(modality, vectors, rows)

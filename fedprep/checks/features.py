@@ -30,7 +30,7 @@ def features_come_from_train(tables: Tables, limits: Limits) -> pl.LazyFrame:
     """
     assert tables.users is not None and tables.items is not None
     users = tables.users.select(USER_ID, "behavior").collect()
-    if not users[USER_ID].equals(pl.Series(USER_ID, range(users.height), dtype=pl.Int32)):
+    if not users[USER_ID].equals(pl.int_range(users.height, dtype=pl.Int32, eager=True)):
         raise NotAsked("the ids of users do not number the rows: nobody's features can be told")
     items = tables.items.select(ITEM_ID, SOURCE_ID, "categories").drop_nulls(ITEM_ID).collect()
     options = _options(tables, users["behavior"].dtype)

@@ -69,6 +69,7 @@ def nearest_above(
             if product.max() > max_cosine:
                 _keep_best(best, other, product, here, there)
                 _keep_best(best, other, product.T, there, here)
+    best = np.minimum(best, np.float32(1.0))
     found = np.flatnonzero(best > max_cosine)
     found = found[np.argsort(order[found])]
     return rows[order[found]], rows[order[other[found]]], best[found].astype(np.float64)

@@ -105,6 +105,21 @@ def zeros_for_missing(copy: Copy) -> Planted:
     raise DatasetError("every item has every embedding: none can be zero in place of null")
 
 
+def embeddings_without_rows(copy: Copy) -> Planted:
+    """Three items have no row in the table of embeddings."""
+    modality, frame, _, _ = _embeddings(copy)
+    chosen = copy.some(frame["item_id"])
+    kept = ~pl.col("item_id").is_in(chosen.tolist())
+    copy.write(f"embeddings/{modality}.parquet", frame.filter(kept))
+    return Planted(
+        check="embeddings_match_items",
+        unit="items",
+        count=len(chosen),
+        first=tuple(chosen.tolist()),
+        also=SCALE,
+    )
+
+
 def _one_value(value: float) -> Callable[[Values, Numbers], None]:
     def set_one(values: Values, chosen: Numbers) -> None:
         values[chosen, chosen % values.shape[1]] = value
@@ -179,5 +194,6 @@ FAULTS: dict[str, Callable[[Copy], Planted]] = {
         dead_dimensions,
         modality_ten_times_too_large,
         zeros_for_missing,
+        embeddings_without_rows,
     )
 }

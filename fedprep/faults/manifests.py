@@ -95,6 +95,12 @@ def incomplete_manifest(copy: Copy) -> Planted:
     return Planted(check="manifest_is_complete", unit="keys", count=2, first=gone, also=also)
 
 
+def edited_manifest(copy: Copy) -> Planted:
+    """The manifest has another name in it than when its id was made."""
+    copy.overwrite_manifest({**copy.manifest, "name": f"{copy.manifest['name']}, edited"})
+    return Planted(check="id_matches_manifest", unit="ids", count=1, first=("id",))
+
+
 def newer_format(copy: Copy) -> Planted:
     """The manifest is of a format that this version does not know."""
     newer: dict[str, Any] = {**copy.manifest, "format": FORMAT + 1}
@@ -117,6 +123,7 @@ FAULTS: dict[str, Callable[[Copy], Planted]] = {
         wrong_row_count,
         wrong_split_sizes,
         incomplete_manifest,
+        edited_manifest,
         newer_format,
     )
 }
