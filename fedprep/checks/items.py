@@ -13,7 +13,7 @@ __all__ = ["CHECKS", "MARKUP"]
 
 KEYS = {"items": ITEM_ID, "users": USER_ID}
 
-# HTML's own elements, comments and entities: `<Untitled>`, `x < y` and "AT&T; and" are text.
+# HTML's own elements, comments and entities: `<Untitled>`, `a <b and c> d` and "AT&T;" are text.
 ELEMENTS = (
     "a|abbr|article|aside|audio|b|big|blockquote|body|br|button|center|cite|code|dd|del|div|dl|dt|em|embed|"
     "figure|font|footer|form|h[1-6]|head|header|hr|html|i|iframe|img|input|ins|label|li|link|main|meta|nav|"
@@ -21,7 +21,7 @@ ELEMENTS = (
     "svg|table|tbody|td|textarea|tfoot|th|thead|title|tr|tt|u|ul|video"
 )
 MARKUP = (
-    rf"(?is)</?(?:{ELEMENTS})(?:\s[^<>]*)?/?>"
+    rf"(?is)<(?:{ELEMENTS})(?:\s[^<>]*=[^<>]*)?\s*/?>|</(?:{ELEMENTS})\s*>"
     r"|<!--|<!doctype\b"
     r"|&(?:amp|lt|gt|quot|apos|nbsp|[lr][sd]quo|[mn]dash|hellip|reg|trade|copy|#\d{2,6}|#x[0-9a-f]{2,5});"
 )
@@ -53,7 +53,7 @@ def _wrong_ids(frame: pl.LazyFrame, key: str, *, dense: bool, table: str) -> pl.
     }
     if dense:
         problems["not below the number of rows"] = ~an_id.is_between(0, pl.len() - 1)
-        problems["out of order"] = an_id < an_id.cum_max().shift(1)
+        problems["out of order"] = an_id < an_id.cum_max().forward_fill().shift(1)
     problem = pl.coalesce(pl.when(holds).then(pl.lit(name)) for name, holds in problems.items())
     return (
         frame.select(key)
