@@ -45,7 +45,8 @@ def train_precedes_test(tables: Tables, limits: Limits) -> pl.LazyFrame:
     assert tables.interactions is not None
     rows = tables.interactions.select(*_who(tables), TIMESTAMP, SPLIT).collect()
     first = rows.filter(IS_TEST).group_by(USER_ID).agg(first_test=pl.col(TIMESTAMP).min())
-    late = rows.lazy().filter(IS_TRAIN & (pl.col(TIMESTAMP) > first["first_test"].min()))
+    earliest = pl.lit(first["first_test"].min(), first["first_test"].dtype)
+    late = rows.lazy().filter(IS_TRAIN & (pl.col(TIMESTAMP) > earliest))
     both = late.join(first.lazy(), on=USER_ID, how="inner", maintain_order="left")
     return both.filter(pl.col(TIMESTAMP) > pl.col("first_test")).drop(SPLIT)
 
