@@ -1,0 +1,209 @@
+"""From systems to one dict that every report is made from: `assess`.
+
+All systems are measured against the same truth by the same protocol, beside the same baselines and
+sanity rows. The dict is ready for JSON (format 1); `fedeval.report` and `fedeval.show` only tell it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fedeval.assessment import parts
+from fedeval.assessment.notices import facts_of, leak_of, notices_of
+from fedeval.assessment.rivals import gathered
+from fedeval.assessment.ruled import protocol_of
+from fedeval.assessment.scored import (
+    Scored,
+    curve_asks,
+    described,
+    score_system,
+    seen_rows,
+    wanted_metrics,
+)
+from fedeval.definitions import entry
+from fedeval.metrics import Ask
+from fedeval.plain import plain
+from fedeval.protocol import Protocol
+from fedeval.setting import Setting
+from fedeval.statistics import Inference
+from fedeval.systems import read_system
+from fedprep.errors import EvaluationError, nearest
+from fedprep.schema import Progress, silent
+
+__all__ = ["FORMAT", "assess", "score"]
+
+FORMAT = 1
+"""Version of the dict."""
+
+CORRECTION_NAMES = {
+    "holm": "Holm",
+    "benjamini_hochberg": "Benjamini–Hochberg",
+    "none": "nobody: as they are",
+}
+
+
+def assess(
+    systems: Mapping[str, Any],
+    setting: Setting,
+    *,
+    metrics: Sequence[str] | None = None,
+    k: Sequence[int] | None = None,
+    baselines: Sequence[str] | None = (),
+    against: str | None = None,
+    by: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
+    over: str = "users",
+    inference: Inference | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Returns the assessment of systems beside baselines, as a dict ready for JSON.
+
+    Args:
+        systems: name → a Run's folder, a table's path, or a frame.
+        setting: what they are measured against.
+        metrics, k: as for `evaluate`; None: the Dataset's recipe, else ndcg, hr, recall, mrr at 5, 10, 20.
+        baselines: names in `BASELINES`, or short ones, or `all`; they need a Dataset. None: those of
+            the Dataset's recipe.
+        against: the reference that every other system is compared with; None: the first system, or
+            the first baseline where there is no system.
+        by: columns of users or items of the Dataset to slice by, beside activity and popularity.
+        columns: our name to the tables' own.
+        over: intervals and tests draw `users`, or whole `clients`.
+        inference: how intervals and tests are made.
+        progress: called with what is being done.
+
+    Raises:
+        EvaluationError: something that is asked for cannot be had.
+    """
+    begun = time.perf_counter()
+    how = inference or Inference()
+    asks = wanted_metrics(setting, metrics, k)
+    headline = _headline(asks)
+    clients = _clients(setting, over)
+    protocol = protocol_of(setting)
+    every, skipped = gathered(systems, setting, asks, baselines, columns, how.seed, progress)
+    curve = curve_asks(headline, asks, every)
+    scored = []
+    for place, system in enumerate(every):
+        progress("metrics", place, len(every))
+        scored.append(score_system(system, setting, [*asks, *curve], protocol))
+    rivals = [one for one in scored if one.system.kind != "sanity"]
+    reference = _reference(rivals, against)
+    lower = [ask.text for ask in asks if ask.metric.better == "lower"]
+    names = [ask.text for ask in asks if ask.text in scored[0].found.per_user.columns]
+
+    result = _result(scored, setting, asks, headline, protocol, skipped)
+    for place, one in enumerate(scored):
+        progress("intervals", place, len(scored))
+        found = parts.intervals_of(one, names, clients, how)
+        for name, interval in found.items():
+            result["systems"][place]["values"][name] |= interval
+    progress("paired tests", 0, None)
+    title = entry(headline)["title"]
+    result |= {
+        "against": reference,
+        "inference": _told(how, over),
+        "comparisons": parts.comparisons_of(rivals, names, reference, clients, lower, how),
+        "curves": parts.curves_of(rivals, curve, clients, how),
+        "coverage": parts.coverage_of(rivals, headline.k, setting),
+        "clients": parts.over_clients(
+            rivals, headline.text, title, setting, headline.text in lower, how
+        ),
+    }
+    progress("slices", 0, None)
+    result["slices"] = parts.slices_of(rivals, headline, title, setting, by, clients, how)
+    result["learning"] = {one.name: list(one.system.rounds) for one in scored if one.system.rounds}
+    result["seconds"] = time.perf_counter() - begun
+    return dict(plain(result))
+
+
+def score(
+    systems: Mapping[str, Any],
+    setting: Setting,
+    *,
+    metrics: Sequence[str] | None = None,
+    k: Sequence[int] | None = None,
+    columns: Mapping[str, str] | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Returns the numbers of systems alone: an assessment without intervals, tests and baselines.
+
+    Raises:
+        EvaluationError: something that is asked for cannot be had.
+    """
+    begun = time.perf_counter()
+    asks = wanted_metrics(setting, metrics, k)
+    protocol = protocol_of(setting)
+    scored = []
+    for place, (name, source) in enumerate(systems.items()):
+        progress("metrics", place, len(systems))
+        system = read_system(name, source, setting, columns)
+        scored.append(score_system(system, setting, asks, protocol))
+    result = _result(scored, setting, asks, _headline(asks), protocol, ())
+    result |= {"comparisons": [], "seconds": time.perf_counter() - begun}
+    return dict(plain(result))
+
+
+def _headline(asks: Sequence[Ask]) -> Ask:
+    """Returns the metric that pictures and slices show: the first one asked for, at 10 if that is there."""
+    family = [ask for ask in asks if ask.name == asks[0].name]
+    return next((ask for ask in family if ask.k == 10), family[0])
+
+
+def _clients(setting: Setting, over: str) -> Any:
+    if over == "users":
+        return None
+    if setting.clients is None:
+        raise EvaluationError(
+            "clients cannot be drawn: nothing says which client a user is at",
+            hint="give a Dataset whose clients hold whole users, or --over users",
+        )
+    return setting.clients
+
+
+def _reference(rivals: Sequence[Scored], against: str | None) -> str:
+    names = [one.name for one in rivals]
+    if against is not None and against not in names:
+        raise EvaluationError(f"no system is called '{against}'", hint=nearest(against, names))
+    return against or names[0]
+
+
+def _told(how: Inference, over: str) -> dict[str, Any]:
+    return {**asdict(how), "unit": over, "correction_name": CORRECTION_NAMES[how.correction]}
+
+
+def _result(
+    scored: Sequence[Scored],
+    setting: Setting,
+    asks: Sequence[Ask],
+    headline: Ask,
+    protocol: Protocol,
+    skipped: Sequence[str],
+) -> dict[str, Any]:
+    """Returns what an assessment and a score have in common."""
+    systems = [described(one, asks) for one in scored]
+    for entry_, one in zip(systems, scored, strict=True):
+        seen = seen_rows(one.system, setting)
+        if seen is not None:
+            entry_["counts"]["seen_rows"] = seen
+    told = {"id": protocol.id, "text": protocol.describe(), "warning": protocol.warning() or ""}
+    baselines = [s["name"] for s in systems if s["kind"] == "baseline"]
+    sanity: list[dict[str, Any]] = []
+    return {
+        "format": FORMAT,
+        "subject": {
+            "name": setting.name,
+            "id": setting.dataset.id if setting.dataset else None,
+            "split": setting.split,
+        },
+        "protocol": {**told, "leak": leak_of(setting)},
+        "facts": facts_of(setting, baselines),
+        "headline": headline.text,
+        "metrics": [entry(ask) for ask in asks],
+        "systems": systems,
+        "sanity": sanity,
+        "notices": notices_of(setting, systems, told, sanity, skipped),
+    }

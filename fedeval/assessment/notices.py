@@ -1,0 +1,109 @@
+"""What a reader must know before the numbers: leaks, warnings, what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fedeval.setting import Setting
+
+__all__ = ["facts_of", "leak_of", "notices_of"]
+
+NO_BASELINES = (
+    "No baseline stands beside these numbers: whether they are good cannot be told. "
+    "--baselines popularity,itemknn,ease measures some by the same protocol."
+)
+
+
+def notices_of(
+    setting: Setting,
+    systems: Sequence[Mapping[str, Any]],
+    protocol: Mapping[str, Any],
+    sanity: Sequence[Mapping[str, Any]],
+    skipped: Sequence[str] = (),
+) -> list[dict[str, str]]:
+    """Returns level (`red`, `warn`, `note`) and text of each notice, the worst first."""
+    found = [
+        *({"level": "red", "text": line["text"]} for line in sanity if line["beats_chance"]),
+        *({"level": "warn", "text": text} for text in _warnings(systems, protocol)),
+        *({"level": "warn", "text": text} for text in skipped),
+    ]
+    leak = leak_of(setting)
+    if leak:
+        found.append({"level": "note", "text": leak["text"]})
+    return found
+
+
+def _warnings(
+    systems: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any]
+) -> Iterator[str]:
+    if not any(system["kind"] == "baseline" for system in systems):
+        yield NO_BASELINES
+    if protocol["warning"]:
+        yield protocol["warning"]
+    others = sorted({s["protocol"] for s in systems} - {protocol["id"]})
+    if others:
+        named = ", ".join(f"{s['name']} ({s['protocol']})" for s in systems if s["protocol"] in others)
+        yield (
+            f"Not all numbers are of one protocol, and numbers of different protocols cannot be compared: "
+            f"{named}; the others {protocol['id']}."
+        )
+    for system in systems:
+        if system["kind"] == "sanity":
+            continue
+        seen = system["counts"].get("seen_rows") or 0
+        if seen:
+            yield (
+                f"{system['name']}: {seen:,} of {system['counts']['rows']:,} recommended rows are items that "
+                "the user has had in train or valid. They stand in places of items that could be hits; the "
+                "protocol excludes them."
+            )
+        for text in system["warnings"]:
+            yield f"{system['name']}: {text}"
+
+
+def leak_of(setting: Setting) -> dict[str, Any] | None:
+    """Returns how much of the future leave-last-out shows to training, as the Dataset measured it."""
+    split = setting.manifest.get("split") or {}
+    leak = split.get("leak") or {}
+    if split.get("method") != "leave_last_out" or not leak or not setting.split:
+        return None
+    shares = {key: leak[key] for key in leak if isinstance(leak[key], int | float)}
+    words = {
+        "train_rows_after_first_test_row": "{:.1%} of the train rows are later than the first test row",
+        "pairs_out_of_order": "of pairs of a train and a test row {:.1%} are in the wrong order of time",
+    }
+    told = [text.format(shares[key]) for key, text in words.items() if key in shares]
+    text = (
+        "Leave-last-out shows the future to training: "
+        + "; ".join(told)
+        + ". Values are higher than a system in use would reach (Ji, Sun, Zhang, Li, TOIS 2023)."
+    ).replace("%", " %")
+    return {**shares, "text": text}
+
+
+def facts_of(setting: Setting, baselines: Sequence[str]) -> dict[str, str]:
+    """Returns what the numbers were measured on, a line each."""
+    facts: dict[str, str] = {}
+    manifest = setting.manifest
+    if manifest:
+        n, partition = manifest["facts"], manifest["partition"]
+        facts["data"] = (
+            f"{manifest['name']} {manifest['id'][:12]}: {n['n_interactions']:,} rows of {n['n_users']:,} users "
+            f"and {n['n_items']:,} items, {partition['n_clients']:,} clients ({partition['method']})"
+        )
+    users = setting.truth["user_id"].n_unique()
+    rows = f"{setting.truth.height:,} rows of {users:,} users"
+    which = {"all": "all rows", "liked": "rows whose label is above 0"}[setting.relevant]
+    if setting.split and "split" in manifest:
+        facts["truth"] = f"{setting.split} split, {which}: {rows}"
+        facts["split"] = f"{manifest['split']['method']}: {manifest['split']['rule']}"
+    else:
+        facts["truth"] = f"{setting.name}: {rows}"
+    if baselines:
+        facts["baselines"] = (
+            f"{', '.join(baselines)}: fitted on train; a user's train"
+            + (" and valid" if setting.split == "test" else "")
+            + " items are never recommended"
+        )
+    return facts

@@ -1,0 +1,272 @@
+"""Commands that measure: report, score, compare, baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fedeval.cli.console import progress_line, say, show
+from fedeval.cli.options import (
+    SYSTEM,
+    json_option,
+    metric_options,
+    names_of,
+    table_options,
+    test_options,
+)
+
+if TYPE_CHECKING:
+    from fedeval.setting import Setting
+    from fedeval.statistics import Inference
+
+__all__ = ["baselines", "compare", "report", "score"]
+
+FORMS = ("html", "md", "tex", "json")
+
+
+@click.command()
+@click.argument("systems", nargs=-1, required=True, metavar=f"{SYSTEM}...")
+@table_options
+@metric_options
+@click.option(
+    "--baselines",
+    "wanted",
+    metavar="NAME,NAME|none",
+    help="Baselines beside them, such as pop,itemknn,ease; those of the Dataset's recipe by default.",
+)
+@click.option("--by", multiple=True, metavar="COLUMN", help="Slice by this column too; may be repeated.")
+@test_options
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write to; RUN/report, or report.")
+@click.option("--title", help="Heading of the page.")
+@json_option
+def report(systems: tuple[str, ...], by: tuple[str, ...], as_json: bool, **given: Any) -> int:
+    """Measure systems and write the report: HTML, Markdown, LaTeX, JSON.
+
+    Several systems make a comparison: each with the first one, or with --against. Exit code 1 where a
+    sanity row beats chance: then the protocol leaks.
+    """
+    from fedeval.systems import named_systems
+
+    named = named_systems(systems)
+    setting = _setting(given)
+    with progress_line() as progress:
+        found = _assessed(named, setting, given, by, given["wanted"], progress)
+        out = given["out"] or _beside(next(iter(named.values())))
+        progress("pictures", 0, None)
+        files = _write(found, out, given["title"])
+    _print(found, as_json)
+    for file in files:
+        say(str(file))
+    return int(any(notice["level"] == "red" for notice in found["notices"]))
+
+
+@click.command()
+@click.argument("systems", nargs=-1, required=True, metavar=f"{SYSTEM}...")
+@table_options
+@metric_options
+@json_option
+def score(systems: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Print the numbers alone: no baselines, intervals or tests."""
+    from fedeval.assessment import score as run
+    from fedeval.systems import named_systems
+
+    named = named_systems(systems)
+    setting = _setting(given)
+    with progress_line() as progress:
+        found = run(
+            named,
+            setting,
+            metrics=names_of(given["metrics"]) or None,
+            k=_cuts(given["cuts"]),
+            columns=_columns(given),
+            progress=progress,
+        )
+    _print(found, as_json)
+
+
+@click.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@table_options
+@metric_options
+@click.option("--by", multiple=True, metavar="COLUMN", help="Slice by this column too; may be repeated.")
+@test_options
+@json_option
+def compare(a: str, b: str, by: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Test two systems against each other, user by user: A − B.
+
+    Differences with intervals, corrected p-values, wins and losses, the smallest difference that could
+    have been seen, and where one beats the other.
+    """
+    from fedeval.show import show_comparison
+    from fedeval.systems import named_systems
+
+    named = named_systems((a, b))
+    given["against"] = given["against"] or list(named)[1]
+    setting = _setting(given)
+    with progress_line() as progress:
+        found = _assessed(named, setting, given, by, "none", progress)
+    if as_json:
+        _print(found, as_json)
+    else:
+        show(show_comparison(found))
+
+
+@click.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option(
+    "--only", "wanted", metavar="NAME,NAME", help="These alone; all that can be had by default."
+)
+@metric_options
+@click.option(
+    "--split",
+    type=click.Choice(["test", "valid"]),
+    default="test",
+    show_default=True,
+    help="The rows that are the truth.",
+)
+@click.option(
+    "--relevant",
+    type=click.Choice(["all", "liked"]),
+    default="all",
+    show_default=True,
+    help="Rows that are relevant: all, or those whose label is above 0.",
+)
+@click.option("--by", multiple=True, metavar="COLUMN", help="Slice by this column too; may be repeated.")
+@test_options
+@click.option("--out", type=click.Path(path_type=Path), help="Write the report to this folder too.")
+@json_option
+def baselines(dataset: Path, by: tuple[str, ...], as_json: bool, **given: Any) -> int:
+    """Fit cheap and strong baselines on a Dataset, and print what they reach."""
+    given |= {"data": dataset}
+    setting = _setting(given)
+    with progress_line() as progress:
+        found = _assessed({}, setting, given, by, given["wanted"] or "all", progress)
+        files = _write(found, given["out"], None) if given["out"] else []
+    _print(found, as_json)
+    for file in files:
+        say(str(file))
+    return int(any(notice["level"] == "red" for notice in found["notices"]))
+
+
+# --- what they share -----------------------------------------------------------------------------------
+
+
+def _setting(given: Mapping[str, Any]) -> Setting:
+    from fedeval.setting import setting_of
+
+    return setting_of(
+        given["data"],
+        given.get("truth"),
+        split=given["split"],
+        relevant=given["relevant"],
+        columns=_truth_columns(given),
+    )
+
+
+def _assessed(
+    systems: Mapping[str, Any],
+    setting: Setting,
+    given: Mapping[str, Any],
+    by: tuple[str, ...],
+    wanted: str | None,
+    progress: Any,
+) -> dict[str, Any]:
+    from fedeval.assessment import assess
+
+    return assess(
+        systems,
+        setting,
+        metrics=names_of(given["metrics"]) or None,
+        k=_cuts(given["cuts"]),
+        baselines=None if wanted is None else () if wanted == "none" else names_of(wanted),
+        against=given["against"],
+        by=by,
+        columns=_columns(given),
+        over=given["over"],
+        inference=_inference(given),
+        progress=progress,
+    )
+
+
+def _inference(given: Mapping[str, Any]) -> Inference:
+    from fedeval.statistics import Inference
+
+    return Inference(
+        test=given["test"],
+        correction=given["correction"],
+        n_resamples=given["resamples"],
+        seed=given["seed"],
+    )
+
+
+def _cuts(text: str | None) -> tuple[int, ...] | None:
+    from fedprep.errors import EvaluationError
+
+    cuts = names_of(text)
+    if any(not cut.isdigit() or int(cut) < 1 for cut in cuts):
+        raise EvaluationError(f"-k is '{text}'", expected="whole numbers from 1, such as 5,10,20")
+    return tuple(map(int, cuts)) or None
+
+
+def _columns(given: Mapping[str, Any]) -> dict[str, str]:
+    """Returns our column names to those of the recommendations, as the flags have them."""
+    flags = {"user_id": "user", "item_id": "item", "score": "score", "rank": "rank"}
+    return {ours: given[flag] for ours, flag in flags.items() if given.get(flag)}
+
+
+def _truth_columns(given: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the same for a file of truth: its users and items may have the flags' names, or ours."""
+    if given.get("truth") is None:
+        return {}
+    from fedeval.tables import read_table
+    from fedprep.errors import EvaluationError
+
+    flags = {"user_id": "user", "item_id": "item", "relevance": "relevance"}
+    columns = {ours: given[flag] for ours, flag in flags.items() if given.get(flag)}
+    for ours in ("user_id", "item_id"):
+        if ours in columns:
+            try:
+                read_table(given["truth"], "truth", {ours: columns[ours]})
+            except EvaluationError:
+                del columns[ours]
+    return columns
+
+
+def _beside(path: str) -> Path:
+    place = Path(path)
+    return place / "report" if place.is_dir() else Path("report")
+
+
+def _print(found: Mapping[str, Any], as_json: bool) -> None:
+    from fedeval.report.machine import to_json
+    from fedeval.show import show_assessment
+
+    if as_json:
+        click.echo(to_json(found), nl=False)
+    else:
+        show(show_assessment(found))
+
+
+def _write(found: Mapping[str, Any], out: Path, title: str | None) -> list[Path]:
+    from fedeval import report as forms
+    from fedprep.errors import OutputError
+    from fedprep.files import whole_file
+
+    texts = {
+        "html": forms.page(found, forms.draw(found), title=title),
+        "md": forms.markdown(found),
+        "tex": forms.latex(found),
+        "json": forms.to_json(found),
+    }
+    files = [out / f"report.{form}" for form in FORMS]
+    try:
+        for form, file in zip(FORMS, files, strict=True):
+            with whole_file(file) as beside:
+                beside.write_text(texts[form], encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written: {error.strerror}") from None
+    return files

@@ -1,0 +1,27 @@
+"""The command that looks: metrics."""
+
+from __future__ import annotations
+
+import click
+
+from fedeval.cli.console import show
+from fedeval.cli.options import json_option
+
+__all__ = ["metrics"]
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@json_option
+def metrics(names: tuple[str, ...], as_json: bool) -> None:
+    """List the metrics with their definitions; with names, tell all about these."""
+    import json
+
+    from fedeval.definitions import definitions
+    from fedeval.show import show_metrics
+
+    found = definitions(names)
+    if as_json:
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+    else:
+        show(show_metrics(found, whole=bool(names)))

@@ -1,0 +1,125 @@
+"""Arguments and options that several commands share, each spelled once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+__all__ = [
+    "SYSTEM",
+    "data_option",
+    "json_option",
+    "metric_options",
+    "names_of",
+    "table_options",
+    "test_options",
+]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+SYSTEM = "RUN|RECS|NAME=RECS"
+"""How a system is given: a Run's folder, a table, or a table with a name."""
+
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="The Dataset: truth, train, clients, items.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorated(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorated
+
+
+def table_options(command: Command) -> Command:
+    """Options of what is read: Dataset or truth, and the columns of foreign files."""
+    return _all(
+        data_option,
+        click.option(
+            "--truth",
+            type=click.Path(path_type=Path),
+            help="Truth from this table instead: Parquet, CSV, Arrow, TREC qrels.",
+        ),
+        click.option(
+            "--split",
+            type=click.Choice(["test", "valid"]),
+            default="test",
+            show_default=True,
+            help="The Dataset's rows that are the truth.",
+        ),
+        click.option(
+            "--relevant",
+            type=click.Choice(["all", "liked"]),
+            default="all",
+            show_default=True,
+            help="Rows that are relevant: all, or those whose label is above 0.",
+        ),
+        click.option("--user", metavar="COLUMN", help="The column of users, if not user_id."),
+        click.option("--item", metavar="COLUMN", help="The column of items, if not item_id."),
+        click.option("--score", metavar="COLUMN", help="The column of scores, if not score."),
+        click.option("--rank", metavar="COLUMN", help="The column of ranks, if not rank."),
+        click.option(
+            "--relevance", metavar="COLUMN", help="The truth's column of relevance, if not relevance."
+        ),
+    )(command)
+
+
+def metric_options(command: Command) -> Command:
+    """Options of what is measured."""
+    return _all(
+        click.option(
+            "-k", "cuts", metavar="K,K", help="Cut-offs; those of the Dataset's recipe, or 5,10,20."
+        ),
+        click.option(
+            "--metrics",
+            "metrics",
+            metavar="NAME,NAME",
+            help="Metrics, such as ndcg,hr or ndcg@10: see `fedeval metrics`.",
+        ),
+    )(command)
+
+
+def test_options(command: Command) -> Command:
+    """Options of intervals and tests."""
+    return _all(
+        click.option("--against", metavar="NAME", help="Compare with this system; the first by default."),
+        click.option(
+            "--test",
+            default="randomisation",
+            show_default=True,
+            help="Paired test: randomisation, t or wilcoxon.",
+        ),
+        click.option(
+            "--correction",
+            default="holm",
+            show_default=True,
+            help="Of p-values for their number: holm, benjamini_hochberg or none.",
+        ),
+        click.option(
+            "--over",
+            type=click.Choice(["users", "clients"]),
+            default="users",
+            show_default=True,
+            help="What intervals and tests draw.",
+        ),
+        click.option(
+            "--resamples", type=click.IntRange(1), default=1000, show_default=True, help="Of the bootstrap."
+        ),
+        click.option(
+            "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every draw."
+        ),
+    )(command)
+
+
+def names_of(text: str | None) -> tuple[str, ...]:
+    """Returns the names in `"a,b"`, empty for none."""
+    return tuple(part for part in (text or "").replace(" ", "").split(",") if part)

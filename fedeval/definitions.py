@@ -1,0 +1,52 @@
+"""The metrics as a reader meets them: name, definition, which way is good."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from fedeval.metrics import METRICS, Ask
+from fedprep.errors import EvaluationError, nearest
+
+__all__ = ["definitions", "entry"]
+
+
+def definitions(names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Returns the metrics by name: title, definition, text (the whole docstring), cut, better.
+
+    Args:
+        names: those wanted, with or without a cut-off; empty: all.
+
+    Raises:
+        EvaluationError: no such metric.
+    """
+    wanted = [name.partition("@")[0].strip().lower() for name in names] or list(METRICS)
+    for name in wanted:
+        if name not in METRICS:
+            raise EvaluationError(f"no metric is called '{name}'", hint=nearest(name, METRICS))
+    return {
+        name: {
+            "title": METRICS[name].title,
+            "definition": METRICS[name].definition,
+            "text": inspect.getdoc(METRICS[name].function) or "",
+            "cut": METRICS[name].cut,
+            "better": METRICS[name].better,
+        }
+        for name in wanted
+    }
+
+
+def entry(ask: Ask) -> dict[str, Any]:
+    """Returns a metric that was asked for as an assessment tells it."""
+    metric = ask.metric
+    cut = "" if ask.k is None else f"@{ask.k}"
+    parameter = "" if ask.parameter is None else f" ({metric.parameter} = {ask.parameter:g})"
+    return {
+        "name": ask.text,
+        "family": ask.text.partition("@")[0],
+        "k": ask.k,
+        "title": f"{metric.title}{parameter}{cut}",
+        "definition": metric.definition,
+        "better": metric.better,
+    }

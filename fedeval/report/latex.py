@@ -1,0 +1,124 @@
+"""An assessment as a LaTeX table: booktabs, best bold, significance marked, protocol and counts below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fedeval.report import wording
+from fedeval.report.wording import shown, systems_of, value
+
+__all__ = ["latex"]
+
+Assessment = Mapping[str, Any]
+
+MARKS = {"better": r"$^{\blacktriangle}$", "worse": r"$^{\blacktriangledown}$"}
+
+
+def latex(assessment: Assessment, *, intervals: bool = True) -> str:
+    r"""Returns a `table` environment; it needs `\usepackage{booktabs,amssymb}`.
+
+    Args:
+        assessment: the JSON dict.
+        intervals: a second line under each system with the intervals of its values.
+    """
+    lines = [
+        r"% \usepackage{booktabs,amssymb}; written by fedeval, protocol "
+        + shown(assessment["protocol"]["id"]),
+        r"\begin{table}[t]",
+        r"\centering",
+        r"\small",
+        rf"\caption{{{_caption(assessment)}}}",
+    ]
+    for cut, metrics in wording.by_cutoff(assessment):
+        lines += [rf"% {cut}".rstrip(), *_tabular(assessment, metrics, intervals), r"\par\medskip"]
+    lines[-1] = rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {_below(assessment)}\end{{minipage}}"
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def _caption(assessment: Assessment) -> str:
+    protocol = assessment["protocol"]
+    return (
+        f"Recommendations on {_literal(wording.named(assessment))}. "
+        f"Protocol \\texttt{{{_literal(protocol['id'])}}}: {_literal(protocol['text'])}"
+    )
+
+
+def _tabular(
+    assessment: Assessment, metrics: Sequence[Mapping[str, Any]], intervals: bool
+) -> Iterator[str]:
+    yield rf"\begin{{tabular}}{{l{'c' * len(metrics)}}}"
+    yield r"\toprule"
+    yield " & ".join(["", *(_literal(m["title"]) for m in metrics)]) + r" \\"
+    for kind in wording.KINDS:
+        group = systems_of(assessment, kind)
+        if group:
+            yield r"\midrule"
+        for system in group:
+            yield from _rows(assessment, system, metrics, intervals)
+    yield r"\bottomrule"
+    yield r"\end{tabular}"
+
+
+def _rows(
+    assessment: Assessment,
+    system: Mapping[str, Any],
+    metrics: Sequence[Mapping[str, Any]],
+    intervals: bool,
+) -> Iterator[str]:
+    values, between = [], []
+    for metric in metrics:
+        found = system["values"][metric["name"]]
+        text = value(found["value"]).replace("–", "--")
+        if wording.is_best(assessment, system, metric):
+            text = rf"\textbf{{{text}}}"
+        values.append(
+            text + MARKS.get(wording.standing(assessment, system["name"], metric["name"]), "")
+        )
+        ends = wording.interval(found, joint="--")
+        between.append(rf"{{\scriptsize {ends}}}" if ends else "")
+    yield " & ".join([_literal(system["name"]), *values]) + r" \\"
+    if intervals and any(between):
+        yield " & ".join(["", *between]) + r" \\"
+
+
+def _below(assessment: Assessment) -> str:
+    parts = [
+        f"{notice['level']}: {notice['text']}"
+        for notice in assessment["notices"]
+        if notice["level"] != "note"
+    ]
+    how = wording.how_tested(assessment)
+    parts += [how, _counts(assessment)]
+    text = " ".join(_literal(part) for part in parts)
+    for sign, name in ((wording.BETTER, "better"), (wording.WORSE, "worse")):
+        text = text.replace(sign, MARKS[name].replace("^", "").replace("{", "").replace("}", ""))
+    return text
+
+
+def _counts(assessment: Assessment) -> str:
+    lines = []
+    for system in systems_of(assessment):
+        told = [
+            f"{words} {numbers[0]:,}"
+            for key, words, numbers in wording.count_table([system])
+            if numbers[0] or key in ("users", "users_without_list")
+        ]
+        lines.append(f"{system['name']}: {', '.join(told)}")
+    return "Counts. " + "; ".join(lines) + "."
+
+
+_MARKS = str.maketrans(
+    {
+        "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
+        "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
+        "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''", "·": r"$\cdot$",
+        "–": "--", "−": "$-$", "‘": "`", "’": "'", "→": r"$\to$", "≤": r"$\leq$", "≥": r"$\geq$",
+        "∑": r"$\sum$", "Σ": r"$\Sigma$", "…": r"\ldots{}", "×": r"$\times$", "α": r"$\alpha$",
+    }
+)  # fmt: skip
+
+
+def _literal(text: str) -> str:
+    """Returns a text that LaTeX sets as it is."""
+    return shown(text, longest=900).translate(_MARKS)

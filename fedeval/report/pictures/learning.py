@@ -1,0 +1,57 @@
+"""The picture of a Run's rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedeval.report.pictures.canvas import WIDE, Drawn, NothingToDraw, legend_above, looks_of, short
+
+__all__ = ["draw"]
+
+MOST = 6
+"""Measures of the rounds that are drawn."""
+
+
+def draw(assessment: Mapping[str, Any]) -> Drawn:
+    """Draws a panel a measure, a line a Run."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    runs = assessment["learning"]
+    measures = list(dict.fromkeys(row["metric"] for rows in runs.values() for row in rows))
+    if not measures:
+        raise NothingToDraw("no system is a Run with rounds.jsonl")
+    # The headline comes first, then what stands first in the file.
+    measures.sort(key=lambda name: name != assessment["headline"])
+    shown = measures[:MOST]
+    columns = min(3, len(shown))
+    n_rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(WIDE[0], 2.9 * n_rows), layout="constrained")
+    grid = figure.subplots(n_rows, columns, squeeze=False).ravel()
+    looks = looks_of(assessment)
+    for axes, measure in zip(grid, shown, strict=False):
+        for name, rows in runs.items():
+            line = [(row["round"], row["value"]) for row in rows if row["metric"] == measure]
+            if line:
+                look = looks[name]
+                few = len(line) <= 30
+                axes.plot(
+                    *zip(*line, strict=True), color=look.colour, ls=look.dashes, lw=1.4, label=look.label,
+                    marker=look.marker if few else "", ms=3.6,
+                )  # fmt: skip
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set_title(short(measure, 30))
+        axes.set_xlabel("round")
+    for axes in grid[len(shown) :]:
+        axes.axis("off")
+    legend_above(grid[0])
+    left_out = f" {len(measures) - MOST} more measures are in the Run's file." if len(measures) > MOST else ""
+    return Drawn(
+        figure=figure,
+        title="Learning curves",
+        alt=f"{', '.join(shown)} by round of {', '.join(runs)}.",
+        look_for="As the Run wrote them down, round by round, on what it measured itself: not the protocol of "
+        "the table. A curve that still rises asks for more rounds; a flat one from the start for another "
+        "learning rate." + left_out,
+    )

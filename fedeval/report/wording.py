@@ -1,0 +1,258 @@
+"""The words that every form of an assessment shares: numbers, marks, notices, counts.
+
+All take the JSON dict that `fedeval.assessment.assess` returns, or a part of it; nothing here knows how
+it came to be, and no form computes a number of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+__all__ = [
+    "BETTER",
+    "CLIENT_STATISTICS",
+    "COUNTS",
+    "KINDS",
+    "LEVELS",
+    "MARKS",
+    "WORSE",
+    "answer",
+    "by_cutoff",
+    "comparisons_of",
+    "count_table",
+    "difference",
+    "how_tested",
+    "interval",
+    "is_best",
+    "mark",
+    "metric_of",
+    "named",
+    "p_value",
+    "plural",
+    "shown",
+    "standing",
+    "systems_of",
+    "value",
+]
+
+Assessment = Mapping[str, Any]
+
+KINDS = {"system": "Systems", "baseline": "Baselines", "sanity": "Sanity rows"}
+"""Groups of rows of the table, in their order."""
+
+LEVELS = {"red": "‼", "warn": "!", "note": "·"}
+"""Sign of each level of notice, the worst first; told apart by shape, not by colour alone."""
+
+BETTER, WORSE = "▲", "▼"
+MARKS = {"better": BETTER, "worse": WORSE}
+"""Against the reference, after correction; no mark where the test could not decide."""
+
+COUNTS: dict[str, str] = {
+    "users": "users evaluated",
+    "users_without_list": "of them without a list: scored 0",
+    "users_without_relevant": "users left out: no relevant item",
+    "users_unknown": "users of the lists without truth",
+    "items_unknown": "recommended rows of unknown items",
+    "rows": "rows of recommendations",
+    "duplicates": "repeated items removed",
+    "tied_scores": "places settled by a tie rule",
+    "tied_ranks": "ranks given twice",
+    "rank_gaps": "lists with ranks left out",
+    "short_lists": "lists shorter than the largest cut-off",
+    "seen_rows": "recommended rows that are in train or valid",
+    "truth_rows": "rows of truth",
+    "truth_duplicates": "repeated rows of truth",
+}
+"""What each count is, in the order in which they are told; others follow under their own names."""
+
+CLIENT_STATISTICS = {
+    "mean": "mean over clients",
+    "deviation": "deviation",
+    "worst decile": "worst decile",
+    "median": "median",
+    "90 %": "90 % quantile",
+    "jain": "Jain's index",
+}
+"""Of the statistics over clients those that a table shows."""
+
+LONGEST = 80
+"""Characters of a name that are shown."""
+
+
+def shown(text: Any, *, longest: int = LONGEST) -> str:
+    """Returns a text as one line of printable characters: a name cannot steer a terminal or a page."""
+    line = text if isinstance(text, str) else str(text)
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else _escaped(c) for c in line[: longest + 1])
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def value(number: float | None, *, digits: int = 4) -> str:
+    """Returns a value with four decimals, or `–` where it is undefined."""
+    if number is None:
+        return "–"
+    return f"{number:.{digits}f}" if abs(number) < 100 else f"{number:,.1f}"
+
+
+def interval(found: Mapping[str, Any], *, joint: str = "–") -> str:
+    """Returns `"0.0452–0.0511"`; nothing where there is no interval."""
+    if found.get("low") is None or found.get("high") is None:
+        return ""
+    if found["low"] < 0 or found["high"] < 0:
+        joint = " to "
+    return f"{value(found['low'])}{joint}{value(found['high'])}"
+
+
+def difference(number: float | None) -> str:
+    """Returns a difference with its sign."""
+    return "–" if number is None else f"{number:+.4f}".replace("-", "−")
+
+
+def p_value(p: float | None) -> str:
+    """Returns `"< 0.001"` or three decimals."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Returns `"1 user"`, `"2,000 users"`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def named(assessment: Assessment) -> str:
+    """Returns what was evaluated on: the Dataset's name with the first digits of its id, or the file."""
+    subject = assessment["subject"]
+    return shown(subject["name"]) + (f" {subject['id'][:12]}" if subject.get("id") else "")
+
+
+def systems_of(assessment: Assessment, *kinds: str) -> list[Mapping[str, Any]]:
+    """Returns the systems of these kinds (all where none is named), in the order of `KINDS`."""
+    wanted = kinds or tuple(KINDS)
+    return [s for kind in KINDS if kind in wanted for s in assessment["systems"] if s["kind"] == kind]
+
+
+def metric_of(assessment: Assessment, name: str) -> Mapping[str, Any]:
+    """Returns the entry of a metric."""
+    return next(metric for metric in assessment["metrics"] if metric["name"] == name)
+
+
+def by_cutoff(assessment: Assessment) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """Returns the metrics table by table: `("@10", [...])`, the headline's cut-off first, then ascending.
+
+    Metrics without a cut-off stand in the first table.
+    """
+    cuts = sorted({m["k"] for m in assessment["metrics"] if m["k"] is not None})
+    head = metric_of(assessment, assessment["headline"])["k"]
+    order = ([head] if head is not None else []) + [k for k in cuts if k != head]
+    tables = [[m for m in assessment["metrics"] if m["k"] == k] for k in order]
+    loose = [m for m in assessment["metrics"] if m["k"] is None]
+    if not tables:
+        return [("", loose)]
+    tables[0] = tables[0] + loose
+    return [(f"@{k}", table) for k, table in zip(order, tables, strict=True)]
+
+
+def is_best(assessment: Assessment, system: Mapping[str, Any], metric: Mapping[str, Any]) -> bool:
+    """Says whether no other system or baseline is better; sanity rows do not compete, nor do ties with all."""
+    if system["kind"] == "sanity" or metric["better"] == "neither":
+        return False
+    rivals = [
+        found["value"]
+        for rival in systems_of(assessment, "system", "baseline")
+        if (found := rival["values"][metric["name"]])["value"] is not None
+    ]
+    mine = system["values"][metric["name"]]["value"]
+    if mine is None or len(rivals) < 2 or min(rivals) == max(rivals):
+        return False
+    return bool(mine == (max(rivals) if metric["better"] == "higher" else min(rivals)))
+
+
+def comparisons_of(assessment: Assessment, metrics: Iterable[str]) -> list[Mapping[str, Any]]:
+    """Returns the paired comparisons of these metrics."""
+    wanted = set(metrics)
+    return [row for row in assessment["comparisons"] if row["metric"] in wanted]
+
+
+def standing(assessment: Assessment, system: str, metric: str) -> str:
+    """Returns `better`, `worse` or `undecided` against the reference; nothing where it was not compared."""
+    for row in assessment["comparisons"]:
+        if row["metric"] == metric and row["a"] == system:
+            return {row["a"]: "better", row["b"]: "worse"}.get(row["better"], "undecided")
+    return ""
+
+
+def mark(assessment: Assessment, system: str, metric: str) -> str:
+    """Returns the mark of a value: significantly better or worse than the reference, or nothing."""
+    return MARKS.get(standing(assessment, system, metric), "")
+
+
+def answer(assessment: Assessment) -> str:
+    """Returns the answer in a few sentences: what the reference reaches, whom it beats, who is best."""
+    name = assessment["headline"]
+    title = metric_of(assessment, name)["title"]
+    rivals = systems_of(assessment, "system", "baseline")
+    reference = next(s for s in rivals if s["name"] == assessment["against"])
+    text = f"{shown(reference['name'])} reaches {title} {_found(reference, name)}"
+    others: dict[str, list[str]] = {"worse": [], "better": [], "undecided": []}
+    for rival in rivals:
+        stand = standing(assessment, rival["name"], name)
+        if stand:
+            others[stand].append(shown(rival["name"]))
+    if not any(others.values()):
+        return f"{text}. Nothing stands beside it to compare it with."
+    words = {
+        "worse": "better than",
+        "better": "worse than",
+        "undecided": "not to be told apart from",
+    }
+    told = [f"{words[stand]} {_listed(names)}" for stand, names in others.items() if names]
+    text += f": {'; '.join(told)}."
+    best = next((s for s in rivals if is_best(assessment, s, metric_of(assessment, name))), None)
+    if best is not None and best is not reference:
+        text += f" The best is {shown(best['name'])} with {_found(best, name)}."
+    return text
+
+
+def _found(system: Mapping[str, Any], name: str) -> str:
+    found = system["values"][name]
+    between = interval(found)
+    return value(found["value"]) + (f" ({between})" if between else "")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def how_tested(assessment: Assessment) -> str:
+    """Returns how intervals and marks came to be, in two sentences."""
+    how = assessment["inference"]
+    unit = how["unit"]
+    text = (
+        f"Intervals: {100 * how['level']:g} %, bootstrap over {unit}, {how['n_resamples']:,} resamples, "
+        f"{how['interval']}."
+    )
+    if assessment["comparisons"]:
+        text += (
+            f" Marks: {BETTER} better, {WORSE} worse than {shown(assessment['against'])} at level "
+            f"{1 - how['level']:.2g} (paired {how['test']} test, {plural(len(assessment['comparisons']), 'test')} "
+            f"corrected after {how['correction_name']}); no mark: the test could not decide. Bold: the best."
+        )
+    return text
+
+
+def count_table(
+    systems: Sequence[Mapping[str, Any]],
+) -> list[tuple[str, str, list[int | None]]]:
+    """Returns key, words and a number for each system; counts that are 0 everywhere are told all the same."""
+    keys = [key for key in COUNTS if any(key in s["counts"] for s in systems)]
+    keys += sorted({key for s in systems for key in s["counts"]} - set(COUNTS))
+    return [
+        (key, COUNTS.get(key, key.replace("_", " ")), [s["counts"].get(key) for s in systems])
+        for key in keys
+    ]
