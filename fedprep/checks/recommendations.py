@@ -128,14 +128,18 @@ def ranks_are_one_to_n(tables: Tables, limits: Limits) -> pl.LazyFrame:
 
 
 def scores_follow_ranks(tables: Tables, limits: Limits) -> pl.LazyFrame:
-    """Rows with a higher score than the row before them in the ranking of their user; rows without a finite
-    score are left out."""
-    rows = _recs(tables).filter(pl.col(SCORE).cast(pl.Float64).is_finite())
-    ordered = rows.sort(USER_ID, RANK, ITEM_ID).with_columns(
-        before=pl.when(pl.col(USER_ID) == pl.col(USER_ID).shift(1)).then(pl.col(SCORE).shift(1))
-    )
-    worse = ordered.filter(pl.col(SCORE) > pl.col("before"))
-    return worse.select(*PAIR, RANK, SCORE, pl.col("before").alias("score_before"))
+    """Ranks with a higher score than the rank before them in the list of their user.
+
+    Rows without a rank or a finite score are left out. Of several rows of one rank the highest score is
+    compared with the lowest of the rank before.
+    """
+    score = pl.col(SCORE).cast(pl.Float64)
+    rows = _recs(tables).filter(score.is_finite()).drop_nulls([USER_ID, RANK])
+    ranks = rows.group_by(USER_ID, RANK).agg(score=score.max(), lowest=score.min())
+    same_user = pl.col(USER_ID) == pl.col(USER_ID).shift(1)
+    before = pl.when(same_user).then(pl.col("lowest").shift(1))
+    ordered = ranks.sort(USER_ID, RANK).with_columns(score_before=before)
+    return ordered.filter(pl.col(SCORE) > pl.col("score_before")).drop("lowest")
 
 
 def lists_are_long_enough(tables: Tables, limits: Limits) -> pl.LazyFrame:
@@ -247,7 +251,7 @@ RECOMMENDATION_CHECKS: dict[str, Check] = {
         Check(
             name="scores_follow_ranks",
             group="recommendations",
-            unit="rows",
+            unit="ranks",
             of=RECS,
             function=scores_follow_ranks,
             needs=("recommendations.rank", "recommendations.score"),
