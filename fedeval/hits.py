@@ -5,150 +5,264 @@ Hits are few, so every metric is a short sum over them; the long lists are read 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from fedeval.ids import EMPTY, Codes, Ints
+from fedeval.ids import EMPTY, Ints
 from fedeval.lists import Lists
 from fedeval.policy import Policy
 
-__all__ = ["Hits", "Truth", "hits_of", "truth_of"]
+__all__ = ["Found", "Hits", "Truth", "hits_of", "joined_hits", "truth_of"]
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+
+GAINS = ("binary", "linear", "exponential")
+
+JOINED = 1 << 23
+"""Places of lists that are joined at a time."""
+
+DENSE = 24
+"""With more relevant items a user, lists are matched by a join in place of comparing each with each."""
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
     """The relevant items, sorted by (user, item), no pair twice.
 
-    row, item: int32 (n,) · gain: float64 (n,), the relevance, or None where all are 1.
-    n_relevant: int32 (n_users,). n_rows: int32 (n_users,): rows of truth, relevant or not.
+    row, item: int32 (n,) · gain: float64 (n,), the relevance, at least 0, or None where all are 1.
+    n_relevant, n_rows: int32 (n_users,): relevant items, and rows of truth, of each user.
+    duplicates: rows that repeated a pair; the largest relevance counts.
     """
 
-    users: Codes
     row: Ints
     item: Ints
     gain: Floats | None
     n_relevant: Ints
     n_rows: Ints
-    duplicates: int
+    duplicates: int = 0
+
+    def part(self, start: int, end: int) -> Truth:
+        """Returns the truth of the users of row `start` to before `end`, as rows from 0."""
+        if (start, end) == (0, len(self.n_rows)):
+            return self
+        a, b = np.searchsorted(self.row, [start, end])
+        gain = None if self.gain is None else self.gain[a:b]
+        row = self.row[a:b] - np.int32(start)
+        return Truth(row, self.item[a:b], gain, self.n_relevant[start:end], self.n_rows[start:end])
 
 
 def truth_of(
-    row: Ints, item: Ints, relevance: Floats | None, users: Codes, policy: Policy
+    row: Ints, item: Ints, relevance: Floats | None, n_users: int, policy: Policy
 ) -> Truth:
-    """Returns the relevant rows of the truth.
+    """Returns the relevant rows of a table of truth.
 
     Args:
-        row: int32 (n,), the user's code.
-        item: int32 (n,), the item's code.
-        relevance: float64 (n,) or None: all 1.
+        row, item: int32 (n,) · relevance: float64 (n,), or None: all 1.
+        n_users: rows are below this.
+        policy: what is `relevant`.
     """
-    key = (row.astype(np.int64) << 32) + item - np.int64(EMPTY)
-    steps = np.diff(key)
-    if steps.size and steps.min() <= 0:
-        # Of rows that repeat a pair the largest relevance counts.
+    key = (row.astype(np.int64) << 32) + (item.astype(np.int64) - EMPTY)
+    rising = key[1:] > key[:-1]
+    if not rising.all():
         order = np.argsort(key) if relevance is None else np.lexsort((-relevance, key))
         key = key[order]
-        first = np.append(True, key[1:] != key[:-1])
-        order = order[first]
+        order = order[np.append(True, key[1:] != key[:-1])]
         row, item = row[order], item[order]
         relevance = None if relevance is None else relevance[order]
     duplicates = len(key) - len(row)
-    n_rows = np.bincount(row, minlength=len(users)).astype(np.int32)
+    n_rows = np.bincount(row, minlength=n_users).astype(np.int32)
+    if relevance is None:
+        return Truth(row, item, None, n_rows, n_rows, duplicates)
     n_relevant = n_rows
-    if relevance is not None and policy.relevant == "positive":
+    if policy.relevant == "positive" and (relevance <= 0).any():
         kept = relevance > 0
         row, item, relevance = row[kept], item[kept], relevance[kept]
-        n_relevant = np.bincount(row, minlength=len(users)).astype(np.int32)
-    return Truth(users, row, item, relevance, n_relevant, n_rows, duplicates)
+        n_relevant = np.bincount(row, minlength=n_users).astype(np.int32)
+    gain = np.maximum(relevance, 0)
+    return Truth(row, item, None if (gain == 1).all() else gain, n_relevant, n_rows, duplicates)
+
+
+class Found(Protocol):
+    """What a metric of accuracy asks of the lists. `Hits` answers it, and `Ties` by expected values."""
+
+    @property
+    def policy(self) -> Policy: ...
+    @property
+    def truth(self) -> Truth: ...
+    @property
+    def n_relevant(self) -> Ints: ...
+    @property
+    def length(self) -> Ints: ...
+    @property
+    def depth(self) -> int: ...
+    def total(self, k: int | None, weights: Floats | None = None, gain: str = "binary") -> Floats:
+        """Σ of weight(rank) · gain over hits of rank ≤ k."""
+
+    def any(self, k: int | None) -> Floats:
+        """1 if there is a hit of rank ≤ k."""
+
+    def reciprocal(self, k: int | None) -> Floats:
+        """1 / rank of the first hit of rank ≤ k, or 0."""
+
+    def precisions(self, k: int | None) -> Floats:
+        """Σ over hits of rank r ≤ k of the precision of the first r."""
+
+    def until(self, ranks: Ints) -> Floats:
+        """Hits of rank ≤ ranks[i], of each user i."""
 
 
 @dataclass(frozen=True, eq=False)
 class Hits:
     """The hits of all users, ordered by rank: those at rank r are `starts[r-1]:starts[r]`.
 
-    row: int32 (n_hits,), the user, each once a rank · gain: float64 (n_hits,) or None: all 1.
-    starts: int64 (depth + 1,). length: int32 (n_users,), the list's, at most depth.
+    row: int32 (n_hits,), the user, once a rank · gain: float64 (n_hits,), or None: all 1.
+    starts: int64 (depth + 1,) · length: int32 (n_users,), of the list, at most depth.
     """
 
     truth: Truth
+    policy: Policy
     row: Ints
     gain: Floats | None
     starts: npt.NDArray[np.int64]
     n_relevant: Ints
     length: Ints
-    policy: Policy
-    _counts: dict[int | None, Floats] = field(default_factory=dict, repr=False)
+    _counts: dict[int, Floats] = field(default_factory=dict, repr=False)
 
     @property
     def depth(self) -> int:
         return len(self.starts) - 1
 
-    @property
-    def n_users(self) -> int:
-        return len(self.n_relevant)
+    def _reach(self, k: int | None) -> int:
+        return self.depth if k is None else min(k, self.depth)
 
-    def users_ids(self, mask: Mask) -> pl.Series:
-        """Returns the ids of the users in a mask."""
-        ids = self.truth.users.ids
-        return ids if mask.all() else ids.filter(pl.Series(mask))
-
-    def at(self, rank: int) -> Ints:
-        """Returns the users with a hit at a rank, each once."""
+    def _at(self, rank: int) -> Ints:
         return self.row[self.starts[rank - 1] : self.starts[rank]]
 
-    def total(
-        self, k: int | None, weights: Floats | None = None, gain: Floats | None = None
-    ) -> Floats:
-        """Returns float64 (n_users,): the sum over hits of rank ≤ k of weight(rank) · gain.
+    def total(self, k: int | None, weights: Floats | None = None, gain: str = "binary") -> Floats:
+        """Returns float64 (n_users,): Σ of weight(rank) · gain over hits of rank ≤ k.
 
         Args:
-            k: cut-off; None for the whole list.
+            k: cut-off; None: the whole list.
             weights: float64 (depth,), of each rank; None: 1.
-            gain: float64 (n_hits,), of each hit; None: 1.
+            gain: `binary`: 1, `linear`: the relevance g, `exponential`: 2^g − 1.
         """
-        end = self.starts[self.depth if k is None else min(k, self.depth)]
-        parts = None if gain is None else gain[:end]
+        reach = self._reach(k)
+        graded = gain != "binary" and self.gain is not None
+        if weights is None and not graded:
+            if reach not in self._counts:
+                self._counts[reach] = self._sum(reach, None)
+            return self._counts[reach]
+        end = self.starts[reach]
+        parts = np.ones(end)
         if weights is not None:
-            of_rank = np.repeat(weights, np.diff(self.starts))[:end]
-            parts = of_rank if parts is None else of_rank * parts
-        total = np.bincount(self.row[:end], weights=parts, minlength=self.n_users)
-        return cast(Floats, total.astype(np.float64))
+            parts = np.repeat(weights[:reach], np.diff(self.starts[: reach + 1]))
+        if graded:
+            parts = parts * gained(cast(Floats, self.gain)[:end], gain)
+        return self._sum(reach, parts)
 
-    def count(self, k: int | None) -> Floats:
-        """Returns float64 (n_users,): hits of rank ≤ k; several metrics share it."""
-        if k not in self._counts:
-            self._counts[k] = self.total(k)
-        return self._counts[k]
+    def _sum(self, reach: int, parts: Floats | None) -> Floats:
+        rows = self.row[: self.starts[reach]]
+        summed = np.bincount(rows, weights=parts, minlength=len(self.n_relevant))
+        return summed.astype(np.float64, copy=False)
+
+    def any(self, k: int | None) -> Floats:
+        return (self.total(k) > 0).astype(np.float64)
+
+    def reciprocal(self, k: int | None) -> Floats:
+        value = np.zeros(len(self.n_relevant))
+        for rank in range(self._reach(k), 0, -1):
+            value[self._at(rank)] = 1 / rank
+        return value
+
+    def precisions(self, k: int | None) -> Floats:
+        total, so_far = np.zeros(len(self.n_relevant)), np.zeros(len(self.n_relevant))
+        for rank in range(1, self._reach(k) + 1):
+            at = self._at(rank)
+            so_far[at] += 1
+            total[at] += so_far[at] / rank
+        return total
+
+    def until(self, ranks: Ints) -> Floats:
+        rank = np.repeat(np.arange(1, self.depth + 1), np.diff(self.starts))
+        inside = (rank <= ranks[self.row]).astype(np.float64)
+        return self._sum(self.depth, inside)
+
+
+def gained(relevance: Floats, gain: str) -> Floats:
+    """Returns relevances as gains."""
+    return cast(Floats, np.exp2(relevance) - 1) if gain == "exponential" else relevance
 
 
 def hits_of(lists: Lists, truth: Truth, policy: Policy) -> Hits:
     """Returns where the relevant items stand.
 
     The item at each rank is compared with each relevant item of its user: `depth · n_relevant` simple
-    steps, all of them sequential in memory, which beats a join for lists of up to hundreds of items.
+    steps in the order of memory, which beats a join unless users have dozens of relevant items.
     """
-    rows: list[Ints] = []
-    at: list[npt.NDArray[np.int64]] = []
-    alone = len(truth.row) == len(lists.length) and bool((truth.n_relevant == 1).all())
-    for items in lists.items:
-        there = items if alone else items[truth.row]
-        at.append(np.flatnonzero(there == truth.item))
-        rows.append(truth.row[at[-1]])
-    starts = np.concatenate([[0], np.cumsum([len(r) for r in rows])])
-    gain = None if truth.gain is None else truth.gain[np.concatenate(at)]
-    row = np.concatenate(rows)
+    if len(truth.row) > DENSE * max(len(truth.n_rows), 1):
+        at, rank = _matched_by_join(lists, truth)
+    else:
+        at, rank = _matched(lists, truth)
+    counts = np.bincount(rank, minlength=lists.depth + 1)[1:]
+    gain = None if truth.gain is None else truth.gain[at]
     n_relevant = truth.n_relevant
     if policy.duplicates == "join":
-        distinct = pl.Series(np.concatenate(at)).unique().to_numpy()
-        extra = np.bincount(row, minlength=len(n_relevant)) - np.bincount(
-            truth.row[distinct], minlength=len(n_relevant)
+        again = np.ones(len(at), np.int64)
+        again[np.unique(at, return_index=True)[1]] = 0
+        extra = np.bincount(truth.row[at], weights=again, minlength=len(n_relevant))
+        n_relevant = n_relevant + extra.astype(np.int32)
+    starts = np.append(0, np.cumsum(counts))
+    return Hits(truth, policy, truth.row[at], gain, starts, n_relevant, lists.length)
+
+
+def _matched(lists: Lists, truth: Truth) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Returns the row of truth and the rank of every hit, by rank."""
+    alone = len(truth.row) == len(truth.n_rows) and bool((truth.n_relevant == 1).all())
+    at = [
+        np.flatnonzero((items if alone else items[truth.row]) == truth.item)
+        for items in lists.items
+    ]
+    sizes = [len(found) for found in at]
+    return np.concatenate(at), np.repeat(np.arange(1, lists.depth + 1), sizes)
+
+
+def _matched_by_join(
+    lists: Lists, truth: Truth
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    relevant = pl.DataFrame({"row": truth.row, "item": truth.item}).with_row_index("at")
+    n, found = len(truth.n_rows), []
+    step = max(1, JOINED // lists.depth)
+    for start in range(0, n, step):
+        items = lists.items[:, start : start + step]
+        rank, row = np.nonzero(items != EMPTY)
+        listed = pl.DataFrame(
+            {"row": (row + start).astype(np.int32), "item": items[rank, row], "rank": rank + 1}
         )
-        n_relevant = (n_relevant + extra).astype(np.int32)
-    return Hits(truth, row, gain, starts, n_relevant, lists.length, policy)
+        found.append(listed.join(relevant, on=["row", "item"], how="inner").select("at", "rank"))
+    hits = pl.concat(found).sort("rank", "at")
+    return hits["at"].to_numpy().astype(np.int64), hits["rank"].to_numpy()
+
+
+def joined_hits(parts: Sequence[Hits], truth: Truth) -> Hits:
+    """Returns the hits of all users from those of blocks of users, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    begins = np.cumsum([0] + [len(part.n_relevant) for part in parts])
+    depth = max(part.depth for part in parts)
+    rank = np.concatenate([np.repeat(np.arange(1, p.depth + 1), np.diff(p.starts)) for p in parts])
+    row = np.concatenate([p.row + np.int32(begin) for p, begin in zip(parts, begins, strict=False)])
+    order = np.argsort(rank, kind="stable")
+    gain = None
+    if truth.gain is not None:
+        gain = np.concatenate([cast(Floats, p.gain) for p in parts])[order]
+    starts = np.append(0, np.cumsum(np.bincount(rank, minlength=depth + 1)[1:]))
+    return Hits(
+        truth, parts[0].policy, row[order], gain, starts,
+        np.concatenate([p.n_relevant for p in parts]), np.concatenate([p.length for p in parts]),
+    )  # fmt: skip

@@ -1,89 +1,152 @@
-"""Dense codes for users and items, whatever their ids are: small integers, wide ones, or text."""
+"""Ids as small integers: users as the rows of arrays, items as int32.
+
+Integers that are small stay what they are. Text, and integers too far apart, are replaced by their place
+among all ids of the tables at hand, sorted (`Names`), by one join; from there on every id is an integer.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-__all__ = ["EMPTY", "Codes", "codes_of", "fits", "missing_at"]
+from fedeval.tables import Table
+from fedprep.schema import ITEM_ID, USER_ID
 
-EMPTY = np.iinfo(np.int32).min
-"""Where a list has ended; no item has this code."""
-
-SPAN = 1 << 25
-"""Ids that lie within so many integers are found in a table (4 bytes each), others by search."""
+__all__ = ["EMPTY", "Codes", "Ints", "Names", "codes_of", "small_ids"]
 
 Ints = npt.NDArray[np.int32]
 
+EMPTY = int(np.iinfo(np.int32).min)
+"""Where a list has ended; no item has this id."""
 
-@dataclass(frozen=True)
+SPAN = 1 << 25
+"""Users whose ids lie within so many integers are found in a table of 4 bytes each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Names:
+    """What the integers of a column stand for: `ids[i]` is the id of i; None: they are the ids."""
+
+    ids: pl.Series | None = None
+
+    def of(
+        self, numbers: npt.NDArray[np.integer], dtype: pl.DataType | type[pl.DataType]
+    ) -> pl.Series:
+        """Returns the ids of integers, in the column's own type."""
+        if self.ids is None:
+            return pl.Series(numbers).cast(dtype)
+        return self.ids.gather(pl.Series(numbers)).cast(dtype)
+
+    def text(self, numbers: npt.NDArray[np.integer]) -> pl.Series:
+        """Returns the ids of integers, as text."""
+        return self.of(numbers, pl.Int64 if self.ids is None else self.ids.dtype).cast(pl.String)
+
+
+@dataclass(frozen=True, eq=False)
 class Codes:
-    """The ids that have a code: the code of `ids[i]` is i. Find codes with `codes.find(series)`."""
+    """Users as rows of arrays: user `ids[i]` has row i.
 
-    ids: pl.Series  # sorted, distinct
-    _table: Ints | None = field(default=None, repr=False)  # code of the id `_low + i`, or -1
-    _low: int = 0
+    ids: int64 (n_users,), ascending.
+    """
+
+    ids: npt.NDArray[np.int64]
+    _table: Ints  # the row of the id `_low + i`, or -1
+    _low: int
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def find(self, column: pl.Series) -> Ints:
-        """Returns int32 (n,): the code of each id, -1 for one that has none."""
-        if self.ids.dtype == pl.String:
-            coded = column.cast(pl.Enum(self.ids), strict=False).to_physical().cast(pl.Int32)
-            return coded.fill_null(-1).to_numpy()
+        """Returns int32 (n,): the row of each id, -1 for one that has none."""
         values = column.to_numpy()
-        if self._table is not None:
-            return self._look_up(values)
-        known = self.ids.to_numpy()
-        at = np.minimum(np.searchsorted(known, values), len(known) - 1)
-        return np.where(known[at] == values, at, -1).astype(np.int32)
-
-    def _look_up(self, values: npt.NDArray[np.integer]) -> Ints:
-        assert self._table is not None
+        if not EMPTY < self._low < -EMPTY:
+            values = values.astype(np.int64)
         low, high = self._low, self._low + len(self._table) - 1
         if values.size and (values.min() < low or values.max() > high):
             inside = (values >= low) & (values <= high)
-            found = self._table[np.where(inside, values, low) - low]
-            found[~inside] = -1
-            return found
-        return self._table[values - low if low else values]
+            at = np.where(inside, values.astype(np.int64), low) - low
+            return np.where(inside, self._table[at], np.int32(-1))
+        return np.take(self._table, values - low if low else values)
+
+    def part(self, start: int, end: int) -> Codes:
+        """Returns rows from 0 for the users of row `start` to before `end`."""
+        ids = self.ids[start:end]
+        low = int(ids[0])
+        table = self._table[low - self._low : int(ids[-1]) - self._low + 1] - np.int32(start)
+        return Codes(ids, np.maximum(table, -1), low)
 
 
 def codes_of(*columns: pl.Series) -> Codes:
-    """Returns codes for the distinct ids of columns of one kind, in ascending order."""
-    dtype = columns[0].dtype
-    if dtype == pl.String:
-        return Codes(pl.concat([c.unique() for c in columns]).unique().sort())
-    bounds = [(int(c.min()), int(c.max())) for c in columns if len(c)]  # type: ignore[arg-type]
-    low, high = min(b[0] for b in bounds), max(b[1] for b in bounds)
-    if high - low >= SPAN:
-        return Codes(pl.concat([c.unique().cast(pl.Int64) for c in columns]).unique().sort())
+    """Returns the rows of all users in columns of small integers, in ascending order of id."""
+    ends = [(int(c.min()), int(c.max())) for c in columns]  # type: ignore[arg-type]
+    low, high = min(e[0] for e in ends), max(e[1] for e in ends)
+    low = 0 if 0 < low <= high // 2 else low  # ids that start near 0 are their own index
     there = np.zeros(high - low + 1, bool)
     for column in columns:
-        there[column.to_numpy() - low] = True
-    table = np.cumsum(there, dtype=np.int32)
-    table -= 1
+        there[column.to_numpy() - low if low else column.to_numpy()] = True
+    table = np.cumsum(there, dtype=np.int32) - np.int32(1)
     table[~there] = -1
-    # A table that starts a little above 0 starts at 0, so that ids are their own index.
-    if 0 < low <= high // 2:
-        table = np.concatenate([np.full(low, -1, np.int32), table])
-        ids = np.flatnonzero(there) + low
-        return Codes(pl.Series(ids).cast(dtype), table, 0)
-    return Codes(pl.Series(np.flatnonzero(there) + low).cast(dtype), table, low)
+    return Codes(np.flatnonzero(there) + low, table, low)
 
 
-def fits(column: pl.Series) -> bool:
-    """Whether a column of ids is integers that are int32 and not `EMPTY`."""
-    if not column.dtype.is_integer() or not len(column):
-        return column.dtype.is_integer()
-    low, high = int(column.min()), int(column.max())  # type: ignore[arg-type]
-    return low > EMPTY and high <= np.iinfo(np.int32).max
+def small_ids(tables: Sequence[Table], *, every_user: bool) -> tuple[list[Table], dict[str, Names]]:
+    """Returns the tables with small integers for ids, and what these stand for, by column.
+
+    Args:
+        tables: the truth first.
+        every_user: users of all tables shall have a row, not those of the truth alone.
+    """
+    names = {}
+    tables = list(tables)
+    for column in (USER_ID, ITEM_ID):
+        holders = [table for table in tables if column in table]
+        if column == USER_ID and not every_user:
+            small = _small(holders[:1], column)
+        else:
+            small = _small(holders, column)
+        if small:
+            names[column] = Names()
+            continue
+        ids = pl.concat([table.distinct(column) for table in holders], how="vertical_relaxed")
+        names[column] = Names(ids.unique().sort())
+        tables = [_coded(t, column, names[column]) if column in t else t for t in tables]
+    return tables, names
 
 
-def missing_at(column: pl.Series) -> int:
-    """Returns the number of the first null row."""
-    return int(column.is_null().arg_true()[0])
+def _small(tables: Sequence[Table], column: str) -> bool:
+    if tables[0].schema[column] == pl.String:
+        return False
+    # A file is not read to learn that int32 items are int32.
+    ranges = [
+        table.range(column)
+        for table in tables
+        if column == USER_ID
+        or isinstance(table.rows, pl.DataFrame)
+        or table.schema[column] != pl.Int32
+    ]
+    known = [(low, high) for low, high in ranges if low is not None]
+    low, high = min((k[0] for k in known), default=0), max((k[1] for k in known), default=0)
+    if column == USER_ID:
+        return bool(high - low < SPAN)
+    return bool(low > EMPTY and high <= np.iinfo(np.int32).max)
+
+
+def _coded(table: Table, column: str, names: Names) -> Table:
+    ids = names.ids
+    assert ids is not None
+    lookup = pl.DataFrame({column: ids}).with_row_index("code").lazy()
+    rows = (
+        table.rows.lazy()
+        .with_columns(pl.col(column).cast(ids.dtype))
+        .join(lookup, on=column, how="left", maintain_order="left")
+        .with_columns(pl.col("code").cast(pl.Int32).alias(column))
+        .drop("code")
+    )
+    if isinstance(table.rows, pl.DataFrame):
+        in_memory = rows.collect()
+        return Table(in_memory, in_memory.schema, table.role, table.where, table.text)
+    return Table(rows, rows.collect_schema(), table.role, table.where, table.text)

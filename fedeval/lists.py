@@ -7,47 +7,89 @@ left out) is settled by sorting the rows of those users alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from fedeval.ids import EMPTY, Codes, Ints
+from fedeval.ids import EMPTY, Codes, Ints, Names
 from fedeval.policy import Policy
+from fedeval.tables import RANK, SCORE, Table
 from fedprep.errors import EvaluationError
 from fedprep.schema import ITEM_ID, USER_ID
 
-__all__ = ["RANK", "SCORE", "Blocks", "Find", "Lists", "top_lists"]
-
-RANK = "rank"
-SCORE = "score"
-
-Blocks = Callable[[], Iterator[pl.DataFrame]]
-"""Gives the rows of a table block by block, from the start each time it is called."""
-
-Find = Callable[[pl.Series], Ints]
-"""Gives the codes of a column of ids."""
+__all__ = ["Lists", "Source", "sorted_rows", "top_lists"]
 
 PAIRWISE = 16
 """Lists up to this long are searched for repeats by comparing all pairs of places, longer ones by sorting."""
 
 Mask = npt.NDArray[np.bool_]
+Longs = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A table of recommendations as lists are made from it.
+
+    key: the column that orders a list, `rank` or `score` · names: what users and items stand for.
+    """
+
+    table: Table
+    key: str
+    policy: Policy
+    names: dict[str, Names]
+
+    def blocks(self, bounds: tuple[Any, Any]) -> Iterator[pl.DataFrame]:
+        """Yields the rows of the users within bounds, checked.
+
+        Raises:
+            EvaluationError: an id or a key is missing, or a score is NaN.
+        """
+        columns: tuple[str, ...] = (USER_ID, ITEM_ID, self.key)
+        if SCORE in self.table and self.key != SCORE:
+            columns = (*columns, SCORE)
+        done = 0
+        for block in self.table.blocks(columns, bounds):
+            self._refuse_missing(block, done)
+            done += block.height
+            yield block
+
+    def _refuse_missing(self, block: pl.DataFrame, done: int) -> None:
+        for name in (USER_ID, ITEM_ID, self.key):
+            if block[name].null_count():
+                row = int(block[name].is_null().arg_max() or 0)
+                raise EvaluationError(
+                    f"'{name}' of the recommendations is missing, or not of its type",
+                    where=f"{self.table.where or 'row'} {done + row + 1}".strip(),
+                    expected="a value in every row",
+                )
+        if SCORE in block.columns and np.isnan(block[SCORE].to_numpy()).any():
+            bad = block.filter(pl.col(SCORE).is_nan())
+            raise EvaluationError(
+                f"scores are NaN: {bad.height:,} of {block.height:,} rows looked at",
+                where=f"user {self.names[USER_ID].of(bad[USER_ID].to_numpy(), pl.String)[0]},"
+                f" item {self.names[ITEM_ID].of(bad[ITEM_ID].to_numpy(), pl.String)[0]}",
+                hint="a model whose scores are NaN has diverged: its order means nothing",
+            )
+
+
+@dataclass(frozen=True, eq=False)
 class Lists:
     """items: int32 (depth, n_users), `EMPTY` behind a list's end · length: int32 (n_users,), at most depth.
 
     present: bool (n_users,): the user has a row in the table, at whatever rank.
-    counts: what was seen on the way: `duplicates`, `tied_ranks`, `rank_gaps`, `tied_scores`.
+    strangers: users of the table that have no row here · n_rows: rows of the table.
+    counts: what was passed over or settled: `duplicates`, `tied_ranks`, `rank_gaps`, `tied_scores`.
     """
 
-    users: Codes
     items: Ints
     length: Ints
     present: Mask
+    strangers: int
+    n_rows: int
     counts: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -55,101 +97,139 @@ class Lists:
         return len(self.items)
 
 
-def top_lists(blocks: Blocks, users: Codes, find: Find, depth: int, policy: Policy) -> Lists:
+def top_lists(
+    source: Source, users: Codes, depth: int, bounds: tuple[Any, Any] = (None, None)
+) -> Lists:
     """Returns the first `depth` items of each user's list.
 
     Args:
-        blocks: rows of `user_id`, `item_id`, and `rank` or `score` as the policy's order asks.
+        source: the recommendations.
         users: the users wanted; rows of others are left out.
-        find: the codes of a block's items.
         depth: places wanted, at least 1.
-        policy: `order`, `ties`, `duplicates`.
+        bounds: of the ids of users: rows of others are not even read.
 
     Raises:
-        EvaluationError: a rank is below 1, or a list does not start at rank 1.
+        EvaluationError: a value is missing, a score is NaN, or a list does not start at rank 1.
     """
-    if policy.order == "score" or policy.duplicates == "last":
-        return _by_sorting(blocks, users, find, depth, policy)
-    return _by_rank(blocks, users, find, depth, policy)
+    if source.key == SCORE or source.policy.duplicates == "last":
+        return _by_sorting(source, users, depth, bounds)
+    return _by_rank(source, users, depth, bounds)
 
 
-def _by_rank(blocks: Blocks, users: Codes, find: Find, depth: int, policy: Policy) -> Lists:
+def _by_rank(source: Source, users: Codes, depth: int, bounds: tuple[Any, Any]) -> Lists:
     n = len(users)
     items = np.full((depth, n), EMPTY, np.int32)
-    present = np.zeros(n + 1, bool)  # the last place takes the users that are not wanted
     places = items.ravel()
-    written = beyond = 0
-    for block in blocks():
+    present = np.zeros(n + 1, bool)  # the last place takes the users that are not wanted
+    strangers = _Strangers()
+    n_rows = written = beyond = 0
+    for block in source.blocks(bounds):
         rank = block[RANK].to_numpy()
+        if rank.size and rank.min() < 1:
+            _refuse_rank(block, source)
         row = users.find(block[USER_ID])
         present[row] = True
-        if rank.size and rank.min() < 1:
-            _refuse_rank(block)
-        kept = np.flatnonzero((rank <= depth) & (row >= 0))
+        strangers.add(block, row)
+        n_rows += rank.size
+        inside = rank <= depth
+        kept = np.flatnonzero(inside if not strangers else inside & (row >= 0))
         beyond += rank.size - kept.size
         place = rank[kept].astype(np.int64)
         place -= 1
         place *= n
         place += row[kept]
-        places[place] = find(block[ITEM_ID])[kept]
+        places[place] = _items(block)[kept]
         written += kept.size
     filled = items != EMPTY
     length = filled.sum(axis=0, dtype=np.int32)
     bad = _out_of_order(filled, length, present[:n])
     if written > int(length.sum()):
-        bad |= _ranks_given_twice(blocks, users, depth, length)
-    if beyond:
-        bad |= _goes_on(blocks, users, depth, length)
-    if policy.duplicates == "first":
+        bad |= _ranks_given_twice(source, users, depth, length, bounds)
+    if beyond and length.min() < depth:
+        bad |= _goes_on(source, users, depth, length, bounds)
+    if source.policy.duplicates == "first":
         bad |= _repeats(items)
-    counts: dict[str, int] = {"duplicates": 0, "tied_ranks": 0, "rank_gaps": 0}
+    counts = {"duplicates": 0, "tied_ranks": 0, "rank_gaps": 0}
     if bad.any():
-        rows = np.flatnonzero(bad)
-        repaired = _sorted_rows(blocks, users, find, RANK, policy, only=bad)
-        _refuse_late_start(repaired, users)
-        counts |= _place(items, length, rows, repaired, policy)
-    return Lists(users, items, length, present[:n], counts)
+        rows = sorted_rows(source, users, bounds, only=bad)
+        _refuse_late_start(rows, users, source)
+        counts |= _place(items, length, np.flatnonzero(bad), rows, source)
+    return Lists(items, length, present[:n], strangers.count(), n_rows, counts)
 
 
-def _by_sorting(blocks: Blocks, users: Codes, find: Find, depth: int, policy: Policy) -> Lists:
+def _by_sorting(source: Source, users: Codes, depth: int, bounds: tuple[Any, Any]) -> Lists:
     n = len(users)
-    key = SCORE if policy.order == "score" else RANK
-    rows = _sorted_rows(blocks, users, find, key, policy)
+    strangers = _Strangers()
+    rows = sorted_rows(source, users, bounds, strangers=strangers)
     items = np.full((depth, n), EMPTY, np.int32)
     length = np.zeros(n, np.int32)
     present = np.zeros(n, bool)
     present[rows["row"].to_numpy()] = True
-    if key == RANK:
-        _refuse_late_start(rows, users)
-    counts = _place(items, length, np.arange(n), rows, policy)
-    return Lists(users, items, length, present, counts)
+    if source.key == RANK:
+        _refuse_late_start(rows, users, source)
+    counts = _place(items, length, np.arange(n), rows, source)
+    return Lists(items, length, present, strangers.count(), strangers.n_rows, counts)
+
+
+class _Strangers:
+    """The users of a table that are not wanted, counted block by block."""
+
+    def __init__(self) -> None:
+        self.parts: list[pl.Series] = []
+        self.n_rows = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.parts)
+
+    def add(self, block: pl.DataFrame, row: Ints) -> None:
+        self.n_rows += block.height
+        if row.size and row.min() < 0:
+            self.parts.append(block[USER_ID].filter(pl.Series(row < 0)).unique())
+
+    def count(self) -> int:
+        return pl.concat(self.parts).n_unique() if self.parts else 0
+
+
+def _items(block: pl.DataFrame) -> Ints:
+    items: Ints = block[ITEM_ID].to_numpy().astype(np.int32, copy=False)
+    if items.size and items.min() == EMPTY:
+        raise EvaluationError(f"an item cannot have the id {EMPTY}")
+    return items
+
+
+# --- what one pass cannot settle -------------------------------------------------------------------------
 
 
 def _out_of_order(filled: Mask, length: Ints, present: Mask) -> Mask:
-    """Lists with a place left out before a later one, or with nothing at rank 1 though the user is there."""
-    bad = present & ~filled[0]
+    """Lists with a place left out before a later one, or nothing at rank 1 though the user is there."""
+    bad: Mask = present & ~filled[0]
+    if length.min() == len(filled):
+        return bad
     for place in range(1, len(filled)):
         bad |= filled[place] & ~filled[place - 1]
     return bad
 
 
-def _ranks_given_twice(blocks: Blocks, users: Codes, depth: int, length: Ints) -> Mask:
+def _ranks_given_twice(
+    source: Source, users: Codes, depth: int, length: Ints, bounds: tuple[Any, Any]
+) -> Mask:
     rows = np.zeros(len(users) + 1, np.int64)
-    for block in blocks():
+    for block in source.blocks(bounds):
         row = users.find(block[USER_ID])[block[RANK].to_numpy() <= depth]
         rows += np.bincount(row + 1, minlength=len(rows))
     twice: Mask = rows[1:] > length
     return twice
 
 
-def _goes_on(blocks: Blocks, users: Codes, depth: int, length: Ints) -> Mask:
+def _goes_on(
+    source: Source, users: Codes, depth: int, length: Ints, bounds: tuple[Any, Any]
+) -> Mask:
     """Lists that end before `depth` and yet have a row behind it: ranks are left out in between."""
     bad = np.zeros(len(users) + 1, bool)
     short = np.append(length < depth, False)
-    if short.any():
-        for block in blocks():
-            row = users.find(block[USER_ID])[block[RANK].to_numpy() > depth]
-            bad[row[short[row]]] = True
+    for block in source.blocks(bounds):
+        row = users.find(block[USER_ID])[block[RANK].to_numpy() > depth]
+        bad[row[short[row]]] = True
     return bad[:-1]
 
 
@@ -170,76 +250,93 @@ def _repeats(items: Ints) -> Mask:
     return found
 
 
-def _sorted_rows(
-    blocks: Blocks,
+def sorted_rows(
+    source: Source,
     users: Codes,
-    find: Find,
-    key: str,
-    policy: Policy,
+    bounds: tuple[Any, Any],
+    *,
     only: Mask | None = None,
+    strangers: _Strangers | None = None,
 ) -> pl.DataFrame:
-    """Returns `row`, `item`, `key` of the users wanted, each list in its order."""
+    """Returns `row`, `item`, `key` of the users wanted, sorted: each list in its order.
+
+    Args:
+        source: the recommendations.
+        users: the users wanted.
+        bounds: of their ids.
+        only: bool (n_users,): of these users.
+        strangers: counts the others.
+    """
     parts = []
+    policy = source.policy
     wanted = None if only is None else np.append(only, False)
-    for block in blocks():
+    for block in source.blocks(bounds):
         row = users.find(block[USER_ID])
+        if strangers is not None:
+            strangers.add(block, row)
         kept = row >= 0 if wanted is None else wanted[row]
-        part = {"row": row, "item": find(block[ITEM_ID]), "key": block[key].to_numpy()}
-        if policy.ties == "text_descending":
-            part["text"] = block[ITEM_ID].cast(pl.String)
-        parts.append(pl.DataFrame(part).filter(kept))
+        part = {
+            "row": row[kept],
+            "item": _items(block)[kept],
+            "key": block[source.key].filter(pl.Series(kept)),
+        }
+        parts.append(pl.DataFrame(part))
     rows = pl.concat(parts).rechunk()
     if policy.duplicates == "last":
         rows = rows.unique(["row", "item"], keep="last", maintain_order=True)
-    tie = "text" if policy.ties == "text_descending" else "item"
-    down = [False, key == SCORE, policy.ties == "text_descending"]
-    return rows.sort("row", "key", tie, descending=down)
-
-
-def _refuse_rank(block: pl.DataFrame) -> None:
-    bad = block.filter(pl.col(RANK) < 1)
-    raise EvaluationError(
-        f"ranks must start at 1: {bad.height:,} rows have a rank of {bad[RANK].min()} or so",
-        where=f"user {bad[USER_ID][0]}, item {bad[ITEM_ID][0]}",
-        hint="add 1 to a rank that counts from 0",
-    )
-
-
-def _refuse_late_start(rows: pl.DataFrame, users: Codes) -> None:
-    first = rows.group_by("row").agg(pl.col("key").min()).filter(pl.col("key") != 1).sort("row")
-    if first.height:
-        raise EvaluationError(
-            f"ranks must start at 1: the lists of {first.height:,} users do not",
-            where=f"user {users.ids[first['row'][0]]} starts at rank {first['key'][0]}",
-            hint="rank the items of each user 1, 2, 3 …",
-        )
+    down = source.key == SCORE
+    if policy.ties == "text_descending":
+        text = source.names[ITEM_ID].text(rows["item"].to_numpy())
+        rows = rows.with_columns(text.alias("text"))
+        return rows.sort("row", "key", "text", descending=[False, down, True]).drop("text")
+    return rows.sort("row", "key", "item", descending=[False, down, False])
 
 
 def _place(
-    items: Ints, length: Ints, rows: npt.NDArray[np.int64], ordered: pl.DataFrame, policy: Policy
+    items: Ints, length: Ints, wanted: Longs, ordered: pl.DataFrame, source: Source
 ) -> dict[str, int]:
     """Writes sorted lists into `items`, closed up; returns what was passed over."""
     depth = len(items)
     row, item, key = (ordered[name].to_numpy() for name in ("row", "item", "key"))
     same_list = np.append(False, row[1:] == row[:-1])
-    tied = same_list & np.append(False, key[1:] == key[:-1])
     first = np.ones(len(row), bool)
-    if policy.duplicates == "first":
-        pair = pl.Series(row.astype(np.int64) << 32 | item.view(np.uint32))
-        first = pair.is_first_distinct().to_numpy()
-    # Place in the list: distinct items so far, counted from the list's start.
+    if source.policy.duplicates == "first":
+        pair = row.astype(np.int64) << 32 | item.view(np.uint32)
+        first = pl.Series(pair).is_first_distinct().to_numpy()
+    # The place in a list: distinct items so far, less those before the list.
     so_far = np.cumsum(first)
-    start = np.maximum.accumulate(np.where(same_list, 0, so_far - first))
-    place = so_far - start
-    items[:, rows] = EMPTY
+    place = so_far - np.maximum.accumulate(np.where(same_list, 0, so_far - first))
     inside = first & (place <= depth)
+    items[:, wanted] = EMPTY
     items[place[inside] - 1, row[inside]] = item[inside]
-    length[rows] = (items[:, rows] != EMPTY).sum(axis=0, dtype=np.int32)
+    length[wanted] = (items[:, wanted] != EMPTY).sum(axis=0, dtype=np.int32)
+    tied = same_list & np.append(False, key[1:] == key[:-1]) & (place <= depth)
     counts = {"duplicates": int(np.count_nonzero(~first & (place < depth)))}
-    if key.dtype.kind == "f":
-        return counts | {"tied_scores": int(np.count_nonzero(tied & (place <= depth)))}
-    gap = same_list & (np.append(0, np.diff(key)) > 1) & inside
+    if source.key == SCORE:
+        return counts | {"tied_scores": int(np.count_nonzero(tied))}
+    gap = same_list & inside & (np.append(0, np.diff(key)) > 1)
     return counts | {
-        "tied_ranks": int(np.count_nonzero(tied & (place <= depth))),
+        "tied_ranks": int(np.count_nonzero(tied)),
         "rank_gaps": int(np.unique(row[gap]).size),
     }
+
+
+def _refuse_rank(block: pl.DataFrame, source: Source) -> None:
+    bad = block.filter(pl.col(RANK) < 1)
+    user = source.names[USER_ID].of(bad[USER_ID].to_numpy()[:1], pl.String)[0]
+    raise EvaluationError(
+        f"ranks must start at 1: there are ranks of {bad[RANK].min()!s}",
+        where=f"user {user}",
+        hint="add 1 to ranks that count from 0, or order by score",
+    )
+
+
+def _refuse_late_start(rows: pl.DataFrame, users: Codes, source: Source) -> None:
+    first = rows.group_by("row").agg(pl.col("key").min()).filter(pl.col("key") != 1).sort("row")
+    if first.height:
+        user = source.names[USER_ID].of(users.ids[first["row"][:1].to_numpy()], pl.String)[0]
+        raise EvaluationError(
+            f"ranks must start at 1: the lists of {first.height:,} users do not",
+            where=f"user {user} starts at rank {first['key'][0]}",
+            hint="rank the items of each user 1, 2, 3 …",
+        )

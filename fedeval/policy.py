@@ -63,6 +63,8 @@ class Policy:
                 )
         if self.unlisted == "tied" and self.ties != "average":
             raise EvaluationError("unlisted='tied' needs ties='average'")
+        if self.ties == "average" and self.duplicates in ("keep", "join"):
+            raise EvaluationError("ties='average' needs duplicates='first' or 'last'")
 
     def changes(self) -> dict[str, str]:
         """Returns the choices that are not the default, by name."""

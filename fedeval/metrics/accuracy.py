@@ -1,19 +1,19 @@
-"""Metrics of accuracy: is what the user chose near the top of the list?
+"""Metrics of accuracy: does what the user chose stand near the top of the list?
 
 Below, `rel_r` is 1 where the item at rank r is relevant, `g_r` its relevance, R the number of the user's
-relevant items, n the length of the list, and D(r) = 1 / log2(r + 1). Every function returns float64
-(n_users,), NaN where a user has no relevant item.
+relevant items, n the length of the list, and D(r) = 1 / log2(r + 1). Without a cut-off k the whole list
+counts. Each function returns float64 (n_users,): NaN for a user without a relevant item, 0 for one
+with such items and no list. `found` is `Hits`, or `Ties` for expected values over ties.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
-from fedeval.hits import Hits
+from fedeval.hits import Found, gained
 
 __all__ = [
     "average_precision",
@@ -30,149 +30,148 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
-Gain = Callable[[Floats], Floats]
+
+
+def ndcg(found: Found, k: int | None) -> Floats:
+    """Normalised discounted cumulative gain, binary: Σ_{r ≤ k} rel_r D(r) / Σ_{r ≤ min(k, R)} D(r).
+
+    1 if the first min(k, R) items are all relevant. Graded relevance is read as yes or no.
+    Reference: Järvelin & Kekäläinen, "Cumulated gain-based evaluation of IR techniques", TOIS 2002.
+    """
+    depth = _ideal_depth(found, k)
+    kind = found.policy.discount
+    best = np.append(0, np.cumsum(_discounts(depth, kind)))
+    reach = np.minimum(found.n_relevant, depth)
+    if found.policy.ideal == "k":
+        reach = np.full_like(reach, depth)
+    return _ratio(found, found.total(k, _discounts(found.depth, kind)), best[reach])
+
+
+def ndcg_graded(found: Found, k: int | None) -> Floats:
+    """NDCG with linear gain: g_r for rel_r; the ideal list has the largest relevances first.
+
+    Equals `ndcg` where every relevance is 1.
+    Reference: Järvelin & Kekäläinen, TOIS 2002; the gain of trec_eval.
+    """
+    return _graded(found, k, "linear")
+
+
+def ndcg_exp(found: Found, k: int | None) -> Floats:
+    """NDCG with exponential gain: 2^g_r − 1 for rel_r; the ideal list has the largest relevances first.
+
+    Equals `ndcg` where every relevance is 1.
+    Reference: Burges et al., "Learning to rank using gradient descent", ICML 2005.
+    """
+    return _graded(found, k, "exponential")
+
+
+def hit_rate(found: Found, k: int | None) -> Floats:
+    """1 if any of the first k items is relevant, else 0; also called success@k.
+
+    Equals `recall` where every user has one relevant item.
+    """
+    return _ratio(found, found.any(k), 1)
+
+
+def recall(found: Found, k: int | None) -> Floats:
+    """Σ_{r ≤ k} rel_r / R: the share of the relevant items that the list has. Below 1 where R > k."""
+    return _ratio(found, found.total(k), found.n_relevant)
+
+
+def recall_capped(found: Found, k: int | None) -> Floats:
+    """Σ_{r ≤ k} rel_r / min(k, R): recall that a perfect list of k items brings to 1."""
+    reach = found.n_relevant if k is None else np.minimum(found.n_relevant, k)
+    return _ratio(found, found.total(k), reach)
+
+
+def precision(found: Found, k: int | None) -> Floats:
+    """Σ_{r ≤ k} rel_r / k. A list shorter than k is not excused; without k, divided by its length."""
+    long: npt.NDArray[np.integer] | int = found.length if k is None else k
+    if k is not None and found.policy.precision_over == "list":
+        long = np.minimum(found.length, k)
+    return _ratio(found, found.total(k), np.maximum(long, 1))
+
+
+def reciprocal_rank(found: Found, k: int | None) -> Floats:
+    """1 / rank of the first relevant item among the first k, 0 where there is none.
+
+    Reference: Voorhees, "The TREC-8 question answering track report", TREC 1999.
+    """
+    return _ratio(found, found.reciprocal(k), 1)
+
+
+def average_precision(found: Found, k: int | None) -> Floats:
+    """Σ_{r ≤ k} rel_r P(r) / min(k, R), P(r) being the precision of the first r.
+
+    Divided by R alone, as trec_eval does, a perfect list of k items would stay below 1 where R > k.
+    Reference: Buckley & Voorhees, "Evaluating evaluation measure stability", SIGIR 2000.
+    """
+    relevant, below = found.n_relevant, found.n_relevant
+    way = found.policy.map_over
+    if way == "k" and k is not None:
+        below = np.full_like(relevant, k)
+    elif way == "min(k, relevant)" and k is not None:
+        below = np.minimum(relevant, k)
+    elif way == "min(list, relevant)":
+        below = np.minimum(relevant, found.length if k is None else np.minimum(found.length, k))
+    return _ratio(found, found.precisions(k), np.maximum(below, 1))
+
+
+def r_precision(found: Found, k: None = None) -> Floats:
+    """Σ_{r ≤ R} rel_r / R: the precision where it equals the recall. Takes no cut-off.
+
+    Reference: Buckley & Voorhees, SIGIR 2000.
+    """
+    return _ratio(found, found.until(found.n_relevant), found.n_relevant)
+
+
+def rank_biased_precision(found: Found, k: int | None, p: float = 0.8) -> Floats:
+    """(1 − p) Σ_{r ≤ k} rel_r p^(r−1): what a reader finds who goes on to the next item with chance p.
+
+    `rbp` has p = 0.8, `rbp.95` has p = 0.95. Cut at k it stays below 1 − p^k.
+    Reference: Moffat & Zobel, "Rank-biased precision for measurement of retrieval effectiveness", TOIS 2008.
+    """
+    weights = (1 - p) * p ** np.arange(found.depth, dtype=np.float64)
+    gain = "linear" if found.policy.rbp_gain == "graded" else "binary"
+    return _ratio(found, found.total(k, weights, gain), 1)
 
 
 @functools.lru_cache
-def discounts(depth: int, kind: str) -> Floats:
-    """Returns float64 (depth,): the weight of each rank in a discounted gain."""
+def _discounts(depth: int, kind: str) -> Floats:
+    """The weight of each rank: float64 (depth,)."""
     rank = np.arange(1, depth + 1, dtype=np.float64)
-    below = np.log2(rank + 1) if kind == "log2(r+1)" else np.maximum(np.log2(rank), 1)
+    below: Floats = np.log2(rank + 1) if kind == "log2(r+1)" else np.maximum(np.log2(rank), 1)
     return 1 / below
 
 
-def ndcg(hits: Hits, k: int | None) -> Floats:
-    """Normalised discounted cumulative gain, binary: Σ_{r ≤ k} rel_r D(r) / Σ_{r ≤ min(k, R)} D(r).
-
-    Reference: Järvelin & Kekäläinen, "Cumulated gain-based evaluation of IR techniques", TOIS 2002.
-    """
-    depth = _ideal_depth(hits, k)
-    best = np.append(0, np.cumsum(discounts(max(depth, 1), hits.policy.discount)))
-    reach = np.minimum(hits.n_relevant, depth)
-    if hits.policy.ideal == "k":
-        reach = np.full_like(reach, depth)
-    weights = discounts(hits.depth, hits.policy.discount)
-    return _ratio(hits, hits.total(k, weights), best[reach])
-
-
-def ndcg_graded(hits: Hits, k: int | None) -> Floats:
-    """NDCG with linear gain: `g_r` for rel_r, and the ideal list has the largest relevances first."""
-    return _graded(hits, k, lambda gain: gain)
-
-
-def ndcg_exp(hits: Hits, k: int | None) -> Floats:
-    """NDCG with exponential gain: 2^g_r − 1 for rel_r.
-
-    Reference: Burges et al., "Learning to rank using gradient descent", ICML 2005.
-    """
-    return _graded(hits, k, lambda gain: np.exp2(gain) - 1)
-
-
-def hit_rate(hits: Hits, k: int | None) -> Floats:
-    """1 if a relevant item is among the first k, else 0. Called success or recall@k with one item."""
-    return _ratio(hits, (hits.count(k) > 0).astype(np.float64), 1)
-
-
-def recall(hits: Hits, k: int | None) -> Floats:
-    """Σ_{r ≤ k} rel_r / R. Cannot reach 1 where R > k: see `recall_capped`."""
-    return _ratio(hits, hits.count(k), hits.n_relevant)
-
-
-def recall_capped(hits: Hits, k: int | None) -> Floats:
-    """Σ_{r ≤ k} rel_r / min(k, R)."""
-    reach = hits.n_relevant if k is None else np.minimum(hits.n_relevant, k)
-    return _ratio(hits, hits.count(k), reach)
-
-
-def precision(hits: Hits, k: int | None) -> Floats:
-    """Σ_{r ≤ k} rel_r / k; a list shorter than k is not excused. Without k: over the list's length."""
-    long = hits.length if k is None else np.full(hits.n_users, k)
-    if k is not None and hits.policy.precision_over == "list":
-        long = np.minimum(hits.length, k)
-    return _ratio(hits, hits.count(k), np.maximum(long, 1))
-
-
-def reciprocal_rank(hits: Hits, k: int | None) -> Floats:
-    """1 / rank of the first relevant item among the first k, 0 where there is none.
-
-    Reference: Voorhees, "The TREC-8 question answering track report", 1999.
-    """
-    value = np.zeros(hits.n_users)
-    for rank in range(hits.depth if k is None else min(k, hits.depth), 0, -1):
-        value[hits.at(rank)] = 1 / rank
-    return _ratio(hits, value, 1)
-
-
-def average_precision(hits: Hits, k: int | None) -> Floats:
-    """Σ_{r ≤ k} rel_r P(r) / min(k, R), P(r) being the precision of the first r.
-
-    Dividing by R alone, as trec_eval does, keeps a perfect list of k items below 1 where R > k.
-    """
-    total, so_far = np.zeros(hits.n_users), np.zeros(hits.n_users)
-    for rank in range(1, (hits.depth if k is None else min(k, hits.depth)) + 1):
-        at = hits.at(rank)
-        so_far[at] += 1
-        total[at] += so_far[at] / rank
-    reach = hits.n_relevant if k is None else np.minimum(hits.n_relevant, k)
-    if hits.policy.map_over == "relevant":
-        reach = hits.n_relevant
-    elif hits.policy.map_over == "k" and k is not None:
-        reach = np.full(hits.n_users, k, np.int32)
-    elif hits.policy.map_over == "min(list, relevant)":
-        long = hits.length if k is None else np.minimum(hits.length, k)
-        reach = np.minimum(long, hits.n_relevant)
-    return _ratio(hits, total, np.maximum(reach, 1))
-
-
-def r_precision(hits: Hits, k: None = None) -> Floats:
-    """Σ_{r ≤ R} rel_r / R: precision where it equals recall. Takes no cut-off."""
-    rank = np.repeat(np.arange(1, hits.depth + 1), np.diff(hits.starts))
-    inside = rank <= hits.n_relevant[hits.row]
-    found = np.bincount(hits.row[inside], minlength=hits.n_users).astype(np.float64)
-    return _ratio(hits, found, hits.n_relevant)
-
-
-def rank_biased_precision(hits: Hits, k: int | None, p: float = 0.8) -> Floats:
-    """(1 − p) Σ_{r ≤ k} rel_r p^(r−1): what a reader finds who goes on to the next item with chance p.
-
-    Reference: Moffat & Zobel, "Rank-biased precision for measurement of retrieval effectiveness", TOIS 2008.
-    """
-    weights = (1 - p) * p ** np.arange(hits.depth, dtype=np.float64)
-    gain = hits.gain if hits.policy.rbp_gain == "graded" else None
-    return _ratio(hits, hits.total(k, weights, gain), 1)
-
-
-def _graded(hits: Hits, k: int | None, of: Gain) -> Floats:
-    truth = hits.truth
+def _graded(found: Found, k: int | None, kind: str) -> Floats:
+    truth = found.truth
     if truth.gain is None:
-        return ndcg(hits, k)
-    depth = _ideal_depth(hits, k)
-    gain = of(np.maximum(truth.gain, 0))
+        return ndcg(found, k)
+    depth = _ideal_depth(found, k)
+    gain = gained(truth.gain, kind)
     order = np.lexsort((-gain, truth.row))
     row = truth.row[order]
     start = np.cumsum(truth.n_relevant) - truth.n_relevant
     place = np.arange(len(row)) - start[row]
     inside = place < depth
-    weights = discounts(max(depth, 1), hits.policy.discount)
-    best = np.bincount(
-        row[inside], weights=gain[order][inside] * weights[place[inside]], minlength=hits.n_users
-    )
-    assert hits.gain is not None
-    found = hits.total(k, discounts(hits.depth, hits.policy.discount), of(np.maximum(hits.gain, 0)))
-    return _ratio(hits, found, best)
+    parts = gain[order][inside] * _discounts(depth, found.policy.discount)[place[inside]]
+    best = np.bincount(row[inside], weights=parts, minlength=len(truth.n_relevant))
+    weights = _discounts(found.depth, found.policy.discount)
+    return _ratio(found, found.total(k, weights, kind), best)
 
 
-def _ideal_depth(hits: Hits, k: int | None) -> int:
-    """The longest ideal list: k, or all relevant items."""
-    most = int(hits.n_relevant.max(initial=0))
+def _ideal_depth(found: Found, k: int | None) -> int:
+    """The length of the longest ideal list."""
+    most = int(found.n_relevant.max(initial=0))
     if k is None:
         return most
-    return k if hits.policy.ideal == "k" else min(k, most)
+    return k if found.policy.ideal == "k" else min(k, most)
 
 
-def _ratio(hits: Hits, value: Floats, below: object) -> Floats:
+def _ratio(found: Found, value: Floats, below: npt.NDArray[np.generic] | int) -> Floats:
     """value / below; NaN for users without a relevant item."""
-    if hits.n_relevant.min(initial=1) > 0:
-        return value / below  # type: ignore[no-any-return, operator]
+    if found.n_relevant.min(initial=1) > 0:
+        return np.divide(value, below)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(hits.n_relevant > 0, value / below, np.nan)  # type: ignore[operator]
+        return np.where(found.n_relevant > 0, np.divide(value, below), np.nan)

@@ -1,0 +1,145 @@
+"""What was asked for: tables read and checked, ids made small, users given rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from fedeval.catalogue import CATEGORIES, EMBEDDING
+from fedeval.hits import Truth, truth_of
+from fedeval.ids import Codes, Names, codes_of, small_ids
+from fedeval.metrics import Ask
+from fedeval.policy import Policy
+from fedeval.tables import RANK, RELEVANCE, SCORE, Table, read_table, with_ids_like
+from fedprep.errors import EvaluationError
+from fedprep.schema import ITEM_ID, USER_ID
+
+__all__ = ["Request", "request_of"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Request:
+    """Tables with small integers for ids, the users as rows, and the metrics by kind.
+
+    recs, truth, train, items: the tables. names: what users and items stand for. dtype: of the
+    truth's `user_id`. users: all that have a row. relevant: their relevant items.
+    """
+
+    asks: Sequence[Ask]
+    policy: Policy
+    recs: Table
+    truth: Table
+    train: Table | None
+    items: Table | None
+    names: dict[str, Names]
+    dtype: pl.DataType
+    users: Codes
+    relevant: Truth
+
+    def of_kind(self, *kinds: str) -> list[Ask]:
+        """Returns the metrics asked for of these kinds."""
+        return [ask for ask in self.asks if ask.metric.kind in kinds]
+
+    @property
+    def key(self) -> str:
+        """The column that orders lists."""
+        return RANK if self.policy.order == "rank" and RANK in self.recs else SCORE
+
+
+def request_of(
+    recs: Any,
+    truth: Any,
+    asks: Sequence[Ask],
+    policy: Policy,
+    *,
+    train: Any = None,
+    items: Any = None,
+    columns: Mapping[str, str] | None = None,
+    truth_columns: Mapping[str, str] | None = None,
+) -> Request:
+    """Returns a request, checked. Arguments as for `evaluate`.
+
+    Raises:
+        EvaluationError: a table cannot be used, or a metric needs one that is not there.
+    """
+    read = read_table(recs, "recommendations", columns)
+    told = _in_memory(read_table(truth, "truth", truth_columns))
+    trained = None if train is None else read_table(train, "train")
+    listed = None if items is None else read_table(items, "items")
+    _refuse_what_lacks(asks, policy, read, trained, listed)
+    read, told = with_ids_like(read, told), with_ids_like(told, read)
+    others = [with_ids_like(t, told) for t in (trained, listed) if t is not None]
+    dtype = told.schema[USER_ID]
+    every_user = policy.users == "lists" or any(a.metric.kind == "exposure" for a in asks)
+    small, names = small_ids([told, read, *others], every_user=every_user)
+    told, read = small[:2]
+    rest = iter(small[2:])
+    trained = None if trained is None else next(rest)
+    listed = None if listed is None else next(rest)
+    rows = told.whole()
+    columns_of_users = [rows[USER_ID]]
+    if every_user:
+        columns_of_users.append(read.distinct(USER_ID).drop_nulls())
+    users = codes_of(*columns_of_users)
+    relevance = rows[RELEVANCE].cast(pl.Float64).to_numpy() if RELEVANCE in rows.columns else None
+    relevant = truth_of(
+        users.find(rows[USER_ID]),
+        rows[ITEM_ID].to_numpy().astype(np.int32),
+        relevance,
+        len(users),
+        policy,
+    )
+    return Request(
+        asks=asks, policy=policy, recs=read, truth=told, train=trained, items=listed, names=names,
+        dtype=dtype, users=users, relevant=relevant,
+    )  # fmt: skip
+
+
+def _in_memory(truth: Table) -> Table:
+    try:
+        rows = truth.whole()
+    except pl.exceptions.PolarsError as error:
+        raise EvaluationError(f"the truth cannot be read: {error}", where=truth.where) from None
+    for name, column in zip(rows.columns, rows.iter_columns(), strict=True):
+        missing = column.null_count()
+        if column.dtype.is_float():
+            missing += int(column.is_nan().sum())
+        if missing:
+            raise EvaluationError(
+                f"'{name}' of the truth is missing, or not of its type, in {missing:,} of"
+                f" {rows.height:,} rows",
+                where=truth.where,
+                expected="a value in every row",
+            )
+    return replace(truth, rows=rows)
+
+
+def _refuse_what_lacks(
+    asks: Sequence[Ask], policy: Policy, recs: Table, train: Table | None, items: Table | None
+) -> None:
+    there = {
+        "score": SCORE in recs,
+        "train": train is not None,
+        "items": items is not None,
+        "embedding": items is not None and EMBEDDING in items,
+        "categories": items is not None and CATEGORIES in items,
+    }
+    hints = {
+        "score": "the recommendations need a column 'score'",
+        "train": "pass the training rows: train=",
+        "items": "pass the items: items=",
+        "embedding": "pass items with a column 'embedding': items=",
+        "categories": "pass items with a column 'categories': items=",
+    }
+    for ask in asks:
+        for need in ask.metric.needs:
+            if not there[need]:
+                raise EvaluationError(f"{ask.text} cannot be computed", hint=hints[need])
+    if policy.order == "score" and not there["score"]:
+        raise EvaluationError("lists cannot be ordered by score", hint=hints["score"])
+    if policy.unlisted == "tied" and not there["items"]:
+        raise EvaluationError("unlisted='tied' needs all items", hint=hints["items"])

@@ -1,0 +1,250 @@
+"""`evaluate`: from tables to an `Evaluation`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from fedeval.evaluation.passes import Gathered, gather
+from fedeval.evaluation.predictions import paired_sums
+from fedeval.evaluation.request import Request, request_of
+from fedeval.evaluation.result import Evaluation
+from fedeval.metrics import Ask, asked
+from fedeval.policy import Policy
+from fedeval.tables import SCORE
+from fedprep.errors import EvaluationError
+from fedprep.schema import ITEM_ID, USER_ID
+
+__all__ = ["DEFAULT_METRICS", "evaluate"]
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_METRICS = ("ndcg@10", "hr@10", "recall@10", "mrr@10")
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+def evaluate(
+    recs: Any,
+    truth: Any,
+    metrics: str | Iterable[str] = DEFAULT_METRICS,
+    *,
+    k: int | Iterable[int] | None = None,
+    policy: Policy | None = None,
+    protocol: Any = None,
+    train: Any = None,
+    items: Any = None,
+    columns: Mapping[str, str] | None = None,
+    truth_columns: Mapping[str, str] | None = None,
+) -> Evaluation:
+    """Returns the metrics of a table of recommendations, of any system.
+
+    A table is a path (Parquet, CSV, Arrow, TREC, or a Run's folder) or a frame of polars, pandas or
+    Arrow. Files are read block by block: recommendations may be larger than memory.
+
+    Args:
+        recs: `user_id`, `item_id`, and `rank` (from 1) or `score` (higher is better), in any order.
+        truth: `user_id`, `item_id`, and `relevance` where it is not 1 (0: not relevant); `rating` or
+            `label` for metrics of predictions, which compare them with `score`.
+        metrics: names such as `"ndcg@10"`; `METRICS` has them all.
+        k: cut-offs for names without one; None: the whole list.
+        policy: how disagreements among libraries are settled; None: `Policy()`.
+        protocol: carried along, to stand beside the numbers.
+        train: training rows, `user_id` and `item_id`: popularity, coverage, history, what was seen.
+        items: `item_id`, and `categories` or `embedding`.
+        columns: our name to the recommendations' own, where they differ.
+        truth_columns: our name to the truth's own.
+
+    Raises:
+        EvaluationError: a table, a name or a cut-off cannot be used.
+
+    Example:
+        >>> import polars as pl
+        >>> recs = pl.DataFrame({"user_id": [1, 1], "item_id": [7, 8], "rank": [1, 2]})
+        >>> truth = pl.DataFrame({"user_id": [1], "item_id": [8]})
+        >>> evaluate(recs, truth, ["hr@1", "mrr@2"]).mean
+        {'hr@1': 0.0, 'mrr@2': 0.5}
+    """
+    policy = policy or Policy()
+    request = request_of(
+        recs, truth, asked(metrics, k), policy,
+        train=train, items=items, columns=columns, truth_columns=truth_columns,
+    )  # fmt: skip
+    try:
+        return _result(request, protocol)
+    except pl.exceptions.PolarsError as error:
+        where = request.recs.where
+        raise EvaluationError(f"the recommendations cannot be read: {error}", where=where) from None
+
+
+def _result(request: Request, protocol: Any) -> Evaluation:
+    policy, relevant = request.policy, request.relevant
+    sums: dict[str, Floats] = {}
+    counts: dict[str, int] = {}
+    rows_asked = request.of_kind("rows")
+    if rows_asked:
+        sums, counts = paired_sums(request, rows_asked)
+    lists_asked = request.of_kind("accuracy", "auc", "list", "exposure")
+    found = gather(request) if lists_asked else Gathered(0)
+    evaluated: Mask = relevant.n_rows > 0
+    if lists_asked:
+        evaluated = _evaluated(request, found)
+        _refuse_none_in_common(request, found, evaluated)
+        counts |= _counts(request, found, evaluated)
+    else:
+        counts |= {"users": int(evaluated.sum()), "truth_rows": len(request.truth.whole())}
+    values = found.values | {ask.text: _finish(ask, sums[ask.text]) for ask in rows_asked}
+    columns, mean, reasons = {}, {}, {}
+    everyone = bool(evaluated.all())
+    for ask in request.asks:
+        if ask.text in found.overall:
+            mean[ask.text] = found.overall[ask.text]
+            reason = f"undefined: {ask.metric.undefined}" if np.isnan(mean[ask.text]) else ""
+        else:
+            column = values[ask.text] if everyone else values[ask.text][evaluated]
+            if ask.metric.kind == "accuracy" and policy.users != "relevant":
+                column = np.nan_to_num(column, nan=0.0)
+            columns[ask.text] = column
+            total = None if ask.text not in sums else sums[ask.text].sum(axis=0)
+            mean[ask.text], reason = _mean(ask, column, total)
+        if reason:
+            reasons[ask.text] = reason
+    ids = request.users.ids if everyone else request.users.ids[evaluated]
+    users = request.names[USER_ID].of(ids, request.dtype).alias(USER_ID)
+    kept = {name: table if everyone else table[evaluated] for name, table in sums.items()}
+    warnings = tuple(_warnings(request, counts, found))
+    for warning in warnings:
+        logger.info(warning)
+    return Evaluation(
+        mean, pl.DataFrame([users, *(pl.Series(n, c) for n, c in columns.items())]), counts, policy,
+        protocol, reasons, warnings, kept,
+    )  # fmt: skip
+
+
+def _finish(ask: Ask, sums: Floats) -> Floats:
+    assert ask.metric.finish is not None
+    values: Floats = ask.metric.finish(sums)
+    return values
+
+
+def _mean(ask: Ask, column: Floats, total: Floats | None) -> tuple[float, str]:
+    """The value over all users, and why it is undefined, or for how many."""
+    undefined = int(np.isnan(column).sum())
+    if total is not None:
+        value = float(_finish(ask, total))
+        return value, f"undefined: {ask.metric.undefined}" if np.isnan(value) else ""
+    if not column.size:
+        return float("nan"), "undefined: there is no user to average over"
+    why = ask.metric.undefined or "no relevant item"
+    if undefined == column.size:
+        return float("nan"), f"undefined for every user: {why}"
+    value = float(column.mean() if not undefined else np.nanmean(column))
+    return (
+        value,
+        f"undefined for {undefined:,} of {column.size:,} users: {why}" if undefined else "",
+    )
+
+
+def _evaluated(request: Request, found: Gathered) -> Mask:
+    there: Mask = request.relevant.n_rows > 0
+    relevant: Mask = request.relevant.n_relevant > 0
+    ways = {
+        "relevant": relevant,
+        "truth": there,
+        "both": there & found.present,
+        "lists": found.present,
+    }
+    return ways[request.policy.users]
+
+
+def _refuse_none_in_common(request: Request, found: Gathered, evaluated: Mask) -> None:
+    there = request.relevant.n_rows > 0
+    if (there & found.present).any() or request.policy.no_common_user == "zero":
+        if evaluated.any() or request.policy.users != "relevant":
+            return
+        raise EvaluationError(
+            "no user has a relevant item",
+            expected="a relevance above 0 in the truth",
+            where=f"{len(there):,} users of the truth",
+        )
+    names = request.names[USER_ID]
+    other = request.recs.rows.lazy().select(pl.col(USER_ID).head(1)).collect()[USER_ID].to_numpy()
+    raise EvaluationError(
+        "the recommendations and the truth have no user in common",
+        where=f"recommendations for users such as {names.text(other)[0]}",
+        expected=f"users of the truth, such as {names.text(request.users.ids[there][:1])[0]}",
+        hint="are the ids of another Dataset, or coded otherwise?",
+    )
+
+
+def _counts(request: Request, found: Gathered, evaluated: Mask) -> dict[str, int]:
+    relevant = request.relevant
+    there = relevant.n_rows > 0
+    listed = evaluated & found.present
+    counts = {
+        "users": int(evaluated.sum()),
+        "users_without_list": int((evaluated & ~found.present).sum()),
+        "users_without_relevant": int((there & (relevant.n_relevant == 0)).sum()),
+        "users_without_truth": found.strangers + int((found.present & ~there).sum()),
+        "rows": found.counts.pop("rows"),
+        "truth_rows": len(request.truth.whole()),
+        "truth_duplicates": relevant.duplicates,
+        **found.counts,
+        "short_lists": int((found.length[listed] < _largest_cut(request)).sum()),
+    }
+    if request.train is None:
+        return counts
+    train = request.train.whole(USER_ID, ITEM_ID)
+    truth = request.truth.whole(USER_ID, ITEM_ID)
+    trained = np.unique(request.users.find(train[USER_ID]))
+    known = np.zeros(len(evaluated), bool)
+    known[trained[trained >= 0]] = True
+    cold = ~pl.Series(relevant.item).is_in(train[ITEM_ID].unique().cast(pl.Int32).implode())
+    return counts | {
+        "unknown_users": int((evaluated & ~known).sum()),
+        "cold_truth_rows": int(cold.sum()),
+        "seen_truth": truth.join(train, on=[USER_ID, ITEM_ID], how="semi").height,
+    }
+
+
+def _largest_cut(request: Request) -> int:
+    return max((ask.k for ask in request.asks if ask.k is not None), default=0)
+
+
+def _warnings(request: Request, counts: Mapping[str, int], found: Gathered) -> Iterable[str]:
+    users = counts.get("users", 0)
+
+    def told(name: str, text: str) -> Iterable[str]:
+        if counts.get(name):
+            yield text.format(
+                n=f"{counts[name]:,}", users=f"{users:,}", depth=_largest_cut(request)
+            )
+
+    yield from told("users_without_list", "{n} of {users} users have no list: they score 0")
+    yield from told("short_lists", "{n} of {users} lists are shorter than {depth} items")
+    yield from told("duplicates", "{n} repeats of an item in a list were passed over")
+    yield from told("rank_gaps", "{n} lists leave out ranks: they were closed up")
+    yield from told("tied_ranks", "{n} places share a rank with another item: ordered by item id")
+    if request.policy.ties != "average":
+        yield from told(
+            "tied_scores", "{n} places have the score of the place before: ordered by item id"
+        )
+    yield from told("unpredicted", "{n} rows of truth have no prediction and are left out")
+    yield from told(
+        "unknown_items", "{n} items that are recommended are in no table of items or train"
+    )
+    yield from told(
+        "seen_truth",
+        "{n} rows of truth are training rows: lists without seen items cannot hit them",
+    )
+    yield from told("seen_recommended", "{n} places are taken by items that the user has in train")
+    if SCORE in request.recs and request.key == SCORE and found.depth > 1:
+        ends = request.recs.range(SCORE)
+        if ends[0] == ends[1]:
+            yield "every score is the same: the order is that of item ids alone"

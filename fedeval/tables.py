@@ -1,0 +1,354 @@
+"""Tables of any origin under our column names, read whole or block by block.
+
+Parquet, CSV, Arrow, TREC runs and qrels, a Run's folder; frames of polars, pandas and Arrow. A file is
+never loaded whole for its size's sake: what reads it asks for blocks (`Table.blocks`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from fedprep.errors import EvaluationError, nearest
+from fedprep.schema import ITEM_ID, LABEL, RATING, TIMESTAMP, USER_ID
+
+__all__ = [
+    "RANK",
+    "RELEVANCE",
+    "SCORE",
+    "Role",
+    "Table",
+    "dataset_of_run",
+    "read_table",
+    "with_ids_like",
+]
+
+RANK = "rank"
+SCORE = "score"
+RELEVANCE = "relevance"
+RECOMMENDATIONS = "recommendations.parquet"
+
+BLOCK = 1 << 18
+"""Rows in a block: what they touch stays in the processor's cache."""
+
+Role = Literal["recommendations", "truth", "train", "items"]
+
+NEEDED: dict[str, tuple[str, ...]] = {
+    "recommendations": (USER_ID, ITEM_ID),
+    "truth": (USER_ID, ITEM_ID),
+    "train": (USER_ID, ITEM_ID),
+    "items": (ITEM_ID,),
+}
+OPTIONAL: dict[str, tuple[str, ...]] = {
+    "recommendations": (RANK, SCORE),
+    "truth": (RELEVANCE, RATING, LABEL),
+    "train": (TIMESTAMP,),
+    "items": ("categories", "embedding"),
+}
+IDS = (USER_ID, ITEM_ID)
+
+INTEGER = r"^(0|-?[1-9]\d{0,17})$"
+
+TREC = r"^\s*(\S+)\s+\S+\s+(\S+)\s+(\S+)(?:\s+(\S+)\s+\S+)?\s*$"
+"""A line of a run: user, Q0, item, rank, score, tag; or of qrels: user, 0, item, relevance."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows under our names, in memory or not yet read.
+
+    rows: `user_id` and `item_id` Int32, Int64 or String; the rest numbers.
+    role: what the table is, for errors. where: its file, or "". text: its ids were written as text.
+    """
+
+    rows: pl.DataFrame | pl.LazyFrame
+    schema: Mapping[str, pl.DataType]
+    role: str
+    where: str = ""
+    text: bool = False
+
+    def __contains__(self, column: str) -> bool:
+        return column in self.schema
+
+    def blocks(
+        self, columns: tuple[str, ...], bounds: tuple[Any, Any] = (None, None)
+    ) -> Iterator[pl.DataFrame]:
+        """Yields the rows in blocks, in their order.
+
+        Args:
+            columns: wanted.
+            bounds: of the users wanted: from the first, to before the second; None: no bound.
+        """
+        rows = self.rows.select(columns)
+        low, high = bounds
+        if low is not None:
+            rows = rows.filter(pl.col(USER_ID) >= low)
+        if high is not None:
+            rows = rows.filter(pl.col(USER_ID) < high)
+        if isinstance(rows, pl.DataFrame):
+            yield from rows.iter_slices(BLOCK)
+        else:
+            yield from rows.collect_batches(chunk_size=BLOCK)
+
+    def whole(self, *columns: str) -> pl.DataFrame:
+        """Returns columns in memory; none named: all."""
+        rows = self.rows.select(columns) if columns else self.rows
+        return rows.lazy().collect(engine="streaming") if isinstance(rows, pl.LazyFrame) else rows
+
+    def distinct(self, column: str) -> pl.Series:
+        """Returns the distinct values of a column, in any order."""
+        return self.rows.lazy().select(pl.col(column).unique()).collect(engine="streaming")[column]
+
+    def range(self, column: str) -> tuple[Any, Any]:
+        """Returns least and largest value of a column; None where there is none."""
+        ends = self.rows.lazy().select(
+            pl.col(column).min().alias("low"), pl.col(column).max().alias("high")
+        )
+        return ends.collect(engine="streaming").row(0)
+
+
+def read_table(source: Any, role: Role, columns: Mapping[str, str] | None = None) -> Table:
+    """Returns a table under our column names.
+
+    Args:
+        source: a path (Parquet, CSV, TSV, Arrow, TREC, or a Run's folder), a frame or lazy frame of
+            polars, a frame of pandas, a table of Arrow, or a mapping of columns.
+        role: what it is.
+        columns: our name to the table's own, where they differ: `{"user_id": "uid"}`.
+
+    Raises:
+        EvaluationError: no such file, a column is missing or of a wrong type, or there is no row.
+    """
+    if isinstance(source, Table):
+        return source
+    where = str(source) if isinstance(source, str | Path) else ""
+    rows = _opened(source, role)
+    try:
+        schema = rows.collect_schema()
+        rows = rows.select(_chosen(schema, role, columns or {}, where))
+        rows = _typed(rows, role, where)
+        if not rows.lazy().head(1).collect().height:
+            raise EvaluationError(f"the {_named(role)} has no row", where=where)
+        text = bool(where) and all(dtype == pl.String for dtype in schema.values())
+        if text:
+            rows = _with_integers(rows)
+        return Table(rows, rows.collect_schema(), role, where, text)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise EvaluationError(f"the {_named(role)} cannot be read: {error}", where=where) from None
+
+
+def with_ids_like(table: Table, other: Table) -> Table:
+    """Returns a table whose ids are of the kind, integers or text, of another's.
+
+    Integers that a file of text held become text again. Otherwise kinds are never mixed.
+
+    Raises:
+        EvaluationError: one has text and the other integers.
+    """
+    changes = []
+    for name in IDS:
+        if name not in table or name not in other:
+            continue
+        ours, theirs = table.schema[name] == pl.String, other.schema[name] == pl.String
+        if ours == theirs:
+            continue
+        if ours or not table.text:
+            raise EvaluationError(
+                f"'{name}' is {table.schema[name]} in the {_named(table.role)} and"
+                f" {other.schema[name]} in the {_named(other.role)}",
+                where=table.where,
+                expected="the same ids in both",
+                hint=f"cast one of them, as in pl.col('{name}').cast(pl.String)",
+            )
+        changes.append(pl.col(name).cast(pl.String))
+    if not changes:
+        return table
+    rows = table.rows.with_columns(changes)
+    return Table(rows, rows.collect_schema(), table.role, table.where, table.text)
+
+
+def dataset_of_run(path: str | Path) -> str:
+    """Returns the id of the Dataset that a Run was trained on, "" where its manifest does not say."""
+    manifest = Path(path) / "manifest.json"
+    if not manifest.is_file():
+        return ""
+    try:
+        facts = json.loads(manifest.read_text("utf-8"))
+    except ValueError as error:
+        raise EvaluationError(
+            f"the Run's manifest cannot be read: {error}", where=str(manifest)
+        ) from None
+    found = facts.get("dataset_id") or facts.get("dataset", "")
+    return str(found.get("id", "") if isinstance(found, dict) else found)
+
+
+# --- opening -------------------------------------------------------------------------------------------
+
+
+def _opened(source: Any, role: Role) -> pl.DataFrame | pl.LazyFrame:
+    if isinstance(source, pl.DataFrame | pl.LazyFrame):
+        return source
+    if isinstance(source, str | Path):
+        return _file(Path(source), role)
+    if isinstance(source, Mapping):
+        return pl.DataFrame(dict(source))
+    module = type(source).__module__.partition(".")[0]
+    if module == "pandas":
+        return pl.DataFrame(pl.from_pandas(source))
+    if module == "pyarrow":
+        return pl.DataFrame(pl.from_arrow(source))
+    raise EvaluationError(
+        f"the {_named(role)} cannot be a {type(source).__name__}",
+        expected="a path, a frame of polars or pandas, or a table of Arrow",
+    )
+
+
+def _file(path: Path, role: Role) -> pl.LazyFrame:
+    if path.is_dir() and (path / RECOMMENDATIONS).is_file():
+        path = path / RECOMMENDATIONS
+    if not path.is_file():
+        what = f"a folder without {RECOMMENDATIONS}" if path.is_dir() else "no such file"
+        raise EvaluationError(f"the {_named(role)} cannot be read: {what}", where=str(path))
+    name = path.name.lower().removesuffix(".gz").removesuffix(".zst")
+    try:
+        with path.open("rb") as file:
+            head = file.read(6)
+        if head[:4] == b"PAR1":
+            return pl.scan_parquet(path, glob=False)
+        if head == b"ARROW1":
+            return pl.scan_ipc(path)
+        if name.endswith((".csv", ".tsv")):
+            return _delimited(path)
+        return _trec(path, role)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise EvaluationError(
+            f"the {_named(role)} cannot be read: {error}", where=str(path)
+        ) from None
+
+
+def _lines(path: Path) -> pl.LazyFrame:
+    return pl.scan_csv(
+        path, separator="\n", quote_char=None, has_header=False, infer_schema_length=0,
+        new_columns=["line"], glob=False,
+    )  # fmt: skip
+
+
+def _delimited(path: Path) -> pl.LazyFrame:
+    """Every column as text: what the first rows hold says nothing about the rest."""
+    first = _lines(path).head(1).collect()
+    header = str(first.item()) if first.height else ""
+    separator = max(",;\t|", key=header.count)
+    return pl.scan_csv(path, separator=separator, infer_schema_length=0, glob=False)
+
+
+def _trec(path: Path, role: Role) -> pl.LazyFrame:
+    parts = pl.col("line").str.extract_groups(TREC).struct
+    fields = {"1": USER_ID, "2": ITEM_ID, "3": "third", "4": SCORE}
+    named = _lines(path).select(parts.field(field).alias(name) for field, name in fields.items())
+    head = named.head(1).collect()
+    known = head.height > 0 and head[USER_ID][0] is not None
+    if not known or (head[SCORE][0] is not None) != (role == "recommendations"):
+        raise EvaluationError(
+            f"the {_named(role)} is in no format that is known",
+            where=str(path),
+            expected="Parquet, CSV (.csv, .tsv), Arrow, or lines of TREC: 'user Q0 item rank score tag'"
+            " in a run, 'user 0 item relevance' in qrels",
+        )
+    if role == "recommendations":
+        return named.rename({"third": RANK})
+    return named.drop(SCORE).rename({"third": RELEVANCE})
+
+
+# --- names and types -----------------------------------------------------------------------------------
+
+
+def _chosen(
+    schema: Mapping[str, pl.DataType], role: Role, columns: Mapping[str, str], where: str
+) -> list[pl.Expr]:
+    known = NEEDED[role] + OPTIONAL[role]
+    for ours in columns:
+        if ours not in known:
+            raise EvaluationError(
+                f"the {_named(role)} has no use for a column '{ours}'", hint=nearest(ours, known)
+            )
+    for ours in NEEDED[role] + tuple(columns):
+        theirs = columns.get(ours, ours)
+        if theirs not in schema:
+            raise EvaluationError(
+                f"the {_named(role)} has no column '{theirs}'",
+                where=where,
+                expected=" · ".join(NEEDED[role]),
+                hint=f"{nearest(theirs, schema)} Name it: columns={{'{ours}': …}}",
+            )
+    if role == "recommendations" and not any(columns.get(c, c) in schema for c in (RANK, SCORE)):
+        raise EvaluationError(
+            "the recommendations have neither a rank nor a score",
+            where=where,
+            hint=nearest(RANK, schema),
+        )
+    there = [c for c in known if columns.get(c, c) in schema]
+    return [pl.col(columns.get(c, c)).alias(c) for c in there]
+
+
+def _typed(
+    rows: pl.DataFrame | pl.LazyFrame, role: Role, where: str
+) -> pl.DataFrame | pl.LazyFrame:
+    """What cannot be read as its type becomes null, which whoever reads the column refuses."""
+    changes = []
+    for name, dtype in rows.collect_schema().items():
+        if name in IDS:
+            changes.append(_id_column(name, dtype, role, where))
+        elif name in (RANK, TIMESTAMP, SCORE, RELEVANCE, RATING, LABEL):
+            number = dtype.is_numeric() or dtype in (pl.Boolean, pl.String)
+            _refuse_unless(number, name, dtype, role, where)
+            changes.append(_number(name, dtype))
+    return rows.with_columns(changes)
+
+
+def _with_integers(rows: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame | pl.LazyFrame:
+    """Ids of a file of text that are all written as integers are integers."""
+    ids = [name for name in IDS if name in rows.collect_schema()]
+    written = [pl.col(name).str.contains(INTEGER).all() for name in ids]
+    whole = rows.lazy().select(written).collect(engine="streaming").row(0)
+    integers = [name for name, yes in zip(ids, whole, strict=True) if yes]
+    return rows.with_columns(pl.col(name).cast(pl.Int64) for name in integers)
+
+
+def _number(name: str, dtype: pl.DataType) -> pl.Expr:
+    column = pl.col(name)
+    if dtype == pl.String:
+        column = column.str.strip_chars().cast(pl.Float64, strict=False)
+    if name in (RANK, TIMESTAMP):
+        if dtype.is_integer():
+            return column
+        column = column.cast(pl.Float64)
+        return pl.when(column == column.floor()).then(column).cast(pl.Int64, strict=False)
+    return column if dtype in (pl.Float32, pl.Float64) else column.cast(pl.Float64)
+
+
+def _id_column(name: str, dtype: pl.DataType, role: Role, where: str) -> pl.Expr:
+    if dtype in (pl.Int32, pl.Int64, pl.String):
+        return pl.col(name)
+    if dtype.is_integer():
+        small = dtype in (pl.Int8, pl.Int16, pl.UInt8, pl.UInt16)
+        return pl.col(name).cast(pl.Int32 if small else pl.Int64, strict=False)
+    _refuse_unless(dtype in (pl.Categorical, pl.Enum), name, dtype, role, where)
+    return pl.col(name).cast(pl.String)
+
+
+def _refuse_unless(good: bool, name: str, dtype: pl.DataType, role: Role, where: str) -> None:
+    if not good:
+        expected = "integers or text" if name in IDS else "numbers"
+        raise EvaluationError(
+            f"'{name}' of the {_named(role)} is {dtype}", where=where, expected=expected
+        )
+
+
+def _named(role: str) -> str:
+    named = {"recommendations": "table of recommendations", "train": "table of training rows"}
+    return named.get(role, f"table of {role}")
