@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from fedeval.setting import Setting
 from fedeval.tables import Table, dataset_of_run, read_table
 from fedprep.errors import EvaluationError, nearest
+from fedprep.schema import ITEM_ID, SOURCE_ID, USER_ID
 
 __all__ = ["ROUNDS", "System", "named_systems", "read_system"]
 
@@ -70,22 +73,35 @@ def _stem(path: str) -> str:
 
 
 def read_system(
-    name: str, source: Any, setting: Setting, columns: Mapping[str, str] | None = None
+    name: str,
+    source: Any,
+    setting: Setting,
+    columns: Mapping[str, str] | None = None,
+    *,
+    ids: str = "dataset",
 ) -> System:
     """Returns a system from a Run's folder, a table's path, or a frame.
 
+    Args:
+        name: what it is called.
+        source: where it is.
+        setting: what it is measured against.
+        columns: our name to the table's own.
+        ids: `dataset`: the table has the Dataset's dense ids; `source`: those of the raw data.
+
     Raises:
-        EvaluationError: it cannot be read, or is a Run on another Dataset than the setting's.
+        EvaluationError: it cannot be read, its ids are of another kind than the truth's, or it is a Run
+            on another Dataset than the setting's.
     """
     run = Path(source) if isinstance(source, str | Path) else None
     if run is not None and run.is_file() and (run.parent / ROUNDS).is_file():
         run = run.parent
     if run is None or not run.is_dir():
-        return System(
-            name=name,
-            recs=read_table(source, "recommendations", columns),
-            where=str(run) if run else "",
-        )
+        recs = read_table(source, "recommendations", columns)
+        if ids == "source":
+            recs = _with_dense_ids(recs, setting)
+        _refuse_other_ids(name, recs, setting)
+        return System(name=name, recs=recs, where=str(run) if run else "")
     _refuse_other_dataset(name, run, setting)
     return System(
         name=name,
@@ -93,6 +109,49 @@ def read_system(
         where=str(run),
         rounds=_rounds(run / ROUNDS),
     )
+
+
+def _refuse_other_ids(name: str, recs: Table, setting: Setting) -> None:
+    for column in (USER_ID, ITEM_ID):
+        ours, theirs = setting.truth.schema[column], recs.schema[column]
+        if ours.is_integer() != theirs.is_integer():
+            source = setting.dataset is not None and theirs == pl.String
+            raise EvaluationError(
+                f"'{column}' of {name} is {theirs}, and {ours} in the truth",
+                where=recs.where,
+                expected="ids of one kind in both",
+                hint="--ids source, if they are the ids of the raw data" if source else "",
+            )
+
+
+def _with_dense_ids(recs: Table, setting: Setting) -> Table:
+    """Returns the table with the Dataset's ids for those of the raw data.
+
+    Rows of unknown users are left out; an unknown item gets an id that no item of the Dataset has, so
+    that it keeps its place in the list and is counted.
+
+    Raises:
+        EvaluationError: there is no Dataset, or no user of the table is in it.
+    """
+    if setting.dataset is None:
+        raise EvaluationError("--ids source needs a Dataset", hint="give it with --data")
+    rows = recs.whole().with_columns(pl.col(USER_ID, ITEM_ID).cast(pl.String))
+    for column, table in ((USER_ID, setting.dataset.users()), (ITEM_ID, setting.dataset.items())):
+        known = table.select(pl.col(SOURCE_ID).alias(column), pl.col(column).alias("dense")).collect()
+        rows = rows.join(known, on=column, how="left", maintain_order="left")
+        if column == USER_ID:
+            rows = rows.filter(pl.col("dense").is_not_null())
+        else:
+            beyond = pl.col(column).rank("dense").cast(pl.Int32) + known.height
+            rows = rows.with_columns(pl.col("dense").fill_null(beyond))
+        rows = rows.with_columns(pl.col("dense").cast(pl.Int32).alias(column)).drop("dense")
+    if not rows.height:
+        raise EvaluationError(
+            f"no user of the table is in {setting.dataset.name} by their id in the raw data",
+            where=recs.where,
+            hint="--ids dataset, if they are the Dataset's own",
+        )
+    return Table(rows, rows.schema, recs.role, recs.where)
 
 
 def _refuse_other_dataset(name: str, run: Path, setting: Setting) -> None:

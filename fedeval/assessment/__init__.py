@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fedeval.assessment import parts
-from fedeval.assessment.notices import facts_of, leak_of, notices_of
+from fedeval.assessment.notices import facts_of, leak_of, notices_of, truth_warnings
 from fedeval.assessment.rivals import gathered
 from fedeval.assessment.ruled import protocol_of
 from fedeval.assessment.scored import (
@@ -31,7 +31,7 @@ from fedeval.setting import Setting
 from fedeval.statistics import Inference
 from fedeval.systems import read_system
 from fedprep.errors import EvaluationError, nearest
-from fedprep.schema import Progress, silent
+from fedprep.schema import ITEM_ID, USER_ID, Progress, silent
 
 __all__ = ["FORMAT", "assess", "score"]
 
@@ -52,9 +52,11 @@ def assess(
     metrics: Sequence[str] | None = None,
     k: Sequence[int] | None = None,
     baselines: Sequence[str] | None = (),
+    alone: bool = False,
     against: str | None = None,
     by: Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
+    ids: str = "dataset",
     over: str = "users",
     inference: Inference | None = None,
     progress: Progress = silent,
@@ -67,10 +69,12 @@ def assess(
         metrics, k: as for `evaluate`; None: the Dataset's recipe, else ndcg, hr, recall, mrr at 5, 10, 20.
         baselines: names in `BASELINES`, or short ones, or `all`; they need a Dataset. None: those of
             the Dataset's recipe.
+        alone: the systems are to be compared with each other alone: that baselines are missing is not said.
         against: the reference that every other system is compared with; None: the first system, or
             the first baseline where there is no system.
         by: columns of users or items of the Dataset to slice by, beside activity and popularity.
         columns: our name to the tables' own.
+        ids: of the tables: the `dataset`'s, or those of its `source`.
         over: intervals and tests draw `users`, or whole `clients`.
         inference: how intervals and tests are made.
         progress: called with what is being done.
@@ -84,7 +88,7 @@ def assess(
     headline = _headline(asks)
     clients = _clients(setting, over)
     protocol = protocol_of(setting)
-    every, skipped = gathered(systems, setting, asks, baselines, columns, how.seed, progress)
+    every, skipped = gathered(systems, setting, asks, baselines, columns, ids, how.seed, progress)
     curve = curve_asks(headline, asks, every)
     scored = []
     for place, system in enumerate(every):
@@ -95,7 +99,7 @@ def assess(
     lower = [ask.text for ask in asks if ask.metric.better == "lower"]
     names = [ask.text for ask in asks if ask.text in scored[0].found.per_user.columns]
 
-    result = _result(scored, setting, asks, headline, protocol, skipped)
+    result = _result(scored, setting, asks, headline, protocol, skipped, alone=alone)
     for place, one in enumerate(scored):
         progress("intervals", place, len(scored))
         found = parts.intervals_of(one, names, clients, how)
@@ -127,6 +131,7 @@ def score(
     metrics: Sequence[str] | None = None,
     k: Sequence[int] | None = None,
     columns: Mapping[str, str] | None = None,
+    ids: str = "dataset",
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Returns the numbers of systems alone: an assessment without intervals, tests and baselines.
@@ -140,9 +145,9 @@ def score(
     scored = []
     for place, (name, source) in enumerate(systems.items()):
         progress("metrics", place, len(systems))
-        system = read_system(name, source, setting, columns)
+        system = read_system(name, source, setting, columns, ids=ids)
         scored.append(score_system(system, setting, asks, protocol))
-    result = _result(scored, setting, asks, _headline(asks), protocol, ())
+    result = _result(scored, setting, asks, _headline(asks), protocol, (), alone=True)
     result |= {"comparisons": [], "seconds": time.perf_counter() - begun}
     return dict(plain(result))
 
@@ -182,11 +187,13 @@ def _result(
     headline: Ask,
     protocol: Protocol,
     skipped: Sequence[str],
+    *,
+    alone: bool,
 ) -> dict[str, Any]:
-    """Returns what an assessment and a score have in common."""
+    """Returns what an assessment and a score have in common; `alone`: to be read without baselines."""
     systems = [described(one, asks) for one in scored]
     for entry_, one in zip(systems, scored, strict=True):
-        seen = seen_rows(one.system, setting)
+        seen = seen_rows(one.system.recs.whole(USER_ID, ITEM_ID), setting)
         if seen is not None:
             entry_["counts"]["seen_rows"] = seen
     told = {"id": protocol.id, "text": protocol.describe(), "warning": protocol.warning() or ""}
@@ -205,5 +212,7 @@ def _result(
         "metrics": [entry(ask) for ask in asks],
         "systems": systems,
         "sanity": sanity,
-        "notices": notices_of(setting, systems, told, sanity, skipped),
+        "notices": notices_of(
+            setting, systems, told, sanity, [*skipped, *truth_warnings(setting)], alone=alone
+        ),
     }

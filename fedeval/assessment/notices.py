@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fedeval.assessment.scored import seen_rows
 from fedeval.setting import Setting
 
-__all__ = ["facts_of", "leak_of", "notices_of"]
+__all__ = ["facts_of", "leak_of", "notices_of", "truth_warnings"]
 
 NO_BASELINES = (
     "No baseline stands beside these numbers: whether they are good cannot be told. "
@@ -20,13 +21,26 @@ def notices_of(
     systems: Sequence[Mapping[str, Any]],
     protocol: Mapping[str, Any],
     sanity: Sequence[Mapping[str, Any]],
-    skipped: Sequence[str] = (),
+    others: Sequence[str] = (),
+    *,
+    alone: bool = False,
 ) -> list[dict[str, str]]:
-    """Returns level (`red`, `warn`, `note`) and text of each notice, the worst first."""
+    """Returns level (`red`, `warn`, `note`) and text of each notice, the worst first.
+
+    Args:
+        setting: what the systems were measured against.
+        systems: their entries.
+        protocol: `id`, `warning`.
+        sanity: `beats_chance`, `text` of each sanity row.
+        others: further warnings.
+        alone: the numbers are not meant to stand beside baselines.
+    """
+    missing = not alone and not any(system["kind"] == "baseline" for system in systems)
     found = [
         *({"level": "red", "text": line["text"]} for line in sanity if line["beats_chance"]),
+        *([{"level": "warn", "text": NO_BASELINES}] if missing else []),
         *({"level": "warn", "text": text} for text in _warnings(systems, protocol)),
-        *({"level": "warn", "text": text} for text in skipped),
+        *({"level": "warn", "text": text} for text in others),
     ]
     leak = leak_of(setting)
     if leak:
@@ -37,8 +51,6 @@ def notices_of(
 def _warnings(
     systems: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any]
 ) -> Iterator[str]:
-    if not any(system["kind"] == "baseline" for system in systems):
-        yield NO_BASELINES
     if protocol["warning"]:
         yield protocol["warning"]
     others = sorted({s["protocol"] for s in systems} - {protocol["id"]})
@@ -60,6 +72,17 @@ def _warnings(
             )
         for text in system["warnings"]:
             yield f"{system['name']}: {text}"
+
+
+def truth_warnings(setting: Setting) -> list[str]:
+    """Returns what is wrong with the truth: rows of it that the user has had before."""
+    seen = seen_rows(setting.truth, setting)
+    if not seen:
+        return []
+    return [
+        f"{seen:,} of {setting.truth.height:,} rows of truth are items that the user has had in train or valid: "
+        "a system that leaves seen items out cannot find them, and one that does not is rewarded for it."
+    ]
 
 
 def leak_of(setting: Setting) -> dict[str, Any] | None:

@@ -65,6 +65,7 @@ def gathered(
     asks: Sequence[Ask],
     wanted: Sequence[str] | None,
     columns: Mapping[str, str] | None,
+    ids: str,
     seed: int,
     progress: Progress,
 ) -> tuple[list[System], list[str]]:
@@ -74,7 +75,9 @@ def gathered(
         EvaluationError: something that is asked for cannot be had, or there is nothing to measure.
     """
     names = baseline_names(wanted, setting)
-    every = [read_system(name, source, setting, columns) for name, source in systems.items()]
+    every = [
+        read_system(name, source, setting, columns, ids=ids) for name, source in systems.items()
+    ]
     must = wanted is not None and not {ALL} & set(wanted)
     skipped = []
     for place, name in enumerate(names):

@@ -87,12 +87,16 @@ def score_system(system: System, setting: Setting, asks: Sequence[Ask], protocol
     return Scored(system=system, found=found)
 
 
-def seen_rows(system: System, setting: Setting) -> int | None:
-    """Returns how many recommended rows are of train (or valid); None where that is not known."""
+def seen_rows(rows: pl.DataFrame, setting: Setting) -> int | None:
+    """Returns how many (user, item) rows are of train (or valid); None where that is not known.
+
+    Args:
+        rows: `user_id` and `item_id`, recommended or relevant.
+        setting: whose Dataset says what is seen.
+    """
     if setting.dataset is None:
         return None
-    rows = system.recs.whole(USER_ID, ITEM_ID)
-    if not all(rows[c].dtype.is_integer() for c in (USER_ID, ITEM_ID)):
+    if not all(rows.schema[c].is_integer() for c in (USER_ID, ITEM_ID)):
         return None
     seen = setting.seen
     inside = rows.filter(

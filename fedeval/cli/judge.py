@@ -82,6 +82,7 @@ def score(systems: tuple[str, ...], as_json: bool, **given: Any) -> None:
             metrics=names_of(given["metrics"]) or None,
             k=_cuts(given["cuts"]),
             columns=_columns(given),
+            ids=given["ids"],
             progress=progress,
         )
     _print(found, as_json)
@@ -108,7 +109,7 @@ def compare(a: str, b: str, by: tuple[str, ...], as_json: bool, **given: Any) ->
     given["against"] = given["against"] or list(named)[1]
     setting = _setting(given)
     with progress_line() as progress:
-        found = _assessed(named, setting, given, by, "none", progress)
+        found = _assessed(named, setting, given, by, "none", progress, alone=True)
     if as_json:
         _print(found, as_json)
     else:
@@ -174,6 +175,8 @@ def _assessed(
     by: tuple[str, ...],
     wanted: str | None,
     progress: Any,
+    *,
+    alone: bool = False,
 ) -> dict[str, Any]:
     from fedeval.assessment import assess
 
@@ -182,10 +185,12 @@ def _assessed(
         setting,
         metrics=names_of(given["metrics"]) or None,
         k=_cuts(given["cuts"]),
+        alone=alone,
         baselines=None if wanted is None else () if wanted == "none" else names_of(wanted),
         against=given["against"],
         by=by,
         columns=_columns(given),
+        ids=given.get("ids", "dataset"),
         over=given["over"],
         inference=_inference(given),
         progress=progress,

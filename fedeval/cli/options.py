@@ -63,6 +63,13 @@ def table_options(command: Command) -> Command:
             show_default=True,
             help="Rows that are relevant: all, or those whose label is above 0.",
         ),
+        click.option(
+            "--ids",
+            type=click.Choice(["dataset", "source"]),
+            default="dataset",
+            show_default=True,
+            help="Ids of the tables: the Dataset's own, or those of the raw data.",
+        ),
         click.option("--user", metavar="COLUMN", help="The column of users, if not user_id."),
         click.option("--item", metavar="COLUMN", help="The column of items, if not item_id."),
         click.option("--score", metavar="COLUMN", help="The column of scores, if not score."),

@@ -91,21 +91,21 @@ def _below(assessment: Assessment) -> str:
     how = wording.how_tested(assessment)
     parts += [how, _counts(assessment)]
     text = " ".join(_literal(part) for part in parts)
-    for sign, name in ((wording.BETTER, "better"), (wording.WORSE, "worse")):
-        text = text.replace(sign, MARKS[name].replace("^", "").replace("{", "").replace("}", ""))
-    return text
+    return text.replace(wording.BETTER, r"$\blacktriangle$").replace(
+        wording.WORSE, r"$\blacktriangledown$"
+    )
 
 
 def _counts(assessment: Assessment) -> str:
     lines = []
     for system in systems_of(assessment):
         told = [
-            f"{words} {numbers[0]:,}"
+            f"{words}: {numbers[0]:,}"
             for key, words, numbers in wording.count_table([system])
             if numbers[0] or key in ("users", "users_without_list")
         ]
-        lines.append(f"{system['name']}: {', '.join(told)}")
-    return "Counts. " + "; ".join(lines) + "."
+        lines.append(f"{system['name']} ({'; '.join(told)})")
+    return f"Counts: {', '.join(lines)}."
 
 
 _MARKS = str.maketrans(

@@ -133,7 +133,8 @@ def _comparisons(assessment: Assessment) -> Iterator[str]:
     yield f'<section id="compared">\n<h2>Compared with {escape(shown(assessment["against"]))}</h2>'
     yield _compared_table(assessment, [m["name"] for m in first[1]])
     yield (
-        '<p class="under">Differences are means over the same users of the system less the reference. '
+        '<p class="under">Differences are means over the same users, of the system less the reference; better, equal '
+        "and worse are numbers of users. "
         "“Could have seen” is the smallest true difference that the test would find in eight of ten such "
         "samples: a smaller one may be there unseen.</p>"
     )
@@ -145,7 +146,7 @@ def _comparisons(assessment: Assessment) -> Iterator[str]:
 
 def _compared_table(assessment: Assessment, names: Sequence[str]) -> str:
     columns = [
-        "metric", "system", ">difference", ">interval", ">p", ">p, corrected", ">better / equal / worse users",
+        "metric", "system", ">difference", ">interval", ">p", ">corrected", ">better / equal / worse",
         ">could have seen", "verdict",
     ]  # fmt: skip
     rows = []
@@ -165,7 +166,7 @@ def _compared_table(assessment: Assessment, names: Sequence[str]) -> str:
                 f"{verdict} <span class='mark {verdict}'>{sign}</span>",
             ]
         )
-    return _table(columns, rows)
+    return _table(columns, rows, "compared")
 
 
 def _pictures(pictures: Mapping[str, Picture]) -> Iterator[str]:
@@ -269,7 +270,7 @@ def _foot(assessment: Assessment) -> str:
     )
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "plain") -> str:
     """Returns a table; columns are plain texts (">x" flush right), cells are HTML."""
     right = [' class="number"' if name.startswith(">") else "" for name in columns]
     head = "".join(
@@ -283,6 +284,6 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for row in rows
     )
     return (
-        f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f'<div class="scroll"><table class="{kind}">\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{body}</tbody></table></div>\n"
     )

@@ -50,8 +50,8 @@ MARKS = {"better": BETTER, "worse": WORSE}
 
 COUNTS: dict[str, str] = {
     "users": "users evaluated",
-    "users_without_list": "of them without a list: scored 0",
-    "users_without_relevant": "users left out: no relevant item",
+    "users_without_list": "of them without a list (scored 0)",
+    "users_without_relevant": "users left out, having no relevant item",
     "users_unknown": "users of the lists without truth",
     "items_unknown": "recommended rows of unknown items",
     "rows": "rows of recommendations",
@@ -105,7 +105,7 @@ def interval(found: Mapping[str, Any], *, joint: str = "–") -> str:
         return ""
     if found["low"] < 0 or found["high"] < 0:
         joint = " to "
-    return f"{value(found['low'])}{joint}{value(found['high'])}"
+    return f"{value(found['low'])}{joint}{value(found['high'])}".replace("-0", "−0")
 
 
 def difference(number: float | None) -> str:
@@ -207,8 +207,8 @@ def answer(assessment: Assessment) -> str:
     if not any(others.values()):
         return f"{text}. Nothing stands beside it to compare it with."
     words = {
-        "worse": "better than",
-        "better": "worse than",
+        "worse": "significantly better than",
+        "better": "significantly worse than",
         "undecided": "not to be told apart from",
     }
     told = [f"{words[stand]} {_listed(names)}" for stand, names in others.items() if names]
@@ -243,7 +243,17 @@ def how_tested(assessment: Assessment) -> str:
             f"{1 - how['level']:.2g} (paired {how['test']} test, {plural(len(assessment['comparisons']), 'test')} "
             f"corrected after {how['correction_name']}); no mark: the test could not decide. Bold: the best."
         )
+    if _recall_is_hit_rate(assessment):
+        text += " Recall is the hit rate here: each user has one relevant item."
     return text
+
+
+def _recall_is_hit_rate(assessment: Assessment) -> bool:
+    """Says whether two columns of the table cannot differ, which a reader should not have to find out."""
+    families = {metric["family"] for metric in assessment["metrics"]}
+    counts = [system["counts"] for system in assessment["systems"]]
+    alone = all(c.get("truth_rows") == c.get("users") for c in counts)
+    return alone and {"recall", "hr"} <= families
 
 
 def count_table(

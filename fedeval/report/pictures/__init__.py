@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 PICTURES: dict[str, tuple[Callable[[Mapping[str, Any]], Drawn], bool]] = {
     "curves": (curves.draw, False),
+    "differences": (differences.draw, False),
     "coverage": (coverage.draw, False),
-    "differences": (differences.draw, True),
-    "slices": (slices.draw, True),
     "clients": (spread.draw, False),
+    "slices": (slices.draw, True),
     "learning": (learning.draw, True),
 }
 """The pictures in their order: what draws one, and whether it needs the whole width of a page."""

@@ -5,24 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedeval.report.pictures.canvas import (
-    GREY,
-    INK,
-    WIDE,
-    Drawn,
-    NothingToDraw,
-    looks_of,
-    short,
-)
+from fedeval.report.pictures.canvas import INK, NARROW, Drawn, NothingToDraw, looks_of, short
 from fedeval.report.wording import comparisons_of, difference, metric_of, p_value, shown
 
 __all__ = ["draw"]
 
-WIN, LOSS, TIE = "#0072B2", "#D55E00", "#e3e5e8"
+FEW = 4
+"""Up to so many rows have the usual height."""
 
 
 def draw(assessment: Mapping[str, Any]) -> Drawn:
-    """Draws the mean difference with its interval, and for how many users it is above or below 0."""
+    """Draws the mean difference with its interval, and how many users are better and worse off."""
     from matplotlib.figure import Figure
 
     rows = comparisons_of(assessment, [assessment["headline"]])
@@ -31,39 +24,30 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
         raise NothingToDraw("there is one system alone: nothing to compare it with")
     rows = sorted(rows, key=lambda row: row["difference"])
     title = metric_of(assessment, assessment["headline"])["title"]
-    reference = short(assessment["against"])
-    figure = Figure(figsize=(WIDE[0], 1.3 + 0.42 * len(rows)), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=[3, 2], sharey=True)
+    height = NARROW[1] + 0.3 * max(0, len(rows) - FEW)
+    figure = Figure(figsize=(NARROW[0], height), layout="constrained")
+    axes = figure.subplots()
     looks = looks_of(assessment)
-    left.axvline(0, color=INK, lw=1)
+    axes.axvline(0, color=INK, lw=1)
     for place, row in enumerate(rows):
         look = looks[row["a"]]
         if row["low"] is not None:
-            left.plot([row["low"], row["high"]], [place, place], color=look.colour, lw=2)
+            axes.plot([row["low"], row["high"]], [place, place], color=look.colour, lw=2)
         decided = row["better"] in (row["a"], row["b"])
-        left.plot(
+        axes.plot(
             [row["difference"]], [place], look.marker, color=look.colour, ms=7,
             mfc=look.colour if decided else "white",
         )  # fmt: skip
-        total = max(row["wins"] + row["ties"] + row["losses"], 1)
-        begin = 0.0
-        for count, colour in ((row["losses"], LOSS), (row["ties"], TIE), (row["wins"], WIN)):
-            right.barh(place, count / total, left=begin, color=colour, height=0.55)
-            begin += count / total
-        right.text(1.01, place, f"{row['wins']:,} : {row['losses']:,}", va="center", fontsize=8.5)
-    left.set_yticks(range(len(rows)), [short(row["a"]) for row in rows])
-    left.set_ylim(-0.6, len(rows) - 0.4)
-    left.set_xlabel(f"{title}, difference to {reference}")
-    left.grid(axis="y", visible=False)
-    right.set_xlim(0, 1)
-    right.set_xticks([])
-    right.grid(visible=False)
-    right.spines["left"].set_visible(False)
-    right.spines["bottom"].set_visible(False)
-    right.tick_params(left=False)
-    right.set_xlabel("users: worse (orange), equal (grey), better (blue); better : worse", color=INK)
-    for spine in ("left",):
-        left.spines[spine].set_color(GREY)
+    axes.set_yticks(range(len(rows)), [short(row["a"]) for row in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_xlabel(f"{title}, difference to {short(assessment['against'])}")
+    axes.grid(axis="y", visible=False)
+    axes.locator_params(axis="x", nbins=5)
+    counts = axes.secondary_yaxis("right")
+    counts.set_yticks(range(len(rows)), [f"{row['wins']:,} : {row['losses']:,}" for row in rows])
+    counts.tick_params(length=0)
+    counts.spines["right"].set_visible(False)
+    counts.set_ylabel("users better : worse off", fontsize=8.5)
     told = "; ".join(
         f"{row['a']} {difference(row['difference'])} (p {p_value(row['p_corrected'])})" for row in rows
     )
