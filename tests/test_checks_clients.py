@@ -205,6 +205,12 @@ def test_a_wrong_entry_of_the_index_is_named_with_its_column(
             [4, 5],
         ),
         (lambda index: index.reverse(), [0, 1, 3, 4]),
+        (
+            lambda index: pl.concat(
+                [index, index.tail(1).with_columns(client_id=pl.lit(None, pl.Int32))]
+            ),
+            [None],
+        ),
     ],
 )
 def test_an_index_must_list_every_client_once_in_its_place(
@@ -237,6 +243,14 @@ def test_rows_out_of_their_place_are_found(whole: Path, tmp_path: Path) -> None:
     (example,) = found.examples
     assert (found.count, example["client_id"], example["n_rows_counted"]) == (1, 3, 33)
     assert {"n_rows", "offset"} <= set(example["differs"].split(", "))
+
+
+def test_a_client_that_a_row_group_cuts_is_found(whole: Path, tmp_path: Path) -> None:
+    copy = write_dataset(tmp_path / "copy", interactions())
+    path = copy / "clients" / "part-00003.parquet"
+    pl.read_parquet(path).write_parquet(path, row_group_size=20)
+    found = validate(Dataset.open(copy), only=["index_matches_shards"])["index_matches_shards"]
+    assert [(e["client_id"], e["differs"]) for e in found.examples] == [(3, "offset")]
 
 
 def test_rows_of_a_client_out_of_its_stretch_are_found(whole: Path, tmp_path: Path) -> None:
@@ -332,6 +346,17 @@ def test_clients_of_one_class_are_found_by_its_share_of_their_rows() -> None:
         min_client_class_share=0.04,
     )
     assert [e["client_id"] for e in smallest.examples] == [0, 3]
+
+
+def test_a_client_without_labels_has_no_shares() -> None:
+    rows = changed(interactions(), list(range(32)), label=None)
+    assert rows.filter(pl.col("label").is_null())["client_id"].unique().to_list() == [0]
+    found = result_of(
+        "classes_are_balanced_per_client",
+        Tables.of_frames(interactions=rows),
+        min_client_class_share=0.01,
+    )
+    assert found.count == 0
 
 
 @pytest.mark.parametrize(

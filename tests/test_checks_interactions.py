@@ -192,8 +192,10 @@ def test_labels_are_compared_with_what_the_recipe_makes_of_ratings(
 def test_an_implicit_label_is_one() -> None:
     manifest = {**MANIFEST, "classes": [1.0], "recipe": {"clean": {"label": "implicit"}}}
     rows = interactions().with_columns(rating=pl.lit(None, pl.Float32))
-    found = result_of("labels_match_ratings", tables_of(rows, manifest=manifest))
-    assert found.count == int((rows["label"] != 1).sum()) > 0
+    rows = rows.with_columns(label=pl.lit(1, pl.Int8))
+    wrong = changed(rows, [2, 5, 6], label=0)
+    assert result_of("labels_match_ratings", tables_of(rows, manifest=manifest)).count == 0
+    assert result_of("labels_match_ratings", tables_of(wrong, manifest=manifest)).count == 3
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,8 @@ def _groups(tables: Tables) -> pl.LazyFrame:
     """Returns `file`, `row_group`, the number of its first row among all, and its rows."""
     rows = []
     begin = 0
-    for number, (_, sizes) in enumerate(tables.rows.groups):
-        for group, n_rows in enumerate(sizes):
+    for number, footer in enumerate(tables.rows.files.values()):
+        for group, n_rows in enumerate(footer.groups):
             rows.append((number, group, begin, n_rows))
             begin += n_rows
     schema = {"file": pl.Int32, "row_group": pl.Int32, "begin": pl.Int64, "rows_of_group": pl.Int64}

@@ -8,18 +8,16 @@ their rows together. Rows without files come in blocks by a hash of the user.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from fedprep.errors import DatasetError
+from fedprep.checks.footers import Footer
 from fedprep.schema import SHARD, USER_ID
 
-__all__ = ["BLOCK_ROWS", "Block", "Rows", "row_groups"]
+__all__ = ["BLOCK_ROWS", "Block", "Rows"]
 
 BLOCK_ROWS = 1_500_000
 """Rows of a block, about."""
@@ -46,10 +44,14 @@ class Rows:
     """Interactions: a lazy frame, and the Parquet files behind it where it is the scan of some."""
 
     def __init__(
-        self, frame: pl.LazyFrame, files: Sequence[Path] = (), *, block_rows: int = 0
+        self,
+        frame: pl.LazyFrame,
+        files: Mapping[Path, Footer] | None = None,
+        *,
+        block_rows: int = 0,
     ) -> None:
         self.frame = frame
-        self.files = tuple(files)
+        self.files = files or {}
         self.block_rows = block_rows or BLOCK_ROWS
 
     @functools.cached_property
@@ -59,14 +61,9 @@ class Rows:
         return tuple(name for name in SHARD if name in there)
 
     @functools.cached_property
-    def groups(self) -> list[tuple[Path, list[int]]]:
-        """The rows of each row group of each file."""
-        return [(path, row_groups(path)) for path in self.files]
-
-    @functools.cached_property
     def n_rows(self) -> int:
         if self.files:
-            return sum(sum(sizes) for _, sizes in self.groups)
+            return sum(footer.n_rows for footer in self.files.values())
         return int(self.frame.select(pl.len()).collect(engine="streaming").item())
 
     def blocks(self, columns: Sequence[str] = ()) -> Iterator[Block]:
@@ -124,9 +121,9 @@ class Rows:
         """Yields the pieces of each block: whole row groups, and slices of those larger than a block."""
         run: list[Piece] = []
         size = 0
-        for path, sizes in self.groups:
+        for path, footer in self.files.items():
             begin = 0
-            for n_rows in sizes:
+            for n_rows in footer.groups:
                 for start in range(0, n_rows, self.block_rows):
                     length = min(self.block_rows, n_rows - start)
                     if size and size + length > self.block_rows:
@@ -149,20 +146,3 @@ class Rows:
             for piece in pieces
         ]
         return pl.concat(pl.collect_all(parts), rechunk=True)
-
-
-def row_groups(path: Path) -> list[int]:
-    """Returns the rows of each row group of a Parquet file, from its footer.
-
-    Raises:
-        DatasetError: it is no Parquet file, or a broken one.
-    """
-    try:
-        metadata = pq.read_metadata(path)
-    except (pa.ArrowException, OSError) as error:
-        raise DatasetError(
-            f"{path.name} cannot be read as Parquet",
-            where=f"{path}: {str(error).splitlines()[0]}",
-            hint="it is cut off or damaged: copy or build it again",
-        ) from None
-    return [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)]

@@ -25,6 +25,9 @@ __all__ = ["N_EXAMPLES", "run_checks"]
 
 N_EXAMPLES = 3
 
+UNABLE = (Exception, pl.exceptions.PanicException)
+"""What a check that cannot run may raise: damaged pages can make polars panic, which is no `Exception`."""
+
 
 def run_checks(
     tables: Tables,
@@ -107,7 +110,7 @@ class Tally:
                 self.examples += offenders.head(room).collect(engine=engine).to_dicts()
         except NotAsked as reason:
             self.skipped = str(reason)
-        except Exception as error:
+        except UNABLE as error:
             # Whatever it is: a check that cannot run is an error, never a pass.
             self.error = _words(error)
         self.seconds += time.perf_counter() - started
@@ -159,7 +162,7 @@ class Session:
                     self.tallies[check.name].restart()
                 for block in rows.of_whole(USER_ID, crossing, n_crossing) if again else ():
                     self._look_at_block(again, block.frame)
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except UNABLE as error:
             totals.failure = totals.failure or _words(error)
             for check in checks:
                 self.tallies[check.name].error = totals.failure
@@ -179,7 +182,7 @@ class Session:
         if not tally.skipped and not tally.error:
             try:
                 denominator = SIZES[check.of](self.tables)
-            except Exception as error:  # as above
+            except UNABLE as error:
                 tally.error = _words(error)
         severity: Literal["fail", "warn"] = (
             "fail" if self.gates.intersection(check.limits) else check.severity
@@ -206,7 +209,7 @@ class Session:
         )
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     if isinstance(error, FedprepError):
         return str(error)
     lines = str(error).strip().splitlines()

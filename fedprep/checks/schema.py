@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 import polars as pl
-import pyarrow.parquet as pq
 
 from fedprep.checks.check import Check, NotAsked
+from fedprep.checks.footers import read_footer
 from fedprep.checks.limits import Limits
 from fedprep.checks.tables import Tables
 from fedprep.schema import (
@@ -44,7 +44,7 @@ def files_are_known(tables: Tables, limits: Limits) -> pl.LazyFrame:
     """Parquet files that are none of the tables known here: nothing in them is looked at."""
     if tables.manifest is not None:
         raise NotAsked("the files of a Dataset are those of its manifest")
-    rows = [(path.name, ", ".join(pl.read_parquet_schema(path))) for path in tables.unknown]
+    rows = [(path.name, ", ".join(read_footer(path).columns)) for path in tables.unknown]
     return pl.LazyFrame(rows, schema={"file": pl.String, "columns": pl.String}, orient="row")
 
 
@@ -81,8 +81,8 @@ def _footers(tables: Tables) -> Iterator[tuple[str, str, Schema, int]]:
         if frame is None:
             continue
         for path in tables.files.get(table, ()):
-            n_rows = pq.read_metadata(path).num_rows
-            yield table, path.name, pl.read_parquet_schema(path), n_rows
+            footer = tables.footers[path]
+            yield table, path.name, footer.columns, footer.n_rows
         if table not in tables.files:
             n_rows = tables.rows.n_rows if table == "interactions" else -1
             yield table, "", dict(frame.collect_schema()), n_rows

@@ -11,7 +11,8 @@ from typing import Any
 import polars as pl
 
 from fedprep.checks.drift import category_drift
-from fedprep.checks.rows import Rows, row_groups
+from fedprep.checks.footers import Footer, read_footer
+from fedprep.checks.rows import Rows
 from fedprep.checks.totals import Totals
 from fedprep.checks.vectors import Vectors, vectors_of
 from fedprep.dataset import Dataset
@@ -32,6 +33,7 @@ class Tables:
     totals: counts over all rows, the same in every block.
     files: the Parquet files of each table, by the names `interactions`, `items`, `users`, `index`,
         `embeddings/text` …; empty for frames.
+    footers: of all these files.
     folder: the directory of a Dataset or of foreign files.
     unknown: foreign Parquet files that are no table known here.
     """
@@ -45,6 +47,7 @@ class Tables:
     manifest: Mapping[str, Any] | None = None
     folder: Path | None = None
     files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    footers: Mapping[Path, Footer] = field(default_factory=dict)
     unknown: tuple[Path, ...] = ()
     name: str = "tables"
     whole: Whole | None = None
@@ -136,7 +139,6 @@ class Tables:
         files: dict[str, tuple[Path, ...]] = {}
         unknown: list[Path] = []
         for path in paths:
-            row_groups(path)
             table = _told_apart(path)
             if table:
                 files[table] = (*files.get(table, ()), path)
@@ -152,15 +154,14 @@ class Tables:
 
     @classmethod
     def _of_files(cls, files: Mapping[str, tuple[Path, ...]], **about: Any) -> Tables:
-        for paths in files.values():
-            for path in paths:
-                row_groups(path)
+        footers = {path: read_footer(path) for paths in files.values() for path in paths}
         frames = {name: pl.scan_parquet(list(paths), glob=False) for name, paths in files.items()}
         named: dict[str, Any] = {k: v for k, v in frames.items() if "/" not in k}
         tables = cls(
             **named,
             embeddings={k.partition("/")[2]: v for k, v in frames.items() if "/" in k},
             files=files,
+            footers=footers,
             **about,
         )
         return tables._with_whole()
@@ -168,7 +169,8 @@ class Tables:
     def _with_whole(self) -> Tables:
         rows = None
         if self.interactions is not None:
-            rows = Rows(self.interactions, self.files.get("interactions", ()))
+            shards = {path: self.footers[path] for path in self.files.get("interactions", ())}
+            rows = Rows(self.interactions, shards)
         return replace(self, whole=Whole(rows, self.items, self.users))
 
     # --- what checks ask -----------------------------------------------------------------------------
@@ -291,7 +293,7 @@ def _ids(frame: pl.LazyFrame, column: str) -> pl.Series:
 
 def _told_apart(path: Path) -> str:
     """Returns the name of the table that a foreign Parquet file holds, empty where it is none."""
-    columns = pl.read_parquet_schema(path)
+    columns = read_footer(path).columns
     if CLIENT_ID in columns and "row_group" in columns:
         return "index"
     if USER_ID in columns and ITEM_ID in columns:
@@ -320,6 +322,13 @@ def _in_split(tables: Tables, split: str) -> int:
     return int(rows.sum())
 
 
+def _n_columns(tables: Tables) -> int:
+    frames = (tables.interactions, tables.items, tables.users, tables.index)
+    there = [frame for frame in (*frames, *tables.embeddings.values()) if frame is not None]
+    in_files = sum(len(footer.columns) for footer in tables.footers.values())
+    return in_files or sum(len(frame.collect_schema()) for frame in there)
+
+
 SIZES: dict[str, Callable[[Tables], int]] = {
     "interactions": lambda tables: tables.rows.n_rows,
     "clients": lambda tables: tables.totals.clients.height,
@@ -346,9 +355,7 @@ SIZES: dict[str, Callable[[Tables], int]] = {
     "recommended users": lambda tables: _n_users(tables.recommendations),
     "test users": lambda tables: _n_users(tables.interactions, pl.col(SPLIT) == "test"),
     "columns of recommendations": lambda tables: len(tables.columns("recommendations")),
-    "columns": lambda tables: sum(
-        len(pl.read_parquet_schema(path)) for paths in tables.files.values() for path in paths
-    ),
+    "columns": _n_columns,
     "files": lambda tables: (
         sum(len(paths) for paths in tables.files.values()) + len(tables.unknown)
     ),
