@@ -1,0 +1,171 @@
+"""How a number was measured, as one value with a short id that stands beside it.
+
+Two numbers of different protocols cannot be compared: the same model has HR@10 = 0.12 when it ranks all
+items and 0.65 when it ranks 100. What the id tells apart is what changes numbers; the cut-offs are
+in the names of the metrics and are left out of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args, get_type_hints
+
+import numpy as np
+import polars as pl
+
+from fedeval.policy import Policy
+from fedprep.errors import EvaluationError, nearest
+from fedprep.schema import TIMESTAMP
+
+__all__ = ["Protocol", "same_protocol", "time_leak"]
+
+SAMPLED = (
+    "ranked among {n} sampled items and not among all: such values do not estimate those of the full"
+    " ranking, and can put the systems in another order (Krichene & Rendle, On Sampled Metrics for Item"
+    " Recommendation, KDD 2020)"
+)
+LEAKING_POOL = (
+    "training negatives leave out the test items, so a model can learn what was never drawn: a score that"
+    " only counts draws reaches HR@10 = 1"
+)
+
+SPLITS = {
+    "leave_last_out": "each user's last row is the truth",
+    "user_ratio": "the last share of each user's rows is the truth",
+    "global_time": "all rows from one moment on are the truth",
+    "ratio": "a random share of all rows is the truth",
+    "given": "the truth is a table that was given",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """One way to measure.
+
+    split: how the truth was held out, a name in `SPLITS` or another.
+    relevant: which rows of it are relevant, `all` or `liked`.
+    candidates: what is ranked: all items of train (`full`), a sample (`uniform` or `popularity`) or what
+        a `file` names; n_negatives, seed: of the sample.
+    negative_pool: what training negatives leave out: the user's `train` rows, or `all` rows (a leak);
+        `unknown` for foreign systems.
+    seen: items that the user has in train are `excluded` from lists, or `kept`.
+    policy: ties, users, duplicates, and the rest of `Policy`.
+    k: the cut-offs asked for.
+
+    Example:
+        >>> Protocol(split="leave_last_out").id
+        'leave_last_out/full/seen-excluded@5662'
+    """
+
+    split: str = "given"
+    relevant: Literal["all", "liked"] = "all"
+    candidates: Literal["full", "uniform", "popularity", "file"] = "full"
+    n_negatives: int = 0
+    seed: int = 0
+    negative_pool: Literal["unknown", "train", "all"] = "unknown"
+    seen: Literal["excluded", "kept"] = "excluded"
+    policy: Policy = field(default_factory=Policy)
+    k: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(Protocol)
+        for name in ("relevant", "candidates", "negative_pool", "seen"):
+            value, allowed = getattr(self, name), get_args(hints[name])
+            if value not in allowed:
+                raise EvaluationError(
+                    f"no {name.replace('_', ' ')} is called '{value}'", hint=nearest(value, allowed)
+                )
+        if (self.candidates in ("uniform", "popularity")) != (self.n_negatives > 0):
+            raise EvaluationError(
+                f"candidates are '{self.candidates}' and n_negatives is {self.n_negatives}",
+                expected="a number of negatives where candidates are sampled, and only there",
+            )
+
+    @property
+    def sampled(self) -> bool:
+        """Whether lists are of a few candidates, not of all items."""
+        return self.candidates != "full"
+
+    @property
+    def id(self) -> str:
+        """A short name, equal for equal protocols: `leave_last_out/full/seen-excluded@5662`."""
+        facts = {name: value for name, value in self.to_dict().items() if name != "k"}
+        facts["policy"] = self.policy.changes()
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        among = self.candidates + (f"-{self.n_negatives}" if self.n_negatives else "")
+        return f"{self.split}/{among}/seen-{self.seen}@{digest[:4]}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns every field as plain values."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return plain | {"policy": self.policy.to_dict(), "k": list(self.k)}
+
+    def describe(self) -> str:
+        """Returns the protocol in a sentence or two."""
+        among = {
+            "full": "all items of train are ranked",
+            "uniform": f"the relevant items are ranked among {self.n_negatives} drawn uniformly",
+            "popularity": f"the relevant items are ranked among {self.n_negatives} drawn by popularity",
+            "file": "the candidates that a file names are ranked",
+        }[self.candidates]
+        parts = [
+            SPLITS.get(self.split, f"the truth is held out by {self.split}"),
+            "its liked rows alone are relevant" if self.relevant == "liked" else "",
+            among,
+            f"items that the user has in train are {self.seen}",
+            f"ties {self.policy.ties}",
+            f"users: {self.policy.users}",
+            f"duplicates: {self.policy.duplicates}",
+            f"training negatives leave out {self.negative_pool} rows"
+            if self.negative_pool != "unknown"
+            else "",
+        ]
+        return "; ".join(part for part in parts if part)
+
+    def warning(self) -> str:
+        """Returns what must be printed beside every number, "" where there is nothing."""
+        parts = []
+        if self.sampled:
+            n = str(self.n_negatives) if self.n_negatives else "a file's few"
+            parts.append(SAMPLED.format(n=n))
+        if self.negative_pool == "all":
+            parts.append(LEAKING_POOL)
+        return "; ".join(parts)
+
+
+def same_protocol(protocols: Mapping[str, Protocol]) -> str:
+    """Returns what to say of systems that are measured by different protocols, "" where there is one."""
+    ids = {name: protocol.id for name, protocol in protocols.items()}
+    if len(set(ids.values())) < 2:
+        return ""
+    return "not of one protocol, and not comparable: " + ", ".join(
+        f"{name} ({ident})" for name, ident in ids.items()
+    )
+
+
+def time_leak(train: pl.DataFrame, truth: pl.DataFrame) -> dict[str, float]:
+    """Returns how much of the future a split shows to training, as shares from 0 to 1.
+
+    `train_rows_after_first_test_row`, `test_rows_before_last_train_row`, and `pairs_out_of_order`: of all
+    pairs of a train row and a test row, those with the train row later. All 0 for a split by time, the
+    last about 0.5 for one that pays no heed to it.
+
+    Args:
+        train, truth: with `timestamp`.
+
+    Reference: Ji, Sun, Zhang, Li, "A critical study on data leakage in recommender system offline
+    evaluation", TOIS 41 (3), 2023.
+    """
+    for name, rows in (("train", train), ("truth", truth)):
+        if TIMESTAMP not in rows.columns or not rows.height:
+            raise EvaluationError(f"the leak cannot be measured: {name} has no '{TIMESTAMP}'")
+    earlier, later = np.sort(train[TIMESTAMP].to_numpy()), truth[TIMESTAMP].to_numpy()
+    after = len(earlier) - np.searchsorted(earlier, later, side="right")
+    return {
+        "train_rows_after_first_test_row": float((earlier > later.min()).mean()),
+        "test_rows_before_last_train_row": float((later < earlier[-1]).mean()),
+        "pairs_out_of_order": float(after.mean() / len(earlier)),
+    }
