@@ -12,10 +12,9 @@ import polars as pl
 from fedprep.errors import EvaluationError, nearest
 from fedprep.schema import CLIENT_ID, USER_ID
 
-__all__ = ["CLIENT", "GROUP", "key_of", "metrics_of", "paired_frame", "same_ids", "with_clients"]
+__all__ = ["GROUP", "key_of", "metrics_of", "paired_frame", "same_ids", "with_clients"]
 
 GROUP = "group"
-CLIENT = CLIENT_ID
 
 
 def metrics_of(per_user: pl.DataFrame, wanted: Sequence[str] | None = None) -> list[str]:
@@ -68,6 +67,8 @@ def paired_frame(
         metrics_of(frame, metrics)
     key = key_of(a)
     b = same_ids(b, a, USER_ID)
+    if GROUP in key:
+        b = b.with_columns(pl.col(GROUP).cast(a.schema[GROUP], strict=False))
     left = a.select(*key, *(pl.col(m).alias(f"{m}:a") for m in metrics))
     right = b.select(*key, *(pl.col(m).alias(f"{m}:b") for m in metrics))
     both = left.join(right, on=key, how="inner", maintain_order="left")
@@ -90,20 +91,20 @@ def with_clients(per_user: pl.DataFrame, clients: pl.DataFrame) -> pl.DataFrame:
     Raises:
         EvaluationError: a column is missing, a user has no client, or two.
     """
-    for column in (USER_ID, CLIENT):
+    for column in (USER_ID, CLIENT_ID):
         if column not in clients.columns:
             raise EvaluationError(
                 f"the table of clients has no column '{column}'",
                 hint=nearest(column, clients.columns),
             )
-    table = same_ids(clients.select(USER_ID, CLIENT), per_user, USER_ID).unique()
+    table = same_ids(clients.select(USER_ID, CLIENT_ID), per_user, USER_ID).unique()
     twice = table.height - table[USER_ID].n_unique()
     if twice:
         raise EvaluationError(
             f"{twice:,} users are at several clients", expected="one client a user"
         )
     joined = per_user.join(table, on=USER_ID, how="left", maintain_order="left")
-    lost = joined.filter(pl.col(CLIENT).is_null())
+    lost = joined.filter(pl.col(CLIENT_ID).is_null())
     if lost.height:
         raise EvaluationError(
             f"{lost.height:,} of {joined.height:,} rows are of users without a client",

@@ -1,7 +1,7 @@
 """Exact sums: values as whole numbers in units of 2^-64.
 
-A float64 v becomes w + a / 2^32 + b / 2^64 with whole w, a and b of v's sign: rounded once, by at most 2^-65, and only
-where it has bits below 2^-64. Sums of whole numbers are exact, whatever their order.
+A float64 v becomes w + a / 2^32 + b / 2^64 with whole w, a and b of v's sign: rounded once, by at most
+2^-65, and only where it has bits below 2^-64. Sums of whole numbers are exact, whatever their order.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ Bootstrap, 1993, chapters 13 and 14; Field and Welsh, JRSS B 69 (3), 2007, for c
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,7 +39,7 @@ BLOCK = 1 << 16
 REPEATS = 32
 """From this many rows a distinct row on, drawing counts is cheaper than drawing rows."""
 
-BATCH = 1 << 21
+BATCH = 1 << 18
 """Weights or draws held at a time."""
 
 
@@ -179,7 +180,9 @@ def interval_of(
     )
 
 
-def resampled_sums(columns: npt.ArrayLike, *, n_resamples: int, seed: int) -> Floats:
+def resampled_sums(
+    columns: npt.ArrayLike, *, n_resamples: int, seed: int | Sequence[int]
+) -> Floats:
     """Returns the column sums of multinomial resamples of the rows: float64 (n_resamples, m).
 
     Row i of a resample counts w_i times, (w_1 … w_n) ~ Multinomial(n; 1/n … 1/n), in all columns alike.
@@ -188,7 +191,7 @@ def resampled_sums(columns: npt.ArrayLike, *, n_resamples: int, seed: int) -> Fl
     Args:
         columns: float (n, m), finite.
         n_resamples: at least 1.
-        seed: of the draws.
+        seed: of the draws; several numbers for draws apart from those of other tables.
 
     Raises:
         EvaluationError: no resample is asked for.

@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from fedeval.per_user import CLIENT, metrics_of, paired_frame, with_clients
+from fedeval.per_user import metrics_of, paired_frame, with_clients
 from fedeval.statistics.bootstrap import METHODS, bootstrap_interval
 from fedeval.statistics.corrections import CORRECTIONS, correct
 from fedeval.statistics.effects import cohens_dz, smallest_difference, superiority, win_tie_loss
 from fedeval.statistics.paired import PAIRED_TESTS, paired_test
 from fedeval.statistics.values import paired_differences
 from fedprep.errors import EvaluationError, nearest
+from fedprep.schema import CLIENT_ID
 
 __all__ = ["COMPARISON", "UNDECIDED", "Inference", "compare_systems", "compare_values", "decided"]
 
@@ -132,7 +133,7 @@ def compare_systems(
         codes = None
         if clients is not None:
             both = with_clients(both, clients)
-            codes = both[CLIENT].to_numpy()
+            codes = both[CLIENT_ID].to_numpy()
         for metric in wanted:
             row = compare_values(
                 both[f"{metric}:a"].to_numpy(),
