@@ -6,6 +6,7 @@ named is ours. `docs/metrics.md` says which library equals which metric under wh
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -26,8 +27,9 @@ class Policy:
         up; `last`: the last row of the table is the one that counts, as where a score is written over;
         `keep`: each counts; `join`: each counts and adds a relevant item, as a join of tables does.
     relevant: a truth row counts if its relevance is above 0 (`positive`), or always (`row`).
-    users: averaged over the users with a `relevant` item; with any `truth` row; with truth and a list
-        (`both`); with a list (`lists`).
+    users: averaged over the users with a `relevant` item, those without a list scoring 0; with any
+        `truth` row, those without a relevant item scoring 0; of either those alone who have a list
+        (`relevant_with_list`, `truth_with_list`); with a `list`, whether or not they have a truth.
     unlisted: candidates that a list leaves out are `missing`, or `tied` behind its last place (needs
         the items and `ties="average"`), as a dense score matrix has them.
     discount: of rank r: `log2(r+1)`, or `log2(r)` with ranks 1 and 2 alike.
@@ -43,7 +45,9 @@ class Policy:
     ties: Literal["item_id", "text_descending", "average"] = "item_id"
     duplicates: Literal["first", "last", "keep", "join"] = "first"
     relevant: Literal["positive", "row"] = "positive"
-    users: Literal["relevant", "truth", "both", "lists"] = "relevant"
+    users: Literal["relevant", "relevant_with_list", "truth", "truth_with_list", "list"] = (
+        "relevant"
+    )
     unlisted: Literal["missing", "tied"] = "missing"
     discount: Literal["log2(r+1)", "log2(r)"] = "log2(r+1)"
     ideal: Literal["min(k, relevant)", "k"] = "min(k, relevant)"
@@ -79,6 +83,7 @@ class Policy:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
+@functools.cache
 def _choices() -> dict[str, tuple[Any, ...]]:
     return {name: get_args(hint) for name, hint in get_type_hints(Policy).items()}
 
@@ -87,12 +92,94 @@ def _choices() -> dict[str, tuple[Any, ...]]:
 class Preset:
     """Another library's way: its policy, and what it calls our metrics.
 
-    names: the library's name of a metric, with its options, to ours (`"recall"` of LensKit is our
-        `recall_capped`).
+    version: the one that was run. policy: under which we equal it to 1e-9.
+    names: the library's name of a metric, with its options, to ours (`recall` of LensKit is our
+        `recall_capped`). Options that need a policy of their own are presets of their own.
     """
 
+    version: str
     policy: Policy
     names: dict[str, str] = field(default_factory=dict)
 
 
-PRESETS: dict[str, Preset] = {}
+_SAME = {name: name for name in ("ndcg", "hr", "recall", "precision", "mrr", "map")}
+
+# A score written over (a dict, a matrix) keeps the last one of an item.
+PRESETS: dict[str, Preset] = {
+    "ranx": Preset(
+        version="0.3.21",
+        policy=Policy(
+            order="score", duplicates="last", users="truth", map_over="relevant",
+            rbp_gain="graded", no_common_user="zero",
+        ),
+        names={
+            **_SAME, "ndcg": "ndcg_graded", "ndcg_exp": "ndcg_exp", "r_precision": "r_precision",
+            "rbp.80": "rbp.80",
+        },
+    ),
+    "trec_eval": Preset(
+        version="pytrec_eval 0.5.11",
+        policy=Policy(
+            order="score", ties="text_descending", duplicates="last", users="truth_with_list",
+            map_over="relevant", no_common_user="zero",
+        ),
+        names={
+            "ndcg": "ndcg_graded", "hr": "hr", "recall": "recall", "precision": "precision",
+            "map": "map", "mrr(no cut)": "mrr", "r_precision": "r_precision",
+        },
+    ),
+    "recbole": Preset(
+        version="1.2.1",
+        policy=Policy(order="score", duplicates="last", no_common_user="zero"),
+        names=_SAME,
+    ),
+    "rectools": Preset(
+        version="0.19.0",
+        policy=Policy(
+            duplicates="join", relevant="row", users="truth", ideal="k", map_over="relevant",
+            no_common_user="zero",
+        ),
+        names={
+            **_SAME, "precision|r_precision": "recall_capped", "coverage_normalized": "coverage_all",
+            "covered_users": "user_coverage",
+        },
+    ),
+    "rectools, divide_by_achievable": Preset(
+        version="0.19.0",
+        policy=Policy(
+            duplicates="join", relevant="row", users="truth", no_common_user="zero"
+        ),
+        names={"ndcg|divide_by_achievable": "ndcg"},
+    ),
+    "rectools, divide_by_k": Preset(
+        version="0.19.0",
+        policy=Policy(
+            duplicates="join", relevant="row", users="truth", map_over="k", no_common_user="zero"
+        ),
+        names={"map|divide_by_k": "map"},
+    ),
+    "lenskit": Preset(
+        version="2025.8.1",
+        policy=Policy(
+            duplicates="keep", relevant="row", users="list", discount="log2(r)",
+            map_over="min(list, relevant)", precision_over="list", no_common_user="zero",
+        ),
+        names={
+            **_SAME, "ndcg_graded": "ndcg_graded", "recall": "recall_capped", "rbp": "rbp.85",
+        },
+    ),
+    "sklearn": Preset(
+        version="1.9.1",
+        policy=Policy(
+            order="score", ties="average", duplicates="last", users="truth", unlisted="tied",
+            no_common_user="zero",
+        ),
+        names={"ndcg_graded(dense)": "ndcg_graded"},
+    ),
+    "sklearn, ignore_ties": Preset(
+        version="1.9.1",
+        policy=Policy(order="score", duplicates="last", users="truth", no_common_user="zero"),
+        names={"ndcg_graded(dense,ignore_ties)": "ndcg_graded"},
+    ),
+}  # fmt: skip
+"""The ways of six libraries, under which our values are theirs (tests/test_golden_metrics.py)."""

@@ -74,7 +74,7 @@ def request_of(
     read, told = with_ids_like(read, told), with_ids_like(told, read)
     others = [with_ids_like(t, told) for t in (trained, listed) if t is not None]
     dtype = told.schema[USER_ID]
-    every_user = policy.users == "lists" or any(a.metric.kind == "exposure" for a in asks)
+    every_user = policy.users == "list" or any(a.metric.kind == "exposure" for a in asks)
     small, names = small_ids([told, read, *others], every_user=every_user)
     told, read = small[:2]
     rest = iter(small[2:])

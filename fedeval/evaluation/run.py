@@ -108,7 +108,7 @@ def _result(request: Request, protocol: Any) -> Evaluation:
             reason = f"undefined: {ask.metric.undefined}" if np.isnan(mean[ask.text]) else ""
         else:
             column = values[ask.text] if everyone else values[ask.text][evaluated]
-            if ask.metric.kind == "accuracy" and policy.users != "relevant":
+            if ask.metric.kind == "accuracy" and not policy.users.startswith("relevant"):
                 column = np.nan_to_num(column, nan=0.0)
             columns[ask.text] = column
             total = None if ask.text not in sums else sums[ask.text].sum(axis=0)
@@ -156,9 +156,10 @@ def _evaluated(request: Request, found: Gathered) -> Mask:
     relevant: Mask = request.relevant.n_relevant > 0
     ways = {
         "relevant": relevant,
+        "relevant_with_list": relevant & found.present,
         "truth": there,
-        "both": there & found.present,
-        "lists": found.present,
+        "truth_with_list": there & found.present,
+        "list": found.present,
     }
     return ways[request.policy.users]
 
@@ -166,7 +167,7 @@ def _evaluated(request: Request, found: Gathered) -> Mask:
 def _refuse_none_in_common(request: Request, found: Gathered, evaluated: Mask) -> None:
     there = request.relevant.n_rows > 0
     if (there & found.present).any() or request.policy.no_common_user == "zero":
-        if evaluated.any() or request.policy.users != "relevant":
+        if evaluated.any() or not request.policy.users.startswith("relevant"):
             return
         raise EvaluationError(
             "no user has a relevant item",

@@ -170,8 +170,7 @@ def _ideal_depth(found: Found, k: int | None) -> int:
 
 
 def _ratio(found: Found, value: Floats, below: npt.NDArray[np.generic] | int) -> Floats:
-    """value / below; NaN for users without a relevant item."""
-    if found.n_relevant.min(initial=1) > 0:
-        return np.divide(value, below)
+    """value / below; NaN for users without a relevant item, or with none of a gain above 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(found.n_relevant > 0, np.divide(value, below), np.nan)
+        ratio = np.divide(value, below)
+    return ratio if found.n_relevant.all() else np.where(found.n_relevant > 0, ratio, np.nan)
