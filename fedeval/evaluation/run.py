@@ -95,7 +95,7 @@ def _result(request: Request, protocol: Any) -> Evaluation:
     evaluated: Mask = relevant.n_rows > 0
     if lists_asked:
         evaluated = _evaluated(request, found)
-        _refuse_none_in_common(request, found, evaluated)
+        _refuse_none_in_common(request, found)
         counts |= _counts(request, found, evaluated)
     else:
         counts |= {"users": int(evaluated.sum()), "truth_rows": len(request.truth.whole())}
@@ -164,16 +164,16 @@ def _evaluated(request: Request, found: Gathered) -> Mask:
     return ways[request.policy.users]
 
 
-def _refuse_none_in_common(request: Request, found: Gathered, evaluated: Mask) -> None:
+def _refuse_none_in_common(request: Request, found: Gathered) -> None:
     there = request.relevant.n_rows > 0
-    if (there & found.present).any() or request.policy.no_common_user == "zero":
-        if evaluated.any() or not request.policy.users.startswith("relevant"):
-            return
+    if request.policy.users.startswith("relevant") and not request.relevant.n_relevant.any():
         raise EvaluationError(
             "no user has a relevant item",
             expected="a relevance above 0 in the truth",
-            where=f"{len(there):,} users of the truth",
+            where=f"{int(there.sum()):,} users of the truth",
         )
+    if (there & found.present).any() or request.policy.no_common_user == "zero":
+        return
     names = request.names[USER_ID]
     other = request.recs.rows.lazy().select(pl.col(USER_ID).head(1)).collect()[USER_ID].to_numpy()
     raise EvaluationError(
