@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from fedeval.interactions import Interactions, interactions_of
-from fedeval.tables import read_table
+from fedeval.candidates import (
+    METHODS,
+    Candidates,
+    read_candidates,
+    read_ncf_candidates,
+    sample_candidates,
+)
+from fedeval.interactions import Interactions, interactions_from, interactions_of
+from fedeval.tables import RELEVANCE, read_table
 from fedprep.dataset import Dataset
 from fedprep.errors import EvaluationError, nearest
-from fedprep.schema import CLIENT_ID, ITEM_ID, LABEL, USER_ID
+from fedprep.schema import CLIENT_ID, ITEM_ID, LABEL, RATING, USER_ID
 
 __all__ = ["RELEVANT", "Setting", "setting_of"]
 
@@ -29,8 +36,10 @@ SEEN = {"test": ("train", "valid"), "valid": ("train",)}
 class Setting:
     """The truth, and where it is a Dataset's, the Dataset.
 
-    truth: user_id, item_id, and relevance where there is one · name: of the Dataset or file ·
-    split: the rows that are the truth, "" for a file of truth · relevant: a name in `RELEVANT`.
+    truth: user_id, item_id, and relevance, rating, label where there are such ·
+    name: of the Dataset or file ·
+    split: the rows that are the truth, "" for a file of truth · relevant: a name in `RELEVANT` ·
+    candidates: what is ranked for each user, None for all items.
     """
 
     truth: pl.DataFrame
@@ -38,12 +47,24 @@ class Setting:
     dataset: Dataset | None = None
     split: str = ""
     relevant: str = "all"
+    candidates: Candidates | None = None
 
     @functools.cached_property
     def train(self) -> Interactions:
         """The rows that systems may learn from."""
         assert self.dataset is not None
         return interactions_of(self.dataset, "train")
+
+    @functools.cached_property
+    def train_frame(self) -> pl.DataFrame:
+        """`user_id`, `item_id` of train."""
+        return pl.DataFrame({USER_ID: self.train.user_id, ITEM_ID: self.train.item_id})
+
+    @functools.cached_property
+    def valid(self) -> Interactions:
+        """The rows held out for tuning."""
+        assert self.dataset is not None
+        return interactions_of(self.dataset, "valid")
 
     @functools.cached_property
     def seen(self) -> Interactions:
@@ -70,6 +91,8 @@ def setting_of(
     *,
     split: str = "test",
     relevant: str = "all",
+    candidates: str = "full",
+    seed: int = 0,
     columns: Mapping[str, str] | None = None,
 ) -> Setting:
     """Returns what systems are measured against.
@@ -79,40 +102,100 @@ def setting_of(
         truth: a table of truth (a path or a frame); None: the Dataset's `split`.
         split: `test` or `valid`.
         relevant: which rows of the split are relevant, a name in `RELEVANT`.
+        candidates: `full`; `uniform:99` or `popularity:99`: so many drawn for each user; or a file of
+            candidates (Parquet as `write_candidates` makes it, or NCF's `*.test.negative`), which is the
+            truth where there is no other.
+        seed: of the draw.
         columns: our name to the table of truth's own.
 
     Raises:
-        EvaluationError: neither is given, or there is no relevant row.
+        EvaluationError: neither is given, there is no relevant row, or no such candidates.
         DatasetError: no Dataset is there.
     """
     dataset = Dataset.open(data) if isinstance(data, str | Path) else data
+    ranked = _read_candidates(candidates)
     if truth is not None:
         table = read_table(truth, "truth", columns)
-        name = table.where or "truth"
-        kept = [c for c in (USER_ID, ITEM_ID, "relevance") if c in table]
-        rows = table.whole(*kept)
-        return Setting(
-            truth=rows,
-            name=dataset.name if dataset else Path(name).name,
+        kept = [c for c in (USER_ID, ITEM_ID, RELEVANCE, RATING, LABEL) if c in table]
+        found = Setting(
+            truth=table.whole(*kept),
+            name=dataset.name if dataset else Path(table.where or "truth").name,
             dataset=dataset,
-            split="" if dataset is None else split,
+            candidates=ranked,
         )
-    if dataset is None:
+    elif dataset is not None:
+        found = _of_split(dataset, split, relevant, ranked)
+    elif ranked is not None:
+        found = Setting(truth=ranked.truth(), name=Path(candidates).name, candidates=ranked)
+    else:
         raise EvaluationError(
-            "nothing says what is relevant", hint="give a Dataset with --data, or a table with --truth"
+            "nothing says what is relevant",
+            hint="give a Dataset with --data, or a table with --truth",
         )
-    if split not in SEEN:
-        raise EvaluationError(f"no split of truth is called '{split}'", hint=nearest(split, SEEN))
-    if relevant not in RELEVANT:
-        raise EvaluationError(
-            f"no rows of truth are called '{relevant}'", hint=nearest(relevant, RELEVANT)
-        )
+    return found if candidates == "full" or ranked else _with_sample(found, candidates, seed)
+
+
+def _of_split(
+    dataset: Dataset, split: str, relevant: str, candidates: Candidates | None
+) -> Setting:
+    for word, known in ((split, tuple(SEEN)), (relevant, RELEVANT)):
+        if word not in known:
+            raise EvaluationError(
+                f"no rows of truth are called '{word}'", hint=nearest(word, known)
+            )
     wanted = dataset.interactions(split)
     if relevant == "liked":
         wanted = wanted.filter(pl.col(LABEL) > 0)
-    rows = wanted.select(USER_ID, ITEM_ID).collect()
+    rows = wanted.select(USER_ID, ITEM_ID, RATING, LABEL).collect()
+    if rows[RATING].null_count() or rows[RATING].is_nan().any():
+        rows = rows.drop(RATING)
     if not rows.height:
         raise EvaluationError(
             f"the split '{split}' of {dataset.name} has no relevant row", where=str(dataset.path)
         )
-    return Setting(truth=rows, name=dataset.name, dataset=dataset, split=split, relevant=relevant)
+    return Setting(
+        truth=rows, name=dataset.name, dataset=dataset, split=split, relevant=relevant,
+        candidates=candidates,
+    )  # fmt: skip
+
+
+def _read_candidates(candidates: str) -> Candidates | None:
+    """Returns the candidates of a file; None for words that are no file's name."""
+    if candidates == "full" or candidates.partition(":")[0] in METHODS:
+        return None
+    path = Path(candidates)
+    if not path.is_file():
+        raise EvaluationError(
+            f"no candidates are called '{candidates}'",
+            expected="full, uniform:99, popularity:99, or a file",
+            hint=nearest(candidates.partition(":")[0], ("full", *METHODS)),
+        )
+    with path.open("rb") as file:
+        parquet = file.read(4) == b"PAR1"
+    return read_candidates(path) if parquet else read_ncf_candidates(path)
+
+
+def _with_sample(setting: Setting, candidates: str, seed: int) -> Setting:
+    method, _, number = candidates.partition(":")
+    if setting.dataset is None:
+        raise EvaluationError(
+            "candidates are drawn from the items of a Dataset",
+            hint="give it with --data, or name a file of candidates",
+        )
+    if not number.isdigit():
+        raise EvaluationError(f"candidates are '{candidates}'", expected=f"{method}:99, a number")
+    truth = interactions_from(
+        setting.truth.select(USER_ID, ITEM_ID),
+        n_users=setting.seen.n_users,
+        n_items=setting.seen.n_items,
+    )
+    drawn = sample_candidates(
+        truth,
+        setting.seen,
+        n_negatives=int(number),
+        method="uniform" if method == "uniform" else "popularity",
+        seed=seed,
+        items=setting.train.item_counts > 0,
+        excluded=" and ".join(SEEN[setting.split or "test"]),
+    )
+    return replace(setting, candidates=drawn)

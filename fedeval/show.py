@@ -35,7 +35,7 @@ def show_assessment(assessment: Assessment) -> RenderableType:
 def show_comparison(assessment: Assessment) -> RenderableType:
     """Returns the sheet of two systems: paired differences, and where one beats the other."""
     first = assessment["comparisons"][0]
-    parts = [
+    parts: list[RenderableType] = [
         _head(assessment),
         *_notices(assessment),
         _heading(f"{shown(first['a'])} − {shown(first['b'])}, of {plural(first['n'], 'user')}"),
@@ -77,7 +77,8 @@ def _notices(assessment: Assessment) -> Iterator[Text]:
     for notice in assessment["notices"]:
         sign = wording.LEVELS[notice["level"]]
         yield Text.assemble(
-            (f"{sign} {notice['level']}  ", LOOKS[notice["level"]]), shown(notice["text"], longest=900)
+            (f"{sign} {notice['level']}  ", LOOKS[notice["level"]]),
+            shown(notice["text"], longest=900),
         )
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import polars as pl
 
+from fedeval.per_user import same_ids
 from fedeval.setting import Setting
-from fedeval.tables import Table, dataset_of_run, read_table
+from fedeval.tables import RANK, SCORE, Table, dataset_of_run, read_table
 from fedprep.errors import EvaluationError, nearest
 from fedprep.schema import ITEM_ID, SOURCE_ID, USER_ID
 
@@ -69,7 +70,9 @@ def _stem(path: str) -> str:
     place = Path(path)
     if place.name == "recommendations.parquet" and place.absolute().parent.name:
         return place.absolute().parent.name
-    return re.sub(r"(\.(gz|zst|parquet|csv|tsv|arrow|feather|ipc|txt|run))+$", "", place.absolute().name)
+    return re.sub(
+        r"(\.(gz|zst|parquet|csv|tsv|arrow|feather|ipc|txt|run))+$", "", place.absolute().name
+    )
 
 
 def read_system(
@@ -101,11 +104,13 @@ def read_system(
         if ids == "source":
             recs = _with_dense_ids(recs, setting)
         _refuse_other_ids(name, recs, setting)
-        return System(name=name, recs=recs, where=str(run) if run else "")
+        return System(
+            name=name, recs=_candidates_alone(recs, setting), where=str(run) if run else ""
+        )
     _refuse_other_dataset(name, run, setting)
     return System(
         name=name,
-        recs=read_table(run, "recommendations", columns),
+        recs=_candidates_alone(read_table(run, "recommendations", columns), setting),
         where=str(run),
         rounds=_rounds(run / ROUNDS),
     )
@@ -137,7 +142,9 @@ def _with_dense_ids(recs: Table, setting: Setting) -> Table:
         raise EvaluationError("--ids source needs a Dataset", hint="give it with --data")
     rows = recs.whole().with_columns(pl.col(USER_ID, ITEM_ID).cast(pl.String))
     for column, table in ((USER_ID, setting.dataset.users()), (ITEM_ID, setting.dataset.items())):
-        known = table.select(pl.col(SOURCE_ID).alias(column), pl.col(column).alias("dense")).collect()
+        known = table.select(
+            pl.col(SOURCE_ID).alias(column), pl.col(column).alias("dense")
+        ).collect()
         rows = rows.join(known, on=column, how="left", maintain_order="left")
         if column == USER_ID:
             rows = rows.filter(pl.col("dense").is_not_null())
@@ -152,6 +159,28 @@ def _with_dense_ids(recs: Table, setting: Setting) -> Table:
             hint="--ids dataset, if they are the Dataset's own",
         )
     return Table(rows, rows.schema, recs.role, recs.where)
+
+
+def _candidates_alone(recs: Table, setting: Setting) -> Table:
+    """Returns the rows of the setting's candidates in their order, ranked anew; all where there are none."""
+    if setting.candidates is None:
+        return recs
+    key, descending = (RANK, False) if RANK in recs else (SCORE, True)
+    pairs = setting.candidates.frame().select(USER_ID, ITEM_ID)
+    rows = recs.whole()
+    kept = rows.join(
+        same_ids(same_ids(pairs, rows, USER_ID), rows, ITEM_ID), on=[USER_ID, ITEM_ID], how="semi"
+    )
+    if not kept.height:
+        raise EvaluationError(
+            "the recommendations have none of the candidates",
+            where=recs.where,
+            hint="score the candidates of each user, or rank all items: --candidates full",
+        )
+    kept = kept.sort(USER_ID, key, ITEM_ID, descending=[False, descending, False])
+    place = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over(USER_ID)
+    kept = kept.with_columns(place.alias(RANK))
+    return Table(kept, kept.schema, recs.role, recs.where)
 
 
 def _refuse_other_dataset(name: str, run: Path, setting: Setting) -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fedeval.assessment import parts
-from fedeval.assessment.notices import facts_of, leak_of, notices_of, truth_warnings
+from fedeval.assessment.notices import facts_of, leak_of, notices_of
 from fedeval.assessment.rivals import gathered
 from fedeval.assessment.ruled import protocol_of
 from fedeval.assessment.scored import (
@@ -20,23 +20,25 @@ from fedeval.assessment.scored import (
     curve_asks,
     described,
     score_system,
-    seen_rows,
     wanted_metrics,
 )
 from fedeval.definitions import entry
-from fedeval.metrics import Ask
+from fedeval.metrics import Ask, asked
 from fedeval.plain import plain
 from fedeval.protocol import Protocol
 from fedeval.setting import Setting
 from fedeval.statistics import Inference
 from fedeval.systems import read_system
 from fedprep.errors import EvaluationError, nearest
-from fedprep.schema import ITEM_ID, USER_ID, Progress, silent
+from fedprep.schema import Progress, silent
 
 __all__ = ["FORMAT", "assess", "score"]
 
 FORMAT = 1
 """Version of the dict."""
+
+COVERAGE = "coverage"
+"""The metric that accuracy is drawn against."""
 
 CORRECTION_NAMES = {
     "holm": "Holm",
@@ -87,17 +89,19 @@ def assess(
     asks = wanted_metrics(setting, metrics, k)
     headline = _headline(asks)
     clients = _clients(setting, over)
-    protocol = protocol_of(setting)
+    protocol = protocol_of(setting, asks)
     every, skipped = gathered(systems, setting, asks, baselines, columns, ids, how.seed, progress)
     curve = curve_asks(headline, asks, every)
+    coverage = asked(COVERAGE, headline.k) if setting.dataset is not None else []
     scored = []
     for place, system in enumerate(every):
         progress("metrics", place, len(every))
-        scored.append(score_system(system, setting, [*asks, *curve], protocol))
+        scored.append(score_system(system, setting, [*asks, *coverage], protocol))
     rivals = [one for one in scored if one.system.kind != "sanity"]
     reference = _reference(rivals, against)
     lower = [ask.text for ask in asks if ask.metric.better == "lower"]
     names = [ask.text for ask in asks if ask.text in scored[0].found.per_user.columns]
+    compared = [ask.text for ask in asks if ask.text in names and ask.metric.kind != "rows"]
 
     result = _result(scored, setting, asks, headline, protocol, skipped, alone=alone)
     for place, one in enumerate(scored):
@@ -110,9 +114,9 @@ def assess(
     result |= {
         "against": reference,
         "inference": _told(how, over),
-        "comparisons": parts.comparisons_of(rivals, names, reference, clients, lower, how),
-        "curves": parts.curves_of(rivals, curve, clients, how),
-        "coverage": parts.coverage_of(rivals, headline.k, setting),
+        "comparisons": parts.comparisons_of(rivals, compared, reference, clients, lower, how),
+        "curves": parts.curves_of(rivals, curve, setting, clients, how),
+        "coverage": parts.coverage_of(rivals, coverage, setting),
         "clients": parts.over_clients(
             rivals, headline.text, title, setting, headline.text in lower, how
         ),
@@ -141,7 +145,7 @@ def score(
     """
     begun = time.perf_counter()
     asks = wanted_metrics(setting, metrics, k)
-    protocol = protocol_of(setting)
+    protocol = protocol_of(setting, asks)
     scored = []
     for place, (name, source) in enumerate(systems.items()):
         progress("metrics", place, len(systems))
@@ -176,6 +180,10 @@ def _reference(rivals: Sequence[Scored], against: str | None) -> str:
     return against or names[0]
 
 
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "." * bool(text)
+
+
 def _told(how: Inference, over: str) -> dict[str, Any]:
     return {**asdict(how), "unit": over, "correction_name": CORRECTION_NAMES[how.correction]}
 
@@ -192,11 +200,11 @@ def _result(
 ) -> dict[str, Any]:
     """Returns what an assessment and a score have in common; `alone`: to be read without baselines."""
     systems = [described(one, asks) for one in scored]
-    for entry_, one in zip(systems, scored, strict=True):
-        seen = seen_rows(one.system.recs.whole(USER_ID, ITEM_ID), setting)
-        if seen is not None:
-            entry_["counts"]["seen_rows"] = seen
-    told = {"id": protocol.id, "text": protocol.describe(), "warning": protocol.warning() or ""}
+    told = {
+        "id": protocol.id,
+        "text": _sentence(protocol.describe()),
+        "warning": _sentence(protocol.warning()),
+    }
     baselines = [s["name"] for s in systems if s["kind"] == "baseline"]
     sanity: list[dict[str, Any]] = []
     return {
@@ -206,13 +214,11 @@ def _result(
             "id": setting.dataset.id if setting.dataset else None,
             "split": setting.split,
         },
-        "protocol": {**told, "leak": leak_of(setting)},
+        "protocol": {**told, "leak": leak_of(setting), "fields": protocol.to_dict()},
         "facts": facts_of(setting, baselines),
         "headline": headline.text,
         "metrics": [entry(ask) for ask in asks],
         "systems": systems,
         "sanity": sanity,
-        "notices": notices_of(
-            setting, systems, told, sanity, [*skipped, *truth_warnings(setting)], alone=alone
-        ),
+        "notices": notices_of(setting, systems, told, sanity, skipped, alone=alone),
     }

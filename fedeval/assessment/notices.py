@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fedeval.assessment.scored import seen_rows
+from fedeval.assessment.scored import VALID
 from fedeval.setting import Setting
 
-__all__ = ["facts_of", "leak_of", "notices_of", "truth_warnings"]
+__all__ = ["facts_of", "leak_of", "notices_of"]
 
 NO_BASELINES = (
     "No baseline stands beside these numbers: whether they are good cannot be told. "
@@ -48,14 +48,14 @@ def notices_of(
     return found
 
 
-def _warnings(
-    systems: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any]
-) -> Iterator[str]:
+def _warnings(systems: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any]) -> Iterator[str]:
     if protocol["warning"]:
         yield protocol["warning"]
     others = sorted({s["protocol"] for s in systems} - {protocol["id"]})
     if others:
-        named = ", ".join(f"{s['name']} ({s['protocol']})" for s in systems if s["protocol"] in others)
+        named = ", ".join(
+            f"{s['name']} ({s['protocol']})" for s in systems if s["protocol"] in others
+        )
         yield (
             f"Not all numbers are of one protocol, and numbers of different protocols cannot be compared: "
             f"{named}; the others {protocol['id']}."
@@ -63,26 +63,14 @@ def _warnings(
     for system in systems:
         if system["kind"] == "sanity":
             continue
-        seen = system["counts"].get("seen_rows") or 0
-        if seen:
+        held = system["counts"].get(VALID) or 0
+        if held:
             yield (
-                f"{system['name']}: {seen:,} of {system['counts']['rows']:,} recommended rows are items that "
-                "the user has had in train or valid. They stand in places of items that could be hits; the "
-                "protocol excludes them."
+                f"{system['name']}: {held:,} places are taken by items that the user has in valid; baselines "
+                "leave these out."
             )
         for text in system["warnings"]:
-            yield f"{system['name']}: {text}"
-
-
-def truth_warnings(setting: Setting) -> list[str]:
-    """Returns what is wrong with the truth: rows of it that the user has had before."""
-    seen = seen_rows(setting.truth, setting)
-    if not seen:
-        return []
-    return [
-        f"{seen:,} of {setting.truth.height:,} rows of truth are items that the user has had in train or valid: "
-        "a system that leaves seen items out cannot find them, and one that does not is rewarded for it."
-    ]
+            yield f"{system['name']}: {text}."
 
 
 def leak_of(setting: Setting) -> dict[str, Any] | None:
@@ -112,8 +100,9 @@ def facts_of(setting: Setting, baselines: Sequence[str]) -> dict[str, str]:
     if manifest:
         n, partition = manifest["facts"], manifest["partition"]
         facts["data"] = (
-            f"{manifest['name']} {manifest['id'][:12]}: {n['n_interactions']:,} rows of {n['n_users']:,} users "
-            f"and {n['n_items']:,} items, {partition['n_clients']:,} clients ({partition['method']})"
+            f"{manifest['name']} {manifest['id'][:12]}: {n['n_interactions']:,} rows of "
+            f"{n['n_users']:,} users and {n['n_items']:,} items, "
+            f"{partition['n_clients']:,} clients ({partition['method']})"
         )
     users = setting.truth["user_id"].n_unique()
     rows = f"{setting.truth.height:,} rows of {users:,} users"

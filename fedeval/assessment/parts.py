@@ -10,16 +10,24 @@ import polars as pl
 
 from fedeval.assessment.scored import Scored
 from fedeval.clients import client_summary, client_values
+from fedeval.evaluation import evaluate
 from fedeval.groups import activity_groups, column_groups, popularity_groups
 from fedeval.metrics import Ask
 from fedeval.per_user import with_clients
 from fedeval.setting import Setting
 from fedeval.slices import by_relevant_item, slice_metrics
-from fedeval.statistics import Inference, bootstrap_interval, compare_systems
-from fedeval.tables import RANK
+from fedeval.statistics import Inference, compare_systems
+from fedprep.errors import EvaluationError, nearest
 from fedprep.schema import CLIENT_ID, ITEM_ID, USER_ID
 
-__all__ = ["comparisons_of", "coverage_of", "curves_of", "intervals_of", "over_clients", "slices_of"]
+__all__ = [
+    "comparisons_of",
+    "coverage_of",
+    "curves_of",
+    "intervals_of",
+    "over_clients",
+    "slices_of",
+]
 
 POINTS = 101
 """Points of the curve of values over clients."""
@@ -35,8 +43,8 @@ def intervals_of(
     for name in names:
         if name not in per_user.columns:
             continue
-        interval = bootstrap_interval(
-            per_user[name].to_numpy(),
+        interval = one.found.interval(
+            name,
             ids,
             level=how.level,
             method=how.interval,
@@ -69,34 +77,33 @@ def comparisons_of(
 
 
 def curves_of(
-    scored: Sequence[Scored], asks: Sequence[Ask], clients: pl.DataFrame | None, how: Inference
+    scored: Sequence[Scored],
+    asks: Sequence[Ask],
+    setting: Setting,
+    clients: pl.DataFrame | None,
+    how: Inference,
 ) -> dict[str, Any]:
     """Returns the headline metric over k, with intervals, of each system."""
     names = [ask.text for ask in asks]
     systems = {}
     for one in scored:
-        found = intervals_of(one, names, clients, how)
+        # By itself, as the counts of the table are of the cut-offs that were asked for.
+        curve = evaluate(one.system.recs, setting.truth, names, policy=one.found.policy)
+        found = intervals_of(Scored(system=one.system, found=curve), names, clients, how)
         systems[one.name] = [
             {key: found[ask.text][key] for key in ("value", "low", "high")} for ask in asks
         ]
     return {"k": [ask.k for ask in asks], "systems": systems}
 
 
-def coverage_of(scored: Sequence[Scored], k: int | None, setting: Setting) -> dict[str, Any]:
-    """Returns the share of the items of train that stand in anyone's first k places, of each system."""
-    if setting.dataset is None:
+def coverage_of(scored: Sequence[Scored], asks: Sequence[Ask], setting: Setting) -> dict[str, Any]:
+    """Returns the share of the items of train that stand in anyone's first places, of each system."""
+    if not asks:
         reason = "the truth is a file: nothing says which items there are"
-        return {"k": k, "n_items": 0, "reason": reason, "systems": {}}
-    known = setting.train.item_counts > 0
-    systems = {}
-    for one in scored:
-        rows = one.system.recs.rows.lazy()
-        if k is not None and RANK in one.system.recs:
-            rows = rows.filter(pl.col(RANK) <= k)
-        items = rows.select(pl.col(ITEM_ID).unique()).collect()[ITEM_ID]
-        inside = items.filter(items.is_between(0, len(known) - 1)).to_numpy()
-        systems[one.name] = float(known[inside].sum() / known.sum())
-    return {"k": k, "n_items": int(known.sum()), "reason": "", "systems": systems}
+        return {"k": None, "n_items": 0, "reason": reason, "systems": {}}
+    systems = {one.name: one.found.mean[asks[0].text] for one in scored}
+    n_items = int((setting.train.item_counts > 0).sum())
+    return {"k": asks[0].k, "n_items": n_items, "reason": "", "systems": systems}
 
 
 def over_clients(
@@ -127,7 +134,8 @@ def over_clients(
         systems[one.name] = {
             "n_clients": rows[0]["n_clients"],
             "statistics": {
-                row["statistic"]: {key: row[key] for key in ("value", "low", "high")} for row in rows
+                row["statistic"]: {key: row[key] for key in ("value", "low", "high")}
+                for row in rows
             },
             "share_zero": float((values == 0).mean()) if values.size else None,
             "curve": np.quantile(values, np.linspace(0, 1, POINTS)).tolist() if values.size else [],
@@ -155,7 +163,7 @@ def slices_of(
     """
     if setting.dataset is None:
         return []
-    train = pl.DataFrame({USER_ID: setting.train.user_id, ITEM_ID: setting.train.item_id})
+    train = setting.train_frame
     users = setting.dataset.users().select(USER_ID).collect()[USER_ID]
     items = setting.dataset.items().select(ITEM_ID).collect()[ITEM_ID]
     parts = [
@@ -167,13 +175,13 @@ def slices_of(
         _sliced_by_item(
             scored, ask, setting, clients, how, popularity_groups(train, items),
             by="popularity", title=f"{title} by popularity of the relevant item",
-            explained="Head: the items with the first 20 % of the train rows; tail: those with the last 20 %; "
-            "torso: those between; cold: items without a train row. A group counts its own relevant items.",
+            explained="Head: the items with the first 20 % of the train rows; tail: those with the last "
+            "20 %; torso: those between; cold: items without a train row. A group counts its own "
+            "relevant items.",
         ),
     ]  # fmt: skip
-    for column in by:
-        parts.append(_by_column(scored, ask, title, setting, column, clients, how))
-    return parts
+    columns = [_by_column(scored, ask, title, setting, column, clients, how) for column in by]
+    return [*parts, *columns]
 
 
 def _by_column(
@@ -198,8 +206,6 @@ def _by_column(
             by=column, title=f"{title} by {column} of the relevant item",
             explained="A group counts its own relevant items; an item may stand in several groups.",
         )  # fmt: skip
-    from fedprep.errors import EvaluationError, nearest
-
     known = [*users.collect_schema().names(), *items.collect_schema().names()]
     raise EvaluationError(
         f"neither users nor items have a column '{column}'",
@@ -234,13 +240,13 @@ def _sliced_by_item(
     groups: pl.DataFrame,
     **words: str,
 ) -> dict[str, Any]:
-    from fedeval.evaluation import evaluate
-
     tables = {}
     for one in scored:
-        recs = one.system.recs.whole()
+        recs, policy = one.system.recs, one.found.policy
         per_user = by_relevant_item(
-            lambda truth, recs=recs: evaluate(recs, truth, [ask.text]).per_user,  # type: ignore[misc]
+            lambda truth, recs=recs, policy=policy: (
+                evaluate(recs, truth, [ask.text], policy=policy).per_user
+            ),  # type: ignore[misc]
             setting.truth,
             groups,
         )
@@ -264,4 +270,10 @@ def _part(tables: Mapping[str, pl.DataFrame], ask: Ask, words: Mapping[str, str]
             }
             for g in names
         ]
-    return {**words, "metric": ask.text, "names": names, "n": [sizes[g] for g in names], "systems": systems}
+    return {
+        **words,
+        "metric": ask.text,
+        "names": names,
+        "n": [sizes[g] for g in names],
+        "systems": systems,
+    }

@@ -48,7 +48,8 @@ def baseline_names(wanted: Sequence[str] | None, setting: Setting) -> list[str]:
         wanted = recipe.get("baselines") or ()
     elif wanted and setting.dataset is None:
         raise EvaluationError(
-            "baselines need rows to learn from", hint="give the Dataset with --data, or --baselines none"
+            "baselines need rows to learn from",
+            hint="give the Dataset with --data, or --baselines none",
         )
     names = [SHORT.get(name, name) for name in wanted]
     for name in names:
@@ -109,6 +110,7 @@ def _fitted(name: str, called: str, setting: Setting, asks: Sequence[Ask], seed:
         k=max([LENGTH, *(ask.k or 0 for ask in asks)]),
         users=users.astype(np.int64),
         seen=setting.seen,
+        candidates=setting.candidates,
     )
     return System(
         name=called,

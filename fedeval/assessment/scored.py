@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
 from fedeval.evaluation import Evaluation, evaluate
 from fedeval.metrics import Ask, asked
+from fedeval.protocol import Protocol
 from fedeval.setting import Setting
 from fedeval.systems import System
 from fedeval.tables import RANK, Table
@@ -17,16 +18,19 @@ from fedprep.schema import ITEM_ID, USER_ID
 
 __all__ = [
     "CURVE",
+    "VALID",
     "Scored",
     "curve_asks",
     "described",
+    "embedding_of",
     "score_system",
-    "seen_rows",
     "wanted_metrics",
 ]
 
 DEFAULT_METRICS = ("ndcg", "hr", "recall", "mrr")
 DEFAULT_CUTS = (5, 10, 20)
+
+VALID = "valid_recommended"
 
 CURVE = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
 """Cut-offs of the curve of a metric over k."""
@@ -34,10 +38,11 @@ CURVE = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Scored:
-    """A system and what `evaluate` found of it."""
+    """A system and what `evaluate` found of it, with counts beyond."""
 
     system: System
     found: Evaluation
+    extra: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -75,35 +80,58 @@ def _longest(recs: Table) -> int:
     return int(lengths.collect(engine="streaming").item())
 
 
-def score_system(system: System, setting: Setting, asks: Sequence[Ask], protocol: Any) -> Scored:
+def score_system(
+    system: System, setting: Setting, asks: Sequence[Ask], protocol: Protocol
+) -> Scored:
     """Returns a system's numbers.
 
     Raises:
         EvaluationError: its recommendations cannot be used.
     """
+    names = [ask.text for ask in asks]
+    train = None if setting.dataset is None else setting.train_frame
     found = evaluate(
-        system.recs.whole(), setting.truth, [ask.text for ask in asks], protocol=protocol
-    )
-    return Scored(system=system, found=found)
+        system.recs, setting.truth, names, policy=protocol.policy, protocol=protocol, train=train,
+        items=_items(setting, asks),
+    )  # fmt: skip
+    extra = {} if setting.split != "test" else {VALID: _valid_rows(system, setting)}
+    return Scored(system=system, found=found, extra=extra)
 
 
-def seen_rows(rows: pl.DataFrame, setting: Setting) -> int | None:
-    """Returns how many (user, item) rows are of train (or valid); None where that is not known.
-
-    Args:
-        rows: `user_id` and `item_id`, recommended or relevant.
-        setting: whose Dataset says what is seen.
-    """
+def _items(setting: Setting, asks: Sequence[Ask]) -> pl.DataFrame | None:
+    """Returns the Dataset's items, with categories and embeddings where a metric needs them."""
     if setting.dataset is None:
         return None
-    if not all(rows.schema[c].is_integer() for c in (USER_ID, ITEM_ID)):
-        return None
-    seen = setting.seen
-    inside = rows.filter(
-        pl.col(USER_ID).is_between(0, seen.n_users - 1),
-        pl.col(ITEM_ID).is_between(0, seen.n_items - 1),
-    )
-    return int(seen.holds(inside[USER_ID].to_numpy(), inside[ITEM_ID].to_numpy()).sum())
+    needs = {need for ask in asks for need in ask.metric.needs}
+    columns = [ITEM_ID, *(["categories"] if "categories" in needs else [])]
+    items = setting.dataset.items().select(columns).collect()
+    if "embedding" in needs and setting.dataset.modalities:
+        modality = embedding_of(setting)
+        vectors = setting.dataset.embeddings(modality).collect()
+        items = items.join(vectors, on=ITEM_ID, how="left", maintain_order="left")
+    return items
+
+
+def embedding_of(setting: Setting) -> str:
+    """Returns the modality whose embeddings diversity is measured in: text where there is one."""
+    assert setting.dataset is not None
+    modalities = setting.dataset.modalities
+    return "text" if "text" in modalities else modalities[0]
+
+
+def _valid_rows(system: System, setting: Setting) -> int:
+    """Returns how many recommended rows the user has in valid."""
+    valid = setting.valid
+    if not len(valid) or not system.recs.schema[USER_ID].is_integer():
+        return 0
+    total = 0
+    for block in system.recs.blocks((USER_ID, ITEM_ID)):
+        inside = block.filter(
+            pl.col(USER_ID).is_between(0, valid.n_users - 1),
+            pl.col(ITEM_ID).is_between(0, valid.n_items - 1),
+        )
+        total += int(valid.holds(inside[USER_ID].to_numpy(), inside[ITEM_ID].to_numpy()).sum())
+    return total
 
 
 def described(one: Scored, asks: Sequence[Ask]) -> dict[str, Any]:
@@ -125,7 +153,7 @@ def described(one: Scored, asks: Sequence[Ask]) -> dict[str, Any]:
             }
             for ask in asks
         },
-        "counts": dict(found.counts),
+        "counts": {**found.counts, **one.extra},
         "warnings": list(found.warnings),
     }
 

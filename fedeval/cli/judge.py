@@ -11,9 +11,12 @@ import click
 from fedeval.cli.console import progress_line, say, show
 from fedeval.cli.options import (
     SYSTEM,
+    candidates_option,
     json_option,
     metric_options,
     names_of,
+    relevant_option,
+    split_option,
     table_options,
     test_options,
 )
@@ -37,9 +40,13 @@ FORMS = ("html", "md", "tex", "json")
     metavar="NAME,NAME|none",
     help="Baselines beside them, such as pop,itemknn,ease; those of the Dataset's recipe by default.",
 )
-@click.option("--by", multiple=True, metavar="COLUMN", help="Slice by this column too; may be repeated.")
+@click.option(
+    "--by", multiple=True, metavar="COLUMN", help="Slice by this column too; may be repeated."
+)
 @test_options
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write to; RUN/report, or report.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder to write to; RUN/report, or report."
+)
 @click.option("--title", help="Heading of the page.")
 @json_option
 def report(systems: tuple[str, ...], by: tuple[str, ...], as_json: bool, **given: Any) -> int:
@@ -93,7 +100,9 @@ def score(systems: tuple[str, ...], as_json: bool, **given: Any) -> None:
 @click.argument("b", metavar="B")
 @table_options
 @metric_options
-@click.option("--by", multiple=True, metavar="COLUMN", help="Slice by this column too; may be repeated.")
+@click.option(
+    "--by", multiple=True, metavar="COLUMN", help="Slice by this column too; may be repeated."
+)
 @test_options
 @json_option
 def compare(a: str, b: str, by: tuple[str, ...], as_json: bool, **given: Any) -> None:
@@ -122,21 +131,12 @@ def compare(a: str, b: str, by: tuple[str, ...], as_json: bool, **given: Any) ->
     "--only", "wanted", metavar="NAME,NAME", help="These alone; all that can be had by default."
 )
 @metric_options
+@split_option
+@relevant_option
+@candidates_option
 @click.option(
-    "--split",
-    type=click.Choice(["test", "valid"]),
-    default="test",
-    show_default=True,
-    help="The rows that are the truth.",
+    "--by", multiple=True, metavar="COLUMN", help="Slice by this column too; may be repeated."
 )
-@click.option(
-    "--relevant",
-    type=click.Choice(["all", "liked"]),
-    default="all",
-    show_default=True,
-    help="Rows that are relevant: all, or those whose label is above 0.",
-)
-@click.option("--by", multiple=True, metavar="COLUMN", help="Slice by this column too; may be repeated.")
 @test_options
 @click.option("--out", type=click.Path(path_type=Path), help="Write the report to this folder too.")
 @json_option
@@ -164,6 +164,8 @@ def _setting(given: Mapping[str, Any]) -> Setting:
         given.get("truth"),
         split=given["split"],
         relevant=given["relevant"],
+        candidates=given["candidates"],
+        seed=given.get("seed") or 0,
         columns=_truth_columns(given),
     )
 

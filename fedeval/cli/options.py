@@ -10,10 +10,13 @@ import click
 
 __all__ = [
     "SYSTEM",
+    "candidates_option",
     "data_option",
     "json_option",
     "metric_options",
     "names_of",
+    "relevant_option",
+    "split_option",
     "table_options",
     "test_options",
 ]
@@ -40,6 +43,29 @@ def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]
     return decorated
 
 
+candidates_option = click.option(
+    "--candidates",
+    default="full",
+    show_default=True,
+    metavar="full|uniform:N|popularity:N|FILE",
+    help="What is ranked: all items, N drawn for each user, or a file's (NCF's, or Parquet).",
+)
+split_option = click.option(
+    "--split",
+    type=click.Choice(["test", "valid"]),
+    default="test",
+    show_default=True,
+    help="The Dataset's rows that are the truth.",
+)
+relevant_option = click.option(
+    "--relevant",
+    type=click.Choice(["all", "liked"]),
+    default="all",
+    show_default=True,
+    help="Rows that are relevant: all, or those whose label is above 0.",
+)
+
+
 def table_options(command: Command) -> Command:
     """Options of what is read: Dataset or truth, and the columns of foreign files."""
     return _all(
@@ -49,20 +75,9 @@ def table_options(command: Command) -> Command:
             type=click.Path(path_type=Path),
             help="Truth from this table instead: Parquet, CSV, Arrow, TREC qrels.",
         ),
-        click.option(
-            "--split",
-            type=click.Choice(["test", "valid"]),
-            default="test",
-            show_default=True,
-            help="The Dataset's rows that are the truth.",
-        ),
-        click.option(
-            "--relevant",
-            type=click.Choice(["all", "liked"]),
-            default="all",
-            show_default=True,
-            help="Rows that are relevant: all, or those whose label is above 0.",
-        ),
+        split_option,
+        relevant_option,
+        candidates_option,
         click.option(
             "--ids",
             type=click.Choice(["dataset", "source"]),
@@ -75,7 +90,9 @@ def table_options(command: Command) -> Command:
         click.option("--score", metavar="COLUMN", help="The column of scores, if not score."),
         click.option("--rank", metavar="COLUMN", help="The column of ranks, if not rank."),
         click.option(
-            "--relevance", metavar="COLUMN", help="The truth's column of relevance, if not relevance."
+            "--relevance",
+            metavar="COLUMN",
+            help="The truth's column of relevance, if not relevance.",
         ),
     )(command)
 
@@ -98,7 +115,9 @@ def metric_options(command: Command) -> Command:
 def test_options(command: Command) -> Command:
     """Options of intervals and tests."""
     return _all(
-        click.option("--against", metavar="NAME", help="Compare with this system; the first by default."),
+        click.option(
+            "--against", metavar="NAME", help="Compare with this system; the first by default."
+        ),
         click.option(
             "--test",
             default="randomisation",
@@ -119,7 +138,11 @@ def test_options(command: Command) -> Command:
             help="What intervals and tests draw.",
         ),
         click.option(
-            "--resamples", type=click.IntRange(1), default=1000, show_default=True, help="Of the bootstrap."
+            "--resamples",
+            type=click.IntRange(1),
+            default=1000,
+            show_default=True,
+            help="Of the bootstrap.",
         ),
         click.option(
             "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every draw."

@@ -32,7 +32,9 @@ def latex(assessment: Assessment, *, intervals: bool = True) -> str:
     ]
     for cut, metrics in wording.by_cutoff(assessment):
         lines += [rf"% {cut}".rstrip(), *_tabular(assessment, metrics, intervals), r"\par\medskip"]
-    lines[-1] = rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {_below(assessment)}\end{{minipage}}"
+    lines[-1] = (
+        rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {_below(assessment)}\end{{minipage}}"
+    )
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 

@@ -83,7 +83,8 @@ def _results(assessment: Assessment) -> Iterator[str]:
     yield _result_table(assessment, first[1])
     yield f'<p class="under">{escape(wording.how_tested(assessment))}</p>'
     for cut, metrics in others:
-        yield f"<details><summary>The same {escape(cut)}</summary>\n{_result_table(assessment, metrics)}</details>"
+        table = _result_table(assessment, metrics)
+        yield f"<details><summary>The same {escape(cut)}</summary>\n{table}</details>"
     yield "</section>"
 
 
@@ -93,7 +94,9 @@ def _result_table(assessment: Assessment, metrics: Sequence[Mapping[str, Any]]) 
     for kind in wording.KINDS:
         group = systems_of(assessment, kind)
         if group and kind in GROUPS:
-            body.append(f'<tr class="group"><th colspan="{len(metrics) + 1}">{GROUPS[kind]}</th></tr>')
+            body.append(
+                f'<tr class="group"><th colspan="{len(metrics) + 1}">{GROUPS[kind]}</th></tr>'
+            )
         body += [_result_row(assessment, system, metrics) for system in group]
     return (
         f'<div class="scroll"><table class="results">\n<thead><tr><th></th>{head}</tr></thead>\n'
@@ -106,11 +109,14 @@ def _result_row(
 ) -> str:
     cells = [_cell(assessment, system, metric) for metric in metrics]
     kinds = [system["kind"]]
-    kinds += ["reference"] if system["name"] == assessment.get("against") and assessment["comparisons"] else []
-    text = f"<small>{escape(shown(system['text'], longest=160))}</small>" if system["text"] else ""
-    return (
-        f'<tr class="{" ".join(kinds)}"><td>{escape(shown(system["name"]))}{text}</td>{"".join(cells)}</tr>'
+    kinds += (
+        ["reference"]
+        if system["name"] == assessment.get("against") and assessment["comparisons"]
+        else []
     )
+    text = f"<small>{escape(shown(system['text'], longest=160))}</small>" if system["text"] else ""
+    name = escape(shown(system["name"]))
+    return f'<tr class="{" ".join(kinds)}"><td>{name}{text}</td>{"".join(cells)}</tr>'
 
 
 def _cell(assessment: Assessment, system: Mapping[str, Any], metric: Mapping[str, Any]) -> str:
@@ -133,8 +139,8 @@ def _comparisons(assessment: Assessment) -> Iterator[str]:
     yield f'<section id="compared">\n<h2>Compared with {escape(shown(assessment["against"]))}</h2>'
     yield _compared_table(assessment, [m["name"] for m in first[1]])
     yield (
-        '<p class="under">Differences are means over the same users, of the system less the reference; better, equal '
-        "and worse are numbers of users. "
+        '<p class="under">Differences are means over the same users, of the system less the reference; '
+        "better, equal and worse are numbers of users. "
         "“Could have seen” is the smallest true difference that the test would find in eight of ten such "
         "samples: a smaller one may be there unseen.</p>"
     )
@@ -221,8 +227,9 @@ def _tables(assessment: Assessment) -> Iterator[str]:
         columns = ["", ">clients", *(f">{words}" for words in names.values())]
         yield (
             f"<details><summary>{escape(clients['title'])} over clients</summary>\n"
-            '<p class="under">Each client counts once, whatever its size. Worst decile: the mean of the tenth '
-            "of the clients with the lowest values. Jain's index: 1 where all clients have the same.</p>\n"
+            '<p class="under">Each client counts once, whatever its size. Worst decile: the mean of the '
+            "tenth of the clients with the lowest values. Jain's index: 1 where all "
+            "clients have the same.</p>\n"
             f"{_table(columns, rows)}</details>"
         )
     yield "</section>"

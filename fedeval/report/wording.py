@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fedeval.evaluation.result import COUNTS
+
 __all__ = [
     "BETTER",
     "CLIENT_STATISTICS",
-    "COUNTS",
     "KINDS",
     "LEVELS",
     "MARKS",
@@ -48,24 +49,6 @@ BETTER, WORSE = "▲", "▼"
 MARKS = {"better": BETTER, "worse": WORSE}
 """Against the reference, after correction; no mark where the test could not decide."""
 
-COUNTS: dict[str, str] = {
-    "users": "users evaluated",
-    "users_without_list": "of them without a list (scored 0)",
-    "users_without_relevant": "users left out, having no relevant item",
-    "users_unknown": "users of the lists without truth",
-    "items_unknown": "recommended rows of unknown items",
-    "rows": "rows of recommendations",
-    "duplicates": "repeated items removed",
-    "tied_scores": "places settled by a tie rule",
-    "tied_ranks": "ranks given twice",
-    "rank_gaps": "lists with ranks left out",
-    "short_lists": "lists shorter than the largest cut-off",
-    "seen_rows": "recommended rows that are in train or valid",
-    "truth_rows": "rows of truth",
-    "truth_duplicates": "repeated rows of truth",
-}
-"""What each count is, in the order in which they are told; others follow under their own names."""
-
 CLIENT_STATISTICS = {
     "mean": "mean over clients",
     "deviation": "deviation",
@@ -75,6 +58,9 @@ CLIENT_STATISTICS = {
     "jain": "Jain's index",
 }
 """Of the statistics over clients those that a table shows."""
+
+EXTRA_COUNTS = {"valid_recommended": "places taken by an item that the user has in valid"}
+"""Counts beyond those of `evaluate`."""
 
 LONGEST = 80
 """Characters of a name that are shown."""
@@ -96,7 +82,8 @@ def value(number: float | None, *, digits: int = 4) -> str:
     """Returns a value with four decimals, or `–` where it is undefined."""
     if number is None:
         return "–"
-    return f"{number:.{digits}f}" if abs(number) < 100 else f"{number:,.1f}"
+    text = f"{number:.{digits}f}" if abs(number) < 100 else f"{number:,.1f}"
+    return text.replace("-", "−")
 
 
 def interval(found: Mapping[str, Any], *, joint: str = "–") -> str:
@@ -105,7 +92,7 @@ def interval(found: Mapping[str, Any], *, joint: str = "–") -> str:
         return ""
     if found["low"] < 0 or found["high"] < 0:
         joint = " to "
-    return f"{value(found['low'])}{joint}{value(found['high'])}".replace("-0", "−0")
+    return f"{value(found['low'])}{joint}{value(found['high'])}"
 
 
 def difference(number: float | None) -> str:
@@ -134,7 +121,9 @@ def named(assessment: Assessment) -> str:
 def systems_of(assessment: Assessment, *kinds: str) -> list[Mapping[str, Any]]:
     """Returns the systems of these kinds (all where none is named), in the order of `KINDS`."""
     wanted = kinds or tuple(KINDS)
-    return [s for kind in KINDS if kind in wanted for s in assessment["systems"] if s["kind"] == kind]
+    return [
+        s for kind in KINDS if kind in wanted for s in assessment["systems"] if s["kind"] == kind
+    ]
 
 
 def metric_of(assessment: Assessment, name: str) -> Mapping[str, Any]:
@@ -159,7 +148,7 @@ def by_cutoff(assessment: Assessment) -> list[tuple[str, list[Mapping[str, Any]]
 
 
 def is_best(assessment: Assessment, system: Mapping[str, Any], metric: Mapping[str, Any]) -> bool:
-    """Says whether no other system or baseline is better; sanity rows do not compete, nor do ties with all."""
+    """Says whether no other system or baseline is better; sanity rows do not compete."""
     if system["kind"] == "sanity" or metric["better"] == "neither":
         return False
     rivals = [
@@ -238,10 +227,11 @@ def how_tested(assessment: Assessment) -> str:
         f"{how['interval']}."
     )
     if assessment["comparisons"]:
+        tests = plural(len(assessment["comparisons"]), "test")
         text += (
             f" Marks: {BETTER} better, {WORSE} worse than {shown(assessment['against'])} at level "
-            f"{1 - how['level']:.2g} (paired {how['test']} test, {plural(len(assessment['comparisons']), 'test')} "
-            f"corrected after {how['correction_name']}); no mark: the test could not decide. Bold: the best."
+            f"{1 - how['level']:.2g} (paired {how['test']} test, {tests} corrected "
+            f"after {how['correction_name']}); no mark: the test could not decide. Bold: the best."
         )
     if _recall_is_hit_rate(assessment):
         text += " Recall is the hit rate here: each user has one relevant item."
@@ -260,9 +250,10 @@ def count_table(
     systems: Sequence[Mapping[str, Any]],
 ) -> list[tuple[str, str, list[int | None]]]:
     """Returns key, words and a number for each system; counts that are 0 everywhere are told all the same."""
-    keys = [key for key in COUNTS if any(key in s["counts"] for s in systems)]
-    keys += sorted({key for s in systems for key in s["counts"]} - set(COUNTS))
+    words = COUNTS | EXTRA_COUNTS
+    keys = [key for key in words if any(key in s["counts"] for s in systems)]
+    keys += sorted({key for s in systems for key in s["counts"]} - set(words))
     return [
-        (key, COUNTS.get(key, key.replace("_", " ")), [s["counts"].get(key) for s in systems])
+        (key, words.get(key, key.replace("_", " ")), [s["counts"].get(key) for s in systems])
         for key in keys
     ]

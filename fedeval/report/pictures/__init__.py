@@ -34,7 +34,10 @@ def draw(assessment: Mapping[str, Any]) -> dict[str, Picture]:
 
 
 def _picture(
-    name: str, function: Callable[[Mapping[str, Any]], Drawn], wide: bool, assessment: Mapping[str, Any]
+    name: str,
+    function: Callable[[Mapping[str, Any]], Drawn],
+    wide: bool,
+    assessment: Mapping[str, Any],
 ) -> Picture:
     try:
         drawn = function(assessment)

@@ -157,7 +157,7 @@ def legend_above(axes: Axes, handles: Sequence[Any] | None = None) -> None:
     handles = own if handles is None else handles
     labels = [str(handle.get_label()) for handle in handles]
     columns = 5 if len(labels) % 5 == 0 or len(labels) > 8 else 4
-    axes.figure.legend(  # type: ignore[union-attr,call-arg]
+    axes.figure.legend(
         handles,
         labels,
         loc="outside upper left",

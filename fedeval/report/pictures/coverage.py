@@ -42,13 +42,15 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
     axes.set_ylabel(metric["title"])
     figure.draw_without_rendering()
     _name_points(axes, points, looks)
-    told = ", ".join(f"{name} {share:.0%} and {value(f['value'])}" for name, (share, f) in points.items())
+    told = ", ".join(
+        f"{name} {share:.0%} and {value(f['value'])}" for name, (share, f) in points.items()
+    )
     return Drawn(
         figure=figure,
         title=f"{metric['title']} against coverage",
         alt=f"Share of items recommended to anyone, and {metric['title']}: {told}.",
-        look_for="Up is more accurate, right recommends more of the catalogue. Of two systems as accurate, the "
-        "one on the right leaves fewer items unseen; random lists stand at the lower right.",
+        look_for="Up is more accurate, right recommends more of the catalogue. Of two systems as accurate, "
+        "the one on the right leaves fewer items unseen; random lists stand at the lower right.",
     )
 
 

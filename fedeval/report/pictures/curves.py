@@ -31,7 +31,11 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
     figure = Figure(figsize=NARROW, layout="constrained")
     axes = figure.subplots()
     for name, look in looks_of(assessment).items():
-        line = [(k, p) for k, p in zip(cuts, curves["systems"][name], strict=True) if p["value"] is not None]
+        line = [
+            (k, p)
+            for k, p in zip(cuts, curves["systems"][name], strict=True)
+            if p["value"] is not None
+        ]
         if not line:
             continue
         ks, points = zip(*line, strict=True)

@@ -49,7 +49,8 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
     counts.spines["right"].set_visible(False)
     counts.set_ylabel("users better : worse off", fontsize=8.5)
     told = "; ".join(
-        f"{row['a']} {difference(row['difference'])} (p {p_value(row['p_corrected'])})" for row in rows
+        f"{row['a']} {difference(row['difference'])} (p {p_value(row['p_corrected'])})"
+        for row in rows
     )
     return Drawn(
         figure=figure,

@@ -46,12 +46,16 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
     for axes in grid[len(shown) :]:
         axes.axis("off")
     legend_above(grid[0])
-    left_out = f" {len(measures) - MOST} more measures are in the Run's file." if len(measures) > MOST else ""
+    left_out = (
+        f" {len(measures) - MOST} more measures are in the Run's file."
+        if len(measures) > MOST
+        else ""
+    )
     return Drawn(
         figure=figure,
         title="Learning curves",
         alt=f"{', '.join(shown)} by round of {', '.join(runs)}.",
-        look_for="As the Run wrote them down, round by round, on what it measured itself: not the protocol of "
-        "the table. A curve that still rises asks for more rounds; a flat one from the start for another "
+        look_for="As the Run wrote them down, round by round, on what it measured itself: not the protocol "
+        "of the table. A curve that still rises asks for more rounds; a flat one from the start for another "
         "learning rate." + left_out,
     )

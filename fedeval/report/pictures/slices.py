@@ -40,7 +40,9 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
     for place in range(len(parts), n_rows * per_row):
         grid[place // per_row][place % per_row].axis("off")
     legend_above(grid[0][0])
-    names = "; ".join(f"{part['title']}: {', '.join(map(short, part['names'][:MOST]))}" for part in parts)
+    names = "; ".join(
+        f"{part['title']}: {', '.join(map(short, part['names'][:MOST]))}" for part in parts
+    )
     return Drawn(
         figure=figure,
         title=f"{title} by slice",

@@ -34,7 +34,9 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
             shares = [place / (len(curve) - 1) for place in range(len(curve))]
             axes.plot(shares, curve, color=look.colour, ls=look.dashes, lw=1.6, label=look.label)
             mean = lines[name]["statistics"]["mean"]["value"]
-            axes.plot([1.015], [mean], look.marker, color=look.colour, ms=5, clip_on=False, zorder=5)
+            axes.plot(
+                [1.015], [mean], look.marker, color=look.colour, ms=5, clip_on=False, zorder=5
+            )
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=min(0, *(line["curve"][0] for line in lines.values())))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
@@ -43,7 +45,8 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
     legend_above(axes)
     per_client = clients["n_users"] / max(clients["n_clients"], 1)
     told = ", ".join(
-        f"{name} {value(line['statistics']['worst decile']['value'])}" for name, line in lines.items()
+        f"{name} {value(line['statistics']['worst decile']['value'])}"
+        for name, line in lines.items()
     )
     noise = (
         " Here a client holds about one user, and one user's value is mostly chance: the spread is that of "

@@ -1,0 +1,398 @@
+"""Reports of an assessment: one JSON dict, and all forms say the same of it."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from rich.console import Console
+
+from fedeval import report
+from fedeval.assessment import assess
+from fedeval.report import wording
+from fedeval.report.pictures.canvas import drawing, svg
+from fedeval.setting import setting_of
+from fedeval.show import show_assessment, show_comparison
+from fedeval.statistics import Inference
+from tests.built import write_built
+
+HOSTILE = "<script>alert(1)</script> ]]> \x1b[31m\n::error:: | `x` $a_b$ \\input{x} 100% & \u202e"
+LINES = [
+    {"round": r, "metric": m, "value": v}
+    for r in range(3)
+    for m, v in (("loss", 1.0 / (r + 1)), ("ndcg@10", 0.1 * r))
+]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_built(tmp_path_factory.mktemp("report") / "data")
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Run as a trainer leaves it: lists at random, and what it measured round by round."""
+    folder = tmp_path_factory.mktemp("runs") / "mf"
+    folder.mkdir()
+    setting = setting_of(dataset)
+    (folder / "manifest.json").write_text(json.dumps({"dataset_id": setting.dataset.id}))  # type: ignore[union-attr]
+    (folder / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
+    lists(dataset, seed=1).write_parquet(folder / "recommendations.parquet")
+    return folder
+
+
+def lists(dataset: Path, *, seed: int, length: int = 20) -> pl.DataFrame:
+    """Lists of items at random, the relevant one among the first for every third user."""
+    setting = setting_of(dataset)
+    rng = np.random.default_rng(seed)
+    truth = setting.truth.select("user_id", "item_id").sort("user_id")
+    n_items = setting.train.n_items
+    rows = []
+    for place, (user, item) in enumerate(truth.iter_rows()):
+        order = rng.permutation(n_items)
+        order = order[~setting.seen.holds(np.full(n_items, user), order)]
+        if place % 3 == 0:
+            order = np.concatenate([[item], order[order != item]])
+        top = order[:length]
+        rows.append(
+            pl.DataFrame({"user_id": user, "item_id": top, "rank": np.arange(1, len(top) + 1)})
+        )
+    return pl.concat(rows).cast(pl.Int32)
+
+
+@pytest.fixture(scope="module")
+def found(dataset: Path, run: Path) -> dict[str, Any]:
+    """Two systems, one of them named by an enemy, beside two baselines."""
+    systems = {"mf": run, HOSTILE: lists(dataset, seed=2)}
+    return assess(
+        systems, setting_of(dataset), metrics=["ndcg", "hr", "recall", "coverage"], k=[5, 10],
+        baselines=["pop", "itemknn"], by=["categories"], inference=Inference(n_resamples=200),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pictures(found: dict[str, Any]) -> dict[str, report.Picture]:
+    return report.draw(found)
+
+
+@pytest.fixture(scope="module")
+def html(found: dict[str, Any], pictures: dict[str, report.Picture]) -> str:
+    return report.page(found, pictures)
+
+
+def terminal(found: dict[str, Any], *, width: int = 400) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(show_assessment(found))
+    return out.getvalue()
+
+
+class Page(HTMLParser):
+    """What a browser would see: text, tags, tables, and everything that could be fetched."""
+
+    VOID = ("meta", "img", "br", "link")
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.text, self.fetched = "", []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.rows: list[list[str]] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.open += [] if tag in self.VOID else [tag]
+        self.fetched += [v for k, v in attrs if k in ("src", "href") and tag != "a"]
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th") and self.rows:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data if "style" not in self.open else ""
+        if {"td", "th"} & set(self.open) and self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data
+
+
+# --- all forms agree -----------------------------------------------------------------------------------
+
+
+def counted(found: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """The counts of the JSON as a line of texts: words, then a number for each system."""
+    truth = json.loads(report.to_json(found))
+    systems = wording.systems_of(truth)
+    return [
+        (words, ["–" if n is None else f"{n:,}" for n in numbers])
+        for _, words, numbers in wording.count_table(systems)
+    ]
+
+
+def test_json_markdown_html_latex_and_terminal_hold_the_same_counts(
+    found: dict[str, Any], html: str
+) -> None:
+    expected = counted(found)
+    assert ("users evaluated", ["70", "70", "70", "70"]) in expected
+    page, text, screen, tex = (
+        Page(html),
+        report.markdown(found),
+        terminal(found),
+        report.latex(found),
+    )
+    for words, numbers in expected:
+        assert [words, *numbers] in page.rows
+        assert f"| {words} | {' | '.join(numbers)} |" in text
+        line = r"\s+".join(map(re.escape, [words, *numbers]))
+        assert re.search(rf"^\s*{line}\s*$", screen, re.MULTILINE)
+        for number in set(numbers) - {"0", "–"}:
+            assert f"{words}: {number}" in tex
+
+
+def test_all_forms_hold_the_same_values_and_intervals(found: dict[str, Any], html: str) -> None:
+    page, forms = Page(html), [report.markdown(found), terminal(found)]
+    tex = report.latex(found)
+    for system in found["systems"]:
+        for metric in found["metrics"]:
+            value = system["values"][metric["name"]]
+            shown, between = wording.value(value["value"]), wording.interval(value)
+            for text in (page.text, *forms, tex):
+                assert shown in text
+                assert between in text.replace("--", "–")
+
+
+def test_an_interval_holds_its_value_and_a_metric_of_the_whole_table_has_none(
+    found: dict[str, Any],
+) -> None:
+    for system in found["systems"]:
+        for name, value in system["values"].items():
+            if name.startswith("coverage"):
+                assert value["low"] is None and 0 <= value["value"] <= 1
+            else:
+                assert value["low"] <= value["value"] <= value["high"]
+
+
+def test_the_protocol_and_its_id_stand_in_every_form(found: dict[str, Any], html: str) -> None:
+    name, text = found["protocol"]["id"], found["protocol"]["text"]
+    assert name and text
+    tex = report.latex(found).replace("\\_", "_")
+    for form in (
+        Page(html).text,
+        terminal(found),
+        tex,
+        report.markdown(found).replace("&#95;", "_"),
+    ):
+        assert name in form
+
+
+def test_the_best_is_bold_and_marks_are_those_of_the_tests(found: dict[str, Any]) -> None:
+    text = report.markdown(found)
+    best = max(s["values"]["ndcg@10"]["value"] for s in found["systems"])
+    assert f"**{wording.value(best)}**" in text
+    for row in found["comparisons"]:
+        sign = {row["a"]: wording.BETTER, row["b"]: wording.WORSE}.get(row["better"], "")
+        assert wording.mark(found, row["a"], row["metric"]) == sign
+        decided = row["p_corrected"] is not None and row["p_corrected"] <= 0.05
+        assert bool(sign) == (decided and row["difference"] != 0)
+        assert row["b"] == found["against"] == "mf"
+
+
+def test_a_sanity_row_is_never_the_best(found: dict[str, Any]) -> None:
+    changed = copy.deepcopy(found)
+    changed["systems"][0]["kind"] = "sanity"
+    changed["systems"][0]["values"]["ndcg@10"]["value"] = 1.0
+    results = report.markdown(changed).partition("## Results @5")[0]
+    (row,) = [line for line in results.splitlines() if line.startswith("| mf ")]
+    assert "1.0000" in row and "**" not in row
+    assert results.count("**") >= 2
+
+
+def test_the_answer_names_the_reference_and_whom_it_beats(found: dict[str, Any], html: str) -> None:
+    text = wording.answer(found)
+    assert text.startswith("mf reaches NDCG@10 0.")
+    for row in wording.comparisons_of(found, ["ndcg@10"]):
+        assert wording.shown(row["a"]) in text
+    assert text in Page(html).text
+
+
+# --- what a reader must be told ------------------------------------------------------------------------
+
+
+def test_a_report_without_baselines_says_so_before_the_numbers(dataset: Path, run: Path) -> None:
+    found = assess({"mf": run}, setting_of(dataset), metrics=["ndcg@5"], baselines=())
+    html = report.page(found, {})
+    for text in (Page(html).text, report.markdown(found), terminal(found)):
+        assert text.index("No baseline stands beside") < text.index("NDCG@5", text.index("No base"))
+        assert "--baselines" in text
+    assert "No baseline stands beside" in report.latex(found)
+    assert "nothing stands beside" in wording.answer(found).lower()
+
+
+def test_a_red_notice_stands_above_all_and_is_red(found: dict[str, Any]) -> None:
+    changed = copy.deepcopy(found)
+    changed["notices"].insert(0, {"level": "red", "text": "The protocol leaks."})
+    html = report.page(changed, {})
+    assert '<p class="notice red"><strong>‼</strong>The protocol leaks.</p>' in html
+    for text in (html.partition("</style>")[2], report.markdown(changed), terminal(changed)):
+        assert text.index("The protocol leaks.") < text.index("Hit rate")
+    assert "The protocol leaks." in report.latex(changed)
+
+
+def test_the_leak_of_leave_last_out_is_printed_with_its_measure_and_its_paper(
+    found: dict[str, Any], html: str
+) -> None:
+    leak = found["protocol"]["leak"]
+    share = f"{100 * leak['train_rows_after_first_test_row']:.1f} %"
+    for text in (Page(html).text, report.markdown(found), terminal(found)):
+        assert share in text and "Ji, Sun, Zhang, Li, TOIS 2023" in text
+
+
+def test_metrics_are_defined_and_repeated_columns_are_told(
+    found: dict[str, Any], html: str
+) -> None:
+    page = Page(html).text
+    for metric in found["metrics"]:
+        assert metric["definition"] and metric["definition"] in page
+    assert "Recall is the hit rate here" in page
+
+
+def test_undefined_values_are_dashes_with_a_reason_and_null_in_json(found: dict[str, Any]) -> None:
+    changed = copy.deepcopy(found)
+    changed["systems"][0]["values"]["hr@10"] = {
+        "value": float("nan"), "low": None, "high": None, "reason": "no user has a value",
+    }  # fmt: skip
+    assert json.loads(report.to_json(changed))["systems"][0]["values"]["hr@10"]["value"] is None
+    changed["systems"][0]["values"]["hr@10"]["value"] = None
+    assert 'title="no user has a value">–' in report.page(changed, {})
+
+
+# --- names by an enemy ---------------------------------------------------------------------------------
+
+
+def test_hostile_names_stand_in_every_form_as_text_and_steer_nothing(
+    found: dict[str, Any], html: str
+) -> None:
+    page = Page(html)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert "<script>alert(1)</script>" in page.text
+    text = report.markdown(found)
+    assert "<script" not in text and "\x1b" not in text
+    results = text.split("## Results @10")[1].split("##")[0].splitlines()
+    widths = {line.count("|") for line in results if line.startswith("|")}
+    assert len(widths) == 1
+    for form in (html, text, terminal(found), report.latex(found)):
+        assert "\x1b" not in form and "\u202e" not in form
+
+
+def test_latex_sets_hostile_names_as_text(found: dict[str, Any]) -> None:
+    tex = report.latex(found)
+    assert r"\input{x}" not in tex
+    bare = re.sub(r"\\[\\{}$&#%_]", "", tex)
+    assert bare.count("{") == bare.count("}")
+    assert bare.count("$") % 2 == 0
+    for begin in set(re.findall(r"\\begin\{(\w+)\}", tex)):
+        assert tex.count(rf"\begin{{{begin}}}") == tex.count(rf"\end{{{begin}}}")
+    body = tex.partition(r"\toprule")[2].partition(r"\bottomrule")[0]
+    rows = [re.sub(r"\\&", "", line) for line in body.splitlines() if line.endswith(r"\\")]
+    assert {row.count("&") for row in rows} == {len(wording.by_cutoff(found)[0][1])}
+    assert len(rows) == 1 + 2 * len(found["systems"])
+
+
+# --- the page and its pictures -------------------------------------------------------------------------
+
+
+def test_the_page_needs_nothing_but_itself(html: str) -> None:
+    page = Page(html)
+    assert not page.open
+    assert all(link and link.startswith("data:") for link in page.fetched)
+    assert "Content-Security-Policy" in html
+    assert len(html.encode()) < 2_000_000
+
+
+def test_every_kind_of_picture_is_drawn_with_words_for_who_cannot_see_it(
+    pictures: dict[str, report.Picture], html: str
+) -> None:
+    assert list(pictures) == list(report.PICTURES)
+    for picture in pictures.values():
+        assert picture.image.startswith(b"<?xml"), picture.reason
+        assert picture.alt and picture.look_for and picture.title
+        assert b"\x1b" not in picture.image
+    images = [attrs for tag, attrs in Page(html).tags if tag == "img"]
+    alts = [wording.shown(picture.alt, longest=2000) for picture in pictures.values()]
+    assert [attrs["alt"] for attrs in images] == alts
+
+
+def test_equal_numbers_give_equal_pictures(
+    found: dict[str, Any], pictures: dict[str, report.Picture]
+) -> None:
+    assert report.draw(json.loads(report.to_json(found))) == pictures
+
+
+def test_what_cannot_be_drawn_is_left_out_with_its_reason(dataset: Path, tmp_path: Path) -> None:
+    truth = setting_of(dataset).truth
+    truth.write_parquet(tmp_path / "truth.parquet")
+    setting = setting_of(truth=tmp_path / "truth.parquet")
+    found = assess({"a": lists(dataset, seed=3)}, setting, metrics=["ndcg@5"])
+    pictures = report.draw(found)
+    assert not pictures["differences"].image and "alone" in pictures["differences"].reason
+    assert not pictures["clients"].image and "file" in pictures["clients"].reason
+    assert pictures["curves"].image
+    assert "Left out:" in Page(report.page(found, pictures)).text
+
+
+def test_more_systems_than_colours_still_look_different(found: dict[str, Any]) -> None:
+    from fedeval.report.pictures.canvas import looks_of
+
+    many = {"systems": [{"name": f"s{n}", "kind": "system"} for n in range(20)]}
+    looks = looks_of(many).values()
+    assert len({(look.colour, look.marker) for look in looks}) == 20
+
+
+def test_learning_curves_are_drawn_of_the_runs_that_have_rounds(found: dict[str, Any]) -> None:
+    assert found["learning"] == {"mf": LINES}
+    from fedeval.report.pictures import learning
+
+    with drawing():
+        drawn = learning.draw(found)
+        assert b"loss" in svg(drawn.figure)
+    assert "ndcg@10, loss by round of mf" in drawn.alt  # the headline metric first
+
+
+def test_slices_and_clients_are_whole(found: dict[str, Any]) -> None:
+    parts = {part["by"]: part for part in found["slices"]}
+    assert list(parts) == ["activity", "popularity", "categories"]
+    assert sum(parts["activity"]["n"]) == 70
+    assert sum(parts["popularity"]["n"]) == 70  # one relevant item each
+    assert found["clients"]["n_users"] == 70
+    for line in found["clients"]["systems"].values():
+        assert len(line["curve"]) == 101
+        assert line["curve"] == sorted(line["curve"])
+
+
+def test_numbers_of_two_protocols_are_not_put_side_by_side_in_silence(
+    found: dict[str, Any],
+) -> None:
+    from fedeval.assessment.notices import notices_of
+
+    systems = copy.deepcopy(found["systems"])
+    systems[1]["protocol"] = "another@1234"
+    setting = setting_of(truth=pl.DataFrame({"user_id": [1], "item_id": [1]}))
+    notices = notices_of(setting, systems, found["protocol"], [])
+    assert any("another@1234" in n["text"] and "cannot be compared" in n["text"] for n in notices)
+
+
+def test_a_comparison_in_the_terminal_says_who_is_better_where(found: dict[str, Any]) -> None:
+    out = io.StringIO()
+    Console(file=out, width=300, color_system=None).print(show_comparison(found))
+    for words in ("could have seen", "win / tie / loss", "by activity", "head"):
+        assert words in out.getvalue()
