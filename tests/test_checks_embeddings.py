@@ -193,6 +193,15 @@ def test_nearly_equal_vectors_are_named_with_the_nearest_and_its_cosine() -> Non
     assert result_of("near_duplicates", tables, max_cosine=1.0).count == 0
 
 
+def test_no_cosine_is_beyond_one_whatever_the_rounding() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(200, 64)).astype(np.float32)
+    frame = table([*vectors.tolist(), *(1.5 * vectors).tolist()], dim=64)
+    tables = Tables.of_frames(embeddings={"text": frame})
+    assert result_of("near_duplicates", tables, max_cosine=1.0).count == 0
+    assert result_of("near_duplicates", tables).count == 400
+
+
 def test_too_many_vectors_are_not_compared_and_the_reason_is_told() -> None:
     found = result_of("near_duplicates", of(units()), max_compared_items=15)
     assert found.status == "skipped"
@@ -223,7 +232,7 @@ def modality(n: int, dim: int, norm: float, seed: int) -> pl.DataFrame:
     return table(values, dim)
 
 
-def users_with(scale: float, n: int = 30, dim: int = 8, dead: int = 0) -> pl.DataFrame:
+def users_with(scale: float, n: int = 30, dim: int = 40, dead: int = 0) -> pl.DataFrame:
     values = scale * np.random.default_rng(7).normal(size=(n, dim))
     values[:, :dead] = 0.0
     return pl.DataFrame(
@@ -261,7 +270,7 @@ L2 = ("l2", "l2", "standardize")
         (12**0.5, 1.0, 1.0, ("standardize", "l2", "standardize"), []),
         (12**0.5, 40**0.5, 1.0, ("whiten", "whiten", "standardize"), []),
         (1.0, 16.0, 1.0, ("l2", "none", "standardize"), ["image"]),
-        (1.0, 1.0, 8**-0.5, ("l2", "l2", "l2"), []),
+        (1.0, 1.0, 40**-0.5, ("l2", "l2", "l2"), []),
     ],
 )
 def test_a_modality_many_times_as_large_as_the_others_is_out_of_scale(
@@ -290,7 +299,7 @@ def ids_of_modalities(result: Result) -> list[str]:
 
 def test_dead_dimensions_and_what_is_not_finite_do_not_change_the_scale() -> None:
     assert (
-        result_of("modalities_share_a_scale", side_by_side(1.0, 1.0, 1.0, how=L2, dead=7)).count
+        result_of("modalities_share_a_scale", side_by_side(1.0, 1.0, 1.0, how=L2, dead=39)).count
         == 0
     )
     spoilt = changed(units(20), _0=[INF] * 6, _1=[NAN] * 6)
@@ -336,6 +345,17 @@ def test_every_statistic_of_the_manifest_is_compared() -> None:
         manifest["encoders"]["text"]["statistics"]["after"][name] *= 1.2
         found = result_of("scale_matches_manifest", of(vectors, manifest=manifest))
         assert found.examples[0]["differs"] == name
+
+
+def test_means_that_were_taken_before_zeros_became_null_are_not_compared() -> None:
+    vectors = changed(units(), _3=None)
+    manifest = told("l2", vectors)
+    after = manifest["encoders"]["text"]["statistics"]["after"]
+    after |= {"n_zero": 1, "norm_min": 0.0, "rms": 0.9 * after["rms"]}
+    assert result_of("scale_matches_manifest", of(vectors, manifest=manifest)).status == "pass"
+    after["norm_max"] = 2.0
+    found = result_of("scale_matches_manifest", of(vectors, manifest=manifest))
+    assert found.examples[0]["differs"] == "norm_max"
 
 
 def test_the_manifest_without_encoders_has_no_scale_to_match() -> None:

@@ -233,12 +233,12 @@ def test_the_users_who_differ_most_come_first_and_a_small_difference_is_none() -
     table = featured(interactions())
     values = table["behavior"].to_numpy().copy()
     values[3, 2] += 0.0005
-    values[9, 2] += 0.002
-    values[6, 0] -= 2.0
+    values[6, 2] += 0.002
+    values[9, 0] -= 2.0
     spoilt = table.with_columns(behavior=pl.Series(values, dtype=table.schema["behavior"]))
     tables = with_features(interactions(), spoilt)
     found = result_of("features_come_from_train", tables)
-    assert [example["user_id"] for example in found.examples] == [6, 9]
+    assert [example["user_id"] for example in found.examples] == [9, 6]
     shown = found.examples[0]
     assert shown["found"] == pytest.approx(shown["from_train"] - 2.0, abs=1e-5)
     assert result_of("features_come_from_train", tables, max_feature_error=0.0001).count == 3
@@ -279,7 +279,8 @@ def test_features_are_the_same_in_blocks() -> None:
 
 
 def embedded(method: str, fit: np.ndarray, *, add: float = 0.0, times: float = 1.0) -> Tables:
-    """Items 0 to 19 of which train has 16, standardised over `fit`; one dimension does not vary."""
+    """Items 0 to 19, standardised over `fit`; train has 16, test one more; one dimension does not vary."""
+    rows = changed(interactions(), [row_of(0, "test")], item_id=17)
     values = np.random.default_rng(3).normal(2.0, 3.0, (20, 5))
     values[16:] += 4.0
     values[:, 3] = 7.0
@@ -290,7 +291,7 @@ def embedded(method: str, fit: np.ndarray, *, add: float = 0.0, times: float = 1
         {"item_id": np.arange(20, dtype=np.int32), "embedding": scaled}, schema=embedding_schema(5)
     )
     manifest = {**MANIFEST, "encoders": {"text": {"normalise": method}}}
-    return tables_of(interactions(), items=items(20), embeddings={"text": frame}, manifest=manifest)
+    return tables_of(rows, items=items(20), embeddings={"text": frame}, manifest=manifest)
 
 
 TRAIN, ALL = np.arange(N_ITEMS), np.arange(20)

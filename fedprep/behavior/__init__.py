@@ -5,13 +5,17 @@ On the ground floor: the build writes these vectors, and the checks compute them
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fedprep.behavior.components import QUANTUM, Component, TrainRows, affinities, habits
+from fedprep.behavior.components import QUANTUM, Component, Sums, components, n_habits
+from fedprep.behavior.groups import groups_of
+from fedprep.behavior.rows import blocks, outline_of
 from fedprep.recipe import EmbedBehavior
 
 __all__ = ["LIMIT", "behavior_features"]
@@ -21,7 +25,10 @@ LIMIT = 10.0
 
 
 def behavior_features(
-    interactions: pl.DataFrame, items: pl.DataFrame, n_users: int, options: EmbedBehavior
+    interactions: pl.DataFrame | Iterable[pl.DataFrame],
+    items: pl.DataFrame,
+    n_users: int,
+    options: EmbedBehavior,
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Returns a vector of each user's train rows, float32 (n_users, dim), and facts about them.
 
@@ -32,7 +39,8 @@ def behavior_features(
 
     Args:
         interactions: `user_id`, `item_id` (dense), `rating`, `label`, `timestamp` (seconds), `split`;
-            ratings and times may be null.
+            ratings and times may be null. A frame, or frames that can be gone through twice: memory then
+            follows the largest of them and the users, not the rows.
         items: `item_id`, `source_id`, `categories` (list of strings, may be null).
         n_users: users have the ids 0 to n_users - 1.
         options: `dim` and `normalise`: `standardize` brings each component to mean 0 and deviation 1
@@ -44,17 +52,18 @@ def behavior_features(
         are normalised, `users_with_train_rows`, `users_without_train_rows`, `values_cut`, and `rms`
         (root mean square of the vectors of users with train rows).
     """
-    train = TrainRows.of(interactions, items, n_users)
-    components = habits(train)
-    components += affinities(train, items, options.dim - len(components))
-    with_rows = components[0].known
-    components = components[: options.dim]
-    with_rows = train.total() > 0
+    frames = [interactions] if isinstance(interactions, pl.DataFrame) else interactions
+    outline = outline_of(blocks(frames, n_users), items)
+    groups = groups_of(outline, items, options.dim - n_habits(outline))
+    sums = Sums(outline, groups, n_users)
+    for block in blocks(frames, n_users):
+        sums.add(block)
+    with_rows = sums.rows > 0
     values = np.zeros((n_users, options.dim), np.float32)
     squares = np.zeros(n_users)  # of each vector's length, summed place by place
-    means, deviations = [], []
+    names, means, deviations = [], [], []
     n_cut = 0
-    for place, component in enumerate(components):
+    for place, component in enumerate(itertools.islice(components(sums), options.dim)):
         column, mean, deviation = _complete(component, with_rows)
         if options.normalise == "standardize":
             column = (column - mean) / deviation if deviation else np.zeros(n_users)
@@ -62,6 +71,7 @@ def behavior_features(
             column = np.clip(column, -LIMIT, LIMIT)
         values[:, place] = column
         squares += values[:, place].astype(np.float64) ** 2
+        names.append(component.name)
         means.append(mean)
         deviations.append(deviation)
     if options.normalise == "l2":
@@ -71,7 +81,7 @@ def behavior_features(
     n_fit = int(with_rows.sum())
     facts = {
         "normalise": options.normalise,
-        "names": [component.name for component in components],
+        "names": names,
         "mean": means,
         "deviation": deviations,
         "users_with_train_rows": n_fit,

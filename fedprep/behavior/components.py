@@ -17,23 +17,23 @@ places that remain go to the categories with the most train rows, then to the it
 - `category:<name>`, `item:<source id>`: log2 lift of the user's share over everybody's, with m =
   `PRIOR_ROWS` rows of prior: log2((n_uc + m p_c) / ((n_u + m) p_c))
 
-Every sum over rows is a sum of whole numbers, exact in any order: the result depends neither on the
-order of the rows nor on threads, nor on how shards cut them.
+The rows are gone through twice, block by block: once for what is true of all of them (`Outline`), once for
+each user's sums (`Sums`). Every sum over rows is a sum of whole numbers, exact in any order: the result
+depends neither on the order of the rows nor on threads, nor on how blocks or shards cut them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from fedprep.schema import ITEM_ID, LABEL, RATING, SOURCE_ID, SPLIT, TIMESTAMP, USER_ID
+from fedprep.behavior.groups import Groups
+from fedprep.behavior.rows import Block, Outline
 
-__all__ = ["PRIOR_ROWS", "QUANTUM", "Component", "TrainRows", "affinities", "habits"]
+__all__ = ["PRIOR_ROWS", "QUANTUM", "Component", "Sums", "components", "n_habits"]
 
 PRIOR_ROWS = 4.0
 """Rows that speak for everybody's habits before a user's own are heard."""
@@ -41,11 +41,8 @@ PRIOR_ROWS = 4.0
 QUANTUM = 2.0**-20
 """Components are rounded to whole multiples of this, far below what they mean."""
 
-RATING_BINS = 5
-RATING_STEPS = 2.0**16  # of the 0..1 scale; squares sum exactly over two million rows of one user
 DAY = 86_400
 RECENT = 30 * DAY
-BLOCK_ROWS = 1 << 21
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -60,220 +57,132 @@ class Component(NamedTuple):
     known: Bools
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainRows:
-    """The train rows as arrays (n_rows,); rating NaN and timestamp -1 with `dated` False where unknown."""
+class Sums:
+    """Each user's sums over train rows, float64 (n_users,) each; of a kind of component that is told."""
 
-    user: NDArray[np.int32]
-    item: NDArray[np.int32]
-    rating: Floats
-    label: NDArray[np.int8]
-    timestamp: Ints
-    dated: Bools
-    n_users: int
-    n_items: int
+    def __init__(self, outline: Outline, groups: Groups, n_users: int) -> None:
+        self.outline, self.groups, self.n_users = outline, groups, n_users
+        popularity = np.log2(np.maximum(outline.item_rows, 1)) / QUANTUM
+        self._popularity = np.rint(popularity)  # (n_items,), in quanta
+        self._step_bins = outline.rating_bins()
+        self.rows, self.popularity = self._zeros(), self._zeros()
+        self.labels = self._zeros()
+        self.rated, self.steps, self.squares = self._zeros(), self._zeros(), self._zeros()
+        n_bins = outline.n_rating_bins if outline.tells_ratings else 0
+        self.bins = np.zeros(n_bins * n_users)
+        self.dated, self.recent = self._zeros(), self._zeros()
+        begin, end = outline.times or (0, 0)
+        self.first = np.full(n_users, end, np.int64)
+        self.last = np.full(n_users, begin, np.int64)
+        self._days = [np.zeros(0, np.int64)]
+        self.of_groups = np.zeros(n_users * len(groups.names))
 
-    @classmethod
-    def of(cls, interactions: pl.DataFrame, items: pl.DataFrame, n_users: int) -> TrainRows:
-        """Returns the train rows of a table of interactions."""
-        train = interactions.filter(pl.col(SPLIT) == "train")
-        item = train[ITEM_ID].to_numpy()
-        rating = train[RATING].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-        return cls(
-            user=train[USER_ID].to_numpy(),
-            item=item,
-            rating=np.where(np.isfinite(rating), rating, np.nan),
-            label=train[LABEL].to_numpy(),
-            timestamp=train[TIMESTAMP].fill_null(-1).to_numpy(),
-            dated=train[TIMESTAMP].is_not_null().to_numpy(),
-            n_users=n_users,
-            n_items=1
-            + max(-1, *(int(a.max()) for a in (item, items[ITEM_ID].to_numpy()) if len(a))),
-        )
+    def _zeros(self) -> Floats:
+        return np.zeros(self.n_users)
 
-    def blocks(self) -> Iterator[slice]:
-        """Yields slices that cover the rows: what is made of a block never outgrows the users."""
-        step = max(BLOCK_ROWS, self.n_users)
-        yield from (slice(low, low + step) for low in range(0, len(self.user), step))
+    def _total(self, user: NDArray[np.int32], weights: NDArray[Any] | None = None) -> Floats:
+        return np.bincount(user, weights=weights, minlength=self.n_users).astype(np.float64)
 
-    def total(self, weigh: Callable[[slice], NDArray[Any]] | None = None) -> Floats:
-        """Returns each user's sum of whole-numbered weights (None: the number of rows): (n_users,)."""
-        sums = np.zeros(self.n_users)
-        for rows in self.blocks():
-            weights = None if weigh is None else weigh(rows)
-            sums += np.bincount(self.user[rows], weights=weights, minlength=self.n_users)
-        return sums
+    def add(self, block: Block) -> None:
+        """Adds the rows of a block."""
+        self.rows += self._total(block.user)
+        self.popularity += self._total(block.user, self._popularity[block.item])
+        if self.outline.tells_labels:
+            self.labels += self._total(block.user, block.label)
+        if self.outline.tells_ratings:
+            self._add_ratings(block)
+        if self.outline.tells_times:
+            self._add_times(block)
+        if self.groups.names:
+            user, group = self.groups.pairs(block)
+            place = user.astype(np.int64) * len(self.groups.names) + group
+            self.of_groups += np.bincount(place, minlength=len(self.of_groups))
+
+    def _add_ratings(self, block: Block) -> None:
+        rated = ~np.isnan(block.rating)
+        user, steps = block.user[rated], self.outline.steps(block.rating[rated])
+        self.rated += self._total(user)
+        self.steps += self._total(user, steps)
+        self.squares += self._total(user, steps**2)
+        place = self._step_bins[steps.astype(np.int64)] * self.n_users + user
+        self.bins += np.bincount(place, minlength=len(self.bins))
+
+    def _add_times(self, block: Block) -> None:
+        assert self.outline.times is not None
+        begin, end = self.outline.times
+        user, times = block.user[block.dated], block.timestamp[block.dated]
+        self.dated += self._total(user)
+        self.recent += self._total(user, times > end - RECENT)
+        np.minimum.at(self.first, user, times)
+        np.maximum.at(self.last, user, times)
+        n_days = end // DAY - begin // DAY + 1
+        self._days.append(np.unique(user.astype(np.int64) * n_days + times // DAY - begin // DAY))
+
+    def active_days(self) -> Floats:
+        """Returns the number of distinct days (UTC) on which each user has a row: (n_users,)."""
+        assert self.outline.times is not None
+        begin, end = self.outline.times
+        pairs = np.unique(np.concatenate(self._days)) if len(self._days) > 2 else self._days[-1]
+        self._days = [pairs, pairs[:0]]
+        n_days = end // DAY - begin // DAY + 1
+        return np.bincount(pairs // n_days, minlength=self.n_users).astype(np.float64)
 
 
-def habits(train: TrainRows) -> list[Component]:
-    """Returns the components that need no metadata, of what the data can tell."""
-    rows = train.total()
-    item_rows = np.bincount(train.item, minlength=train.n_items)
-    popularity = np.rint(np.log2(np.maximum(item_rows, 1)) / QUANTUM)  # (n_items,)
-    parts = [Component("log_rows", np.log2(1 + rows), rows > 0)]
-    parts += _ratings(train)
-    if len(train.label) and train.label.min() != train.label.max():
-        parts.append(_mean("label_mean", train.total(lambda r: train.label[r]), rows))
-    in_quanta = _mean("log_popularity", train.total(lambda r: popularity[train.item[r]]), rows)
-    parts.append(in_quanta._replace(values=in_quanta.values * QUANTUM))
-    return parts + _times(train)
+def n_habits(outline: Outline) -> int:
+    """Returns how many components need no metadata."""
+    ratings = 2 + outline.n_rating_bins if outline.tells_ratings else 0
+    return 2 + ratings + outline.tells_labels + 5 * outline.tells_times
+
+
+def components(sums: Sums) -> Iterator[Component]:
+    """Yields the components that the data can tell, in order."""
+    outline, rows = sums.outline, sums.rows
+    yield Component("log_rows", np.log2(1 + rows), rows > 0)
+    if outline.tells_ratings:
+        yield from _ratings(sums)
+    if outline.tells_labels:
+        yield _mean("label_mean", sums.labels, rows)
+    in_quanta = _mean("log_popularity", sums.popularity, rows)
+    yield in_quanta._replace(values=in_quanta.values * QUANTUM)
+    if outline.tells_times:
+        yield from _times(sums)
+    yield from _affinities(sums)
 
 
 def _mean(name: str, sums: Floats, counts: Floats) -> Component:
     return Component(name, sums / np.maximum(counts, 1), counts > 0)
 
 
-def _ratings(train: TrainRows) -> list[Component]:
-    """Returns mean, deviation and histogram of ratings; nothing where all ratings are equal."""
-    rated = ~np.isnan(train.rating)
-    if not rated.any():
-        return []
-    low, high = float(np.nanmin(train.rating)), float(np.nanmax(train.rating))
-    if low == high:
-        return []
-    # Whole steps 0..65,536 of the scale; an unknown rating weighs nothing.
-    steps = np.rint((train.rating - low) / (high - low) * RATING_STEPS)
-    distinct = np.unique(steps[rated])
-    few = len(distinct) <= RATING_BINS
-    edges = distinct[1:] if few else np.arange(1, RATING_BINS) * RATING_STEPS / RATING_BINS
-    steps[~rated] = 0
-    n = train.total(lambda r: rated[r])
-    shares = _histogram(train, steps, edges, rated) / np.maximum(n, 1)
-    mean = _mean("rating_mean", train.total(lambda r: steps[r]), n)
-    square = _mean("rating_deviation", train.total(lambda r: steps[r] ** 2), n)
+def _ratings(sums: Sums) -> Iterator[Component]:
+    scale = sums.outline.RATING_STEPS
+    mean = _mean("rating_mean", sums.steps, sums.rated)
+    square = _mean("rating_deviation", sums.squares, sums.rated)
     variance = np.maximum(square.values - mean.values**2, 0)
-    return [
-        mean._replace(values=mean.values / RATING_STEPS),
-        square._replace(values=np.sqrt(variance) / RATING_STEPS),
-        *(Component(f"rating_share_{b + 1}", share, n > 0) for b, share in enumerate(shares)),
-    ]
+    yield mean._replace(values=mean.values / scale)
+    yield square._replace(values=np.sqrt(variance) / scale)
+    for number, counts in enumerate(sums.bins.reshape(-1, sums.n_users), start=1):
+        yield _mean(f"rating_share_{number}", counts, sums.rated)
 
 
-def _histogram(train: TrainRows, steps: Floats, edges: Floats, rated: Bools) -> Floats:
-    """Returns how many of each user's ratings lie in each bin: (n_bins, n_users)."""
-    n_bins = len(edges) + 1
-    bin_of = np.searchsorted(edges, np.arange(RATING_STEPS + 1), side="right")
-    counts = np.zeros(n_bins * train.n_users)
-    for rows in train.blocks():
-        there = rated[rows]
-        place = bin_of[steps[rows][there].astype(np.int64)] * train.n_users
-        counts += np.bincount(place + train.user[rows][there], minlength=len(counts))
-    return counts.reshape(n_bins, train.n_users)
+def _times(sums: Sums) -> Iterator[Component]:
+    assert sums.outline.times is not None
+    _, end = sums.outline.times
+    n, known = sums.dated, sums.dated > 0
+    span = np.maximum(sums.last - sums.first, 0)
+    yield Component("log_recency_days", np.log2(1 + (end - sums.last) / DAY), known)
+    yield Component("log_span_days", np.log2(1 + span / DAY), known)
+    yield Component("log_gap_seconds", np.log2(1 + span / np.maximum(n - 1, 1)), n > 1)
+    yield Component("log_active_days", np.log2(1 + sums.active_days()), known)
+    yield _mean("recent_share", sums.recent, n)
 
 
-def _times(train: TrainRows) -> list[Component]:
-    """Returns recency and activity; nothing where all times are equal."""
-    times, user, dated = train.timestamp, train.user, train.dated
-    if not dated.any():
-        return []
-    begin, end = int(times[dated].min()), int(times[dated].max())
-    if begin == end:
-        return []
-    n = train.total(lambda r: dated[r])
-    known = n > 0
-    first = np.full(train.n_users, end, np.int64)
-    last = np.full(train.n_users, begin, np.int64)
-    for rows in train.blocks():
-        there = dated[rows]
-        np.minimum.at(first, user[rows][there], times[rows][there])
-        np.maximum.at(last, user[rows][there], times[rows][there])
-    span = np.maximum(last - first, 0)
-    recent = train.total(lambda r: dated[r] & (times[r] > end - RECENT))
-    return [
-        Component("log_recency_days", np.log2(1 + (end - last) / DAY), known),
-        Component("log_span_days", np.log2(1 + span / DAY), known),
-        Component("log_gap_seconds", np.log2(1 + span / np.maximum(n - 1, 1)), n > 1),
-        Component("log_active_days", np.log2(1 + _active_days(train, begin, end)), known),
-        _mean("recent_share", recent, n),
-    ]
-
-
-def _active_days(train: TrainRows, begin: int, end: int) -> Floats:
-    """Returns the number of distinct days (UTC) on which each user has a row: (n_users,)."""
-    first_day = begin // DAY
-    n_days = end // DAY - first_day + 1
-    seen = [np.zeros(0, np.int64)]
-    for rows in train.blocks():
-        there = train.dated[rows]
-        day = train.timestamp[rows][there] // DAY - first_day
-        seen.append(np.unique(train.user[rows][there].astype(np.int64) * n_days + day))
-    pairs = np.unique(np.concatenate(seen)) if len(seen) > 2 else seen[-1]
-    return np.bincount(pairs // n_days, minlength=train.n_users).astype(np.float64)
-
-
-def affinities(train: TrainRows, items: pl.DataFrame, places: int) -> list[Component]:
-    """Returns the lifts of the largest categories, then of the most frequent items: at most `places`.
-
-    Categories or items that hold all rows, or none, say nothing of a user and are left out.
-    """
-    if places <= 0 or len(train.user) == 0:
-        return []
-    membership, chosen = _groups(train, items, places)
-    n_groups = chosen.height
-    sizes = np.bincount(membership[ITEM_ID].to_numpy(), minlength=train.n_items)  # (n_items,)
-    start = np.cumsum(sizes) - sizes
-    group_of = membership["group"].to_numpy()
-    counts = np.zeros(train.n_users * n_groups)
-    for rows in train.blocks():
-        item = train.item[rows]
-        size = sizes[item]
-        # Row r repeats once for each group of its item; `within` counts 0, 1, … inside a row.
-        within = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
-        group = group_of[np.repeat(start[item], size) + within]
-        place = np.repeat(train.user[rows].astype(np.int64) * n_groups, size) + group
-        counts += np.bincount(place, minlength=len(counts))
-    by_user = counts.reshape(train.n_users, n_groups)
-    prior = PRIOR_ROWS * chosen["n_rows"].to_numpy() / len(train.user)  # (n_groups,)
-    rows_and_prior = train.total() + PRIOR_ROWS
+def _affinities(sums: Sums) -> Iterator[Component]:
+    """Yields the lifts of the groups: of the largest categories, then of the most frequent items."""
+    names = sums.groups.names
+    by_user = sums.of_groups.reshape(sums.n_users, len(names))
+    prior = PRIOR_ROWS * sums.groups.n_rows / max(sums.outline.n_rows, 1)  # (n_groups,)
+    rows_and_prior = sums.rows + PRIOR_ROWS
     known = rows_and_prior > PRIOR_ROWS
-    return [
-        Component(
-            name,
-            np.log2((by_user[:, g] + prior[g]) / (rows_and_prior * (prior[g] / PRIOR_ROWS))),
-            known,
-        )
-        for g, name in enumerate(chosen["name"])
-    ]
-
-
-def _groups(
-    train: TrainRows, items: pl.DataFrame, places: int
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Returns (item_id, group) sorted, and a row a group: name, n_rows."""
-    item_rows = pl.Series("n_rows", np.bincount(train.item, minlength=train.n_items))
-    rows_of = item_rows.gather(items[ITEM_ID])
-    by_category = (
-        items.select(ITEM_ID, rows_of, name="categories")
-        .explode("name", empty_as_null=True)
-        .drop_nulls("name")
-        .unique()
-    )
-    categories = _largest(by_category.group_by("name").agg(pl.col("n_rows").sum()), train, places)
-    by_item = items.select(ITEM_ID, rows_of, name=pl.col(SOURCE_ID))
-    favourites = _largest(by_item, train, places - categories.height)
-    membership = pl.concat(
-        [
-            by_category.join(categories.select("name", "group"), on="name").select(
-                ITEM_ID, "group"
-            ),
-            favourites.select(ITEM_ID, pl.col("group") + categories.height),
-        ]
-    )
-    chosen = pl.concat(
-        [
-            table.select((pl.lit(kind) + pl.col("name")).alias("name"), "n_rows")
-            for kind, table in (("category:", categories), ("item:", favourites))
-        ]
-    )
-    return membership.sort(ITEM_ID, "group"), chosen
-
-
-def _largest(candidates: pl.DataFrame, train: TrainRows, places: int) -> pl.DataFrame:
-    """Returns the candidates with the most rows, by name where equal, numbered in `group`."""
-    return (
-        candidates.filter(pl.col("n_rows").is_between(0, len(train.user), closed="none"))
-        .sort("n_rows", "name", descending=[True, False])
-        .head(max(places, 0))
-        .with_row_index("group")
-        .with_columns(pl.col("group").cast(pl.Int64))
-    )
+    for g, name in enumerate(names):
+        lift = (by_user[:, g] + prior[g]) / (rows_and_prior * (prior[g] / PRIOR_ROWS))
+        yield Component(name, np.log2(lift), known)

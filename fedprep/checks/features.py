@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -12,6 +14,7 @@ from fedprep.behavior import behavior_features
 from fedprep.checks.check import Check, NotAsked
 from fedprep.checks.limits import Limits
 from fedprep.checks.modalities import MODALITY, method_of
+from fedprep.checks.rows import Rows
 from fedprep.checks.tables import Tables
 from fedprep.checks.vectors import Floats, parts_of
 from fedprep.recipe import EmbedBehavior
@@ -64,11 +67,21 @@ def _options(tables: Tables, dtype: Any) -> EmbedBehavior:
     return msgspec.structs.replace(options, dim=int(dtype.shape[0]))
 
 
-def _usable_rows(tables: Tables, n_users: int, items: pl.DataFrame) -> pl.DataFrame:
+@dataclass(frozen=True)
+class UsableRows:
+    """The rows that can be computed with, block by block and as often as they are asked for."""
+
+    rows: Rows
+    usable: pl.Expr
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        return (block.frame.filter(self.usable) for block in self.rows.blocks(ROW))
+
+
+def _usable_rows(tables: Tables, n_users: int, items: pl.DataFrame) -> UsableRows:
     last = items[ITEM_ID].max()
     known = pl.col(USER_ID).is_between(0, n_users - 1) & pl.col(ITEM_ID).is_between(0, last)
-    usable = (pl.col(SPLIT) == "train") & known & pl.col(LABEL).is_not_null()
-    return pl.concat(block.frame.filter(usable) for block in tables.rows.blocks(ROW))
+    return UsableRows(tables.rows, known & pl.col(LABEL).is_not_null())
 
 
 def standardisation_comes_from_train(tables: Tables, limits: Limits) -> pl.LazyFrame:

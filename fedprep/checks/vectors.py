@@ -195,7 +195,7 @@ class Look(NamedTuple):
 def _look(values: Values) -> Look:
     with np.errstate(over="ignore", invalid="ignore"):
         norm, finite = _norms(values)
-        return Look(norm, finite, _is_constant(values, norm) & finite, _fingerprint(values))
+        return Look(norm, finite, _is_constant(values, norm), _fingerprint(values))
 
 
 def _spread(values: npt.NDArray[Any], there: Bools, absent: Any) -> npt.NDArray[Any]:
@@ -233,7 +233,7 @@ def _is_constant(values: Values, norm: Floats) -> Bools:
         return constant
     # Of a constant vector, and of hardly another, the square of the sum is dim times that of the norm.
     sums = (values @ np.ones(dim, dtype=values.dtype)).astype(np.float64)
-    near = np.flatnonzero((sums**2 > (1 - 1e-3) * dim * norm**2) & (norm > 0))
+    near = np.flatnonzero(sums**2 > (1 - 1e-3) * dim * norm**2)
     low, high = values[near].min(axis=1), values[near].max(axis=1)
     constant[near] = high - low <= EQUAL * np.maximum(np.abs(low), np.abs(high))
     return constant
