@@ -111,8 +111,9 @@ def small_ids(tables: Sequence[Table], *, every_user: bool) -> tuple[list[Table]
         if small:
             names[column] = Names()
             continue
-        ids = pl.concat([table.distinct(column) for table in holders], how="vertical_relaxed")
-        names[column] = Names(ids.unique().sort())
+        text = holders[0].schema[column] == pl.String
+        ids = [table.distinct(column).cast(pl.String if text else pl.Int64) for table in holders]
+        names[column] = Names(pl.concat(ids).unique().drop_nulls().sort())
         tables = [_coded(t, column, names[column]) if column in t else t for t in tables]
     return tables, names
 

@@ -281,6 +281,9 @@ def sorted_rows(
             "key": block[source.key].filter(pl.Series(kept)),
         }
         parts.append(pl.DataFrame(part))
+    if not parts:  # no row is of the users within bounds
+        key = source.table.schema[source.key]
+        return pl.DataFrame(schema={"row": pl.Int32, "item": pl.Int32, "key": key})
     rows = pl.concat(parts).rechunk()
     if policy.duplicates == "last":
         rows = rows.unique(["row", "item"], keep="last", maintain_order=True)
