@@ -3,7 +3,7 @@
     python benchmarks/validation.py [--rows 5000000] [--large 50000000] [--peers] [--rounds 3]
 
 Made-up Datasets are written to a temporary folder. Every contestant runs in a process of its own; its CPU
-seconds are counted from after the imports, its peak memory is the process's (`ru_maxrss`).
+seconds are counted from after the imports, its peak memory is the process's (`VmHWM`, Linux).
 
 - `--rows`: the hand-written queries answer the questions about rows and embeddings in one streaming pass
   each, as one would write them; fedprep runs every check there is. Limit: 1.5 times the CPU seconds.
@@ -25,145 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
-import pyarrow.parquet as pq
-from tables import GENRES, Line, interactions, show
+from made_up import write_dataset, write_dirty
+from tables import Line, show
 
-from fedprep.manifest import describe_table, write_manifest
-from fedprep.schema import INDEX, SHARD, embedding_schema
-
-N_ITEMS, DIM = 50_000, 384
-GROUP_ROWS, FILE_ROWS = 8_192, 163_840
 CPU_LIMIT, PEAK_LIMIT = 1.5, 1024.0
-PARTS = 10  # of a large Dataset, made one after the other
-
-
-# --- Datasets ----------------------------------------------------------------------------------------
-
-
-def write_dataset(folder: Path, n_rows: int, n_clients: int, *, embeddings: bool) -> Path:
-    """Writes a Dataset whose clients hold users of about 100 rows, or are users where there are many."""
-    n_parts = PARTS if n_rows > 10 * GROUP_ROWS * PARTS and n_clients >= PARTS else 1
-    n_users = max(n_clients, n_rows // 100)
-    (folder / "clients").mkdir(parents=True)
-    indices, n_files = [], 0
-    for part in range(n_parts):
-        rows = interactions(n_rows // n_parts, n_users // n_parts, N_ITEMS, least=5)
-        here = n_clients // n_parts
-        rows = rows.with_columns(
-            user_id=pl.col("user_id") + part * (n_users // n_parts),
-            client_id=(pl.col("user_id") % here + part * here).cast(pl.Int32),
-        ).sort("client_id", "user_id", "timestamp", "item_id")
-        from_end = pl.int_range(pl.len(), dtype=pl.Int32).reverse().over("user_id")
-        split = pl.when(from_end == 0).then(pl.lit("test")).when(from_end == 1).then(pl.lit("valid"))
-        rows = rows.with_columns(
-            split.otherwise(pl.lit("train")).cast(SHARD["split"]).alias("split")
-        ).select(*SHARD)
-        indices.append(write_part(rows, folder / "clients", n_files))
-        n_files = int(indices[-1]["file"].max()) + 1
-    pl.concat(indices).write_parquet(folder / "clients" / "index.parquet")
-    write_rest(folder, n_users, n_clients // n_parts * n_parts, n_rows, embeddings)
-    return folder
-
-
-def write_part(rows: pl.DataFrame, folder: Path, first_file: int) -> pl.DataFrame:
-    """Writes sorted rows as shards with client-aligned row groups; returns their index."""
-    counts = [(pl.col("split") == s).sum().cast(pl.Int32).alias(f"n_{s}") for s in ("train", "valid", "test")]
-    labels = [(pl.col("label") == k).sum().cast(pl.Int32) for k in range(5)]
-    index = rows.group_by("client_id", maintain_order=True).agg(
-        pl.len().cast(pl.Int32).alias("n_rows"),
-        *counts,
-        pl.col("user_id").n_unique().cast(pl.Int32).alias("n_users"),
-        pl.concat_list(labels).list.to_array(5).alias("label_counts"),
-    )
-    n_rows = index["n_rows"].to_numpy().astype(np.int64)
-    begin = np.cumsum(n_rows) - n_rows
-    new_group = np.diff(begin // GROUP_ROWS, prepend=-1) != 0
-    first = begin[new_group]
-    group = np.cumsum(new_group) - 1
-    file_of_group = np.cumsum(np.diff(first // FILE_ROWS, prepend=-1) != 0) - 1
-    in_file = np.arange(len(first)) - np.searchsorted(file_of_group, file_of_group)
-    ends = np.append(first[1:], rows.height)
-    for file in range(int(file_of_group[-1]) + 1):
-        mine = np.flatnonzero(file_of_group == file)
-        table = rows.slice(int(first[mine[0]]), int(ends[mine[-1]] - first[mine[0]])).to_arrow()
-        with pq.ParquetWriter(folder / f"part-{first_file + file:05d}.parquet", table.schema) as writer:
-            for k in mine.tolist():
-                piece = table.slice(int(first[k] - first[mine[0]]), int(ends[k] - first[k]))
-                writer.write_table(piece, row_group_size=1 << 26)
-    places = {
-        "file": first_file + file_of_group[group],
-        "row_group": in_file[group],
-        "offset": begin - first[group],
-    }
-    return index.with_columns(
-        **{name: pl.Series(values, dtype=pl.Int32) for name, values in places.items()},
-        divergence=pl.lit(0.0, pl.Float32),
-        category_divergence=pl.lit(0.0, pl.Float32),
-    ).select(*INDEX)
-
-
-def write_rest(folder: Path, n_users: int, n_clients: int, n_rows: int, embeddings: bool) -> None:
-    """Writes items, users, embeddings of unit length and the manifest."""
-    ids = np.arange(N_ITEMS, dtype=np.int32)
-    source = [f"i{k}" for k in range(N_ITEMS)]
-    frames = {
-        "items.parquet": pl.DataFrame(
-            {
-                "item_id": ids,
-                "source_id": source,
-                "title": source,
-                "text": source,
-                "categories": [[GENRES[k % 9], GENRES[k * 7 % 9]] for k in range(N_ITEMS)],
-                "image": pl.Series([None] * N_ITEMS, dtype=pl.String),
-            }
-        ),
-        "users.parquet": pl.scan_parquet(folder / "clients" / "part-*.parquet")
-        .select("user_id", "client_id")
-        .unique()
-        .sort("user_id")
-        .collect(engine="streaming")
-        .select("user_id", pl.col("user_id").cast(pl.String).alias("source_id"), "client_id"),
-    }
-    if embeddings:
-        values = np.random.default_rng(0).standard_normal((N_ITEMS, DIM)).astype(np.float32)
-        values /= np.linalg.norm(values, axis=1, keepdims=True)
-        (folder / "embeddings").mkdir()
-        frames["embeddings/text.parquet"] = pl.DataFrame(
-            {"item_id": ids, "embedding": values}, schema=embedding_schema(DIM)
-        )
-    tables = {}
-    for name, frame in frames.items():
-        frame.write_parquet(folder / name, row_group_size=GROUP_ROWS)
-        tables[name] = describe_table(folder / name, frame)
-    statistics = {"n_present": N_ITEMS, "n_zero": 0, "norm_min": 1.0, "norm_median": 1.0, "norm_max": 1.0,
-                  "rms": DIM**-0.5, "mean_abs": 0.0407}  # fmt: skip
-    encoder = {"name": "made up", "dim": DIM, "normalise": "l2", "n_present": N_ITEMS, "n_missing": 0,
-               "statistics": {"before": statistics, "after": statistics}}  # fmt: skip
-    shards = pl.scan_parquet(folder / "clients" / "part-*.parquet")
-    splits = shards.group_by("split").len().collect(engine="streaming").cast({"split": pl.String})
-    manifest = {
-        "name": "benchmark",
-        "created": "2026-01-01T00:00:00+00:00",
-        "recipe": {"name": "benchmark", "clean": {"label": "classes", "threshold": 4.0}},
-        "source": {"name": "table", "files": []},
-        "facts": {
-            "n_users": n_users,
-            "n_items": N_ITEMS,
-            "n_interactions": n_rows,
-            "n_clients": n_clients,
-            "ratings": [[float(k), 1] for k in range(1, 6)],
-            "splits": dict(splits.iter_rows()),
-        },
-        "classes": [1.0, 2.0, 3.0, 4.0, 5.0],
-        "split": {},
-        "steps": [],
-        "encoders": {"text": encoder} if embeddings else {},
-        "partition": {"method": "by_column", "unit": "user"},
-        "tables": tables,
-    }
-    write_manifest(folder, manifest)
 
 
 # --- contestants -------------------------------------------------------------------------------------
@@ -202,17 +67,100 @@ OURS = """
 validation = validate(Dataset.open(folder))
 result = {r.name: [r.status, r.count, r.reason] for r in validation.results}
 """
-OUR_IMPORTS = "from fedprep.checks import validate\nfrom fedprep.dataset import Dataset\n"
+OUR_IMPORTS = "from fedprep.checks import Tables, validate\nfrom fedprep.dataset import Dataset\n"
+
+DIRTY = """
+tables = Tables.of_file(folder + "/dirty.parquet")
+names = {"null": "no_missing_values", "NaN": "ratings_are_finite", "out of range": "ratings_are_in_range",
+         "repeated pairs": "pairs_are_unique"}
+found = validate(tables, {"min_rating": 1, "max_rating": 5}, only=list(names.values()))
+result = {fault: found[name].count for fault, name in names.items()}
+"""
+
+PEERS = {
+    "pandera, LazyFrame": (
+        "import pandera.polars as pa",
+        """
+rating = pa.Column(polars.Float32, pa.Check.in_range(1, 5), nullable=False)
+schema = pa.DataFrameSchema({"rating": rating}, unique=["user_id", "item_id"])
+try:
+    schema.validate(polars.scan_parquet(folder + "/dirty.parquet"), lazy=True)
+    result = {}
+except pa.errors.SchemaErrors as error:
+    result = {"faults": len(error.failure_cases)}
+""",
+    ),
+    "pandera, DataFrame": (
+        "import pandera.polars as pa",
+        """
+rating = pa.Column(polars.Float32, pa.Check.in_range(1, 5), nullable=False)
+schema = pa.DataFrameSchema({"rating": rating}, unique=["user_id", "item_id"])
+try:
+    schema.validate(polars.read_parquet(folder + "/dirty.parquet"), lazy=True)
+    result = {}
+except pa.errors.SchemaErrors as error:
+    result = dict(error.failure_cases.group_by("check").len().sort("check").iter_rows())
+""",
+    ),
+    "pointblank, LazyFrame": (
+        "import pointblank as pb",
+        """
+rows = pb.Validate(data=polars.scan_parquet(folder + "/dirty.parquet"))
+rows = rows.col_vals_not_null("rating").col_vals_between("rating", 1, 5).rows_distinct(["user_id", "item_id"])
+counts = rows.interrogate().n_failed()
+result = {"not_null": counts[1], "between": counts[2], "rows_distinct": counts[3]}
+""",
+    ),
+    "dataframely": (
+        "import dataframely as dy",
+        """
+class Interactions(dy.Schema):
+    user_id = dy.Int32(primary_key=True)
+    item_id = dy.Int32(primary_key=True)
+    rating = dy.Float32(nullable=False, min=1, max=5)
+columns = ["user_id", "item_id", "rating"]
+result = Interactions.filter(polars.read_parquet(folder + "/dirty.parquet", columns=columns))[1].counts()
+""",
+    ),
+    "Great Expectations": (
+        "import pandas as pd\nimport great_expectations as gx",
+        """
+frame = pd.read_parquet(folder + "/dirty.parquet", columns=["user_id", "item_id", "rating"])
+context = gx.get_context(mode="ephemeral")
+context.variables.progress_bars = {"globally": False}
+asset = context.data_sources.add_pandas("p").add_dataframe_asset("a")
+batch = asset.add_batch_definition_whole_dataframe("b").get_batch({"dataframe": frame})
+expected = gx.expectations
+result = {
+    name: batch.validate(expectation).result["unexpected_count"]
+    for name, expectation in {
+        "not_null": expected.ExpectColumnValuesToNotBeNull(column="rating"),
+        "between": expected.ExpectColumnValuesToBeBetween(column="rating", min_value=1, max_value=5),
+        "unique": expected.ExpectCompoundColumnsToBeUnique(column_list=["user_id", "item_id"]),
+    }.items()
+}
+""",
+    ),
+}
+PACKAGES = (
+    "pandera[polars]",
+    "pointblank",
+    "dataframely",
+    "great_expectations",
+    "pandas",
+    "pyarrow",
+)
 
 AROUND = """
-import json, resource, sys, time
+import json, sys, time
 import polars
 folder = sys.argv[1]
 {imports}
 started = time.process_time()
 {work}
 cpu = time.process_time() - started
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+peak = int(status["VmHWM"].split()[0]) / 1024
 print(json.dumps({{"cpu": cpu, "peak": peak, "result": result}}))
 """
 
@@ -275,14 +223,53 @@ def in_blocks(folder: Path, n_rows: int, n_clients: int) -> int:
         f"{n_rows:,} rows of {n_clients:,} clients, every check",
         [
             Line("fedprep, CPU seconds", f"{ours.cpu:.1f}"),
-            Line("fedprep, peak MiB", f"{ours.peak:.0f}", f"<= {PEAK_LIMIT:.0f}", ours.peak <= PEAK_LIMIT),
-            Line("checks that could not run", str(len(not_run)), "0", not not_run and not ours.error),
+            Line(
+                "fedprep, peak MiB",
+                f"{ours.peak:.0f}",
+                f"<= {PEAK_LIMIT:.0f}",
+                ours.peak <= PEAK_LIMIT,
+            ),
+            Line(
+                "checks that could not run", str(len(not_run)), "0", not not_run and not ours.error
+            ),
         ],
     )
 
 
+def beside_peers(folder: Path, n_rows: int) -> int:
+    folder.mkdir()
+    planted = write_dirty(folder / "dirty.parquet", n_rows)
+    venv.create(folder / "venv", with_pip=True)
+    python = str(folder / "venv" / "bin" / "python")
+    installed = subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", *PACKAGES], capture_output=True, text=True
+    )
+    if installed.returncode != 0:
+        raise SystemExit("the peers cannot be installed: " + installed.stderr.strip()[-300:])
+    ours = run(DIRTY, folder, imports=OUR_IMPORTS)
+    exact = {**planted, "NaN": planted["NaN"] + planted["infinite"]}  # one check finds both
+    del exact["infinite"]
+    lines = [
+        Line("fedprep: as planted", _words(ours.result), "all", ours.result == exact),
+        Line("fedprep, CPU s · peak MiB", f"{ours.cpu:.2f} · {ours.peak:.0f}"),
+    ]
+    for name, (imports, work) in PEERS.items():
+        peer = run(work, folder, imports=imports, python=python)
+        times = f"x {peer.cpu / ours.cpu:.1f} · {peer.peak / ours.peak:.1f}"
+        cost = f"{peer.cpu:.2f} · {peer.peak:.0f}  ({times})"
+        lines.append(Line(f"{name}: found", peer.error or _words(peer.result) or "nothing"))
+        lines.append(Line(f"{name}, CPU s · peak MiB", cost))
+    return show(f"{n_rows:,} rows in one file, planted: {_words(planted)}", lines)
+
+
+def _words(counts: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--large", type=int, default=50_000_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -293,6 +280,8 @@ def main() -> int:
         folder = Path(name)
         if options.rows:
             status |= against_hand(folder / "rows", options.rows, options.rounds)
+        if options.peers:
+            status |= beside_peers(folder / "peers", options.rows or 5_000_000)
         for n_clients in (500, 1_000_000) if options.large else ():
             status |= in_blocks(folder / f"large-{n_clients}", options.large, n_clients)
     return status

@@ -129,6 +129,13 @@ def test_a_check_that_cannot_run_is_an_error_and_never_a_pass(
     ].reason
 
 
+def test_a_manifest_that_does_not_say_how_labels_are_made_is_an_error() -> None:
+    for clean in ({}, {"label": "binary"}):
+        tables = tables_of(interactions(), manifest={**MANIFEST, "recipe": {"clean": clean}})
+        found = validate(tables, only=["labels_match_ratings"])["labels_match_ratings"]
+        assert (found.status, "recipe.clean" in found.reason) == ("error", True)
+
+
 def test_a_denominator_that_cannot_be_counted_is_an_error(one_check: Any) -> None:
     one_check(lambda tables, limits: pl.LazyFrame({"x": []}), of="no such thing")
     assert validate(tables_of(interactions()))["made_up"].status == "error"
@@ -199,7 +206,7 @@ def test_every_table_of_a_dataset_has_the_columns_of_its_format(
 
 @pytest.mark.parametrize(
     ("column", "dtype"),
-    [("rating", pl.String), ("timestamp", pl.Float64), ("user_id", pl.Float64), ("split", pl.Int8),
+    [("rating", pl.String), ("timestamp", pl.String), ("user_id", pl.Float64), ("split", pl.Int8),
      ("label", pl.Float32), ("client_id", pl.Float32)],
 )  # fmt: skip
 def test_foreign_columns_must_be_of_a_kind_and_of_no_exact_type(column: str, dtype: Any) -> None:
@@ -215,6 +222,25 @@ def test_foreign_columns_must_be_of_a_kind_and_of_no_exact_type(column: str, dty
         }
     )
     assert validate(Tables.of_frames(interactions=wide), only=["schema_matches"]).verdict == "pass"
+
+
+def test_foreign_times_and_truths_are_read_as_seconds_and_labels(tmp_path: Path) -> None:
+    late = changed(interactions(), [3], timestamp=2**40)
+    other = late.with_columns(
+        pl.from_epoch("timestamp", "s").dt.cast_time_unit("ms"), pl.col("label").cast(pl.Boolean)
+    )
+    other.write_parquet(tmp_path / "rows.parquet", row_group_size=9)
+    expected = validate(Tables.of_frames(interactions=late))
+    for tables in (Tables.of_frames(interactions=other), Tables.of_file(tmp_path / "rows.parquet")):
+        found = validate(
+            tables, {}, only=["timestamps_are_plausible", "classes_are_balanced_per_client"]
+        )
+        assert [(r.status, r.count) for r in found.results] == [
+            (expected[r.name].status, expected[r.name].count) for r in found.results
+        ]
+        assert found["timestamps_are_plausible"].examples[0]["timestamp"] == 2**40
+    own = validate(tables_of(other), only=["schema_matches"])["schema_matches"]
+    assert {example["column"] for example in own.examples} == {"timestamp", "label"}
 
 
 def test_a_table_without_a_row_is_no_pass(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import polars as pl
 from fedprep.checks.check import Check
 from fedprep.checks.limits import Limits
 from fedprep.checks.tables import Tables
+from fedprep.errors import DatasetError
 from fedprep.schema import CLIENT_ID, ITEM_ID, LABEL, RATING, TIMESTAMP, USER_ID
 
 __all__ = ["CHECKS"]
@@ -59,6 +60,8 @@ def labels_match_ratings(tables: Tables, limits: Limits) -> pl.LazyFrame:
     assert tables.manifest is not None
     clean = _clean(tables.manifest)
     label = pl.col(LABEL)
+    if "label" not in clean or (clean["label"] == "binary" and "threshold" not in clean):
+        raise DatasetError("the manifest does not say how labels are made: no recipe.clean")
     if clean["label"] == "implicit":
         return _rows(tables, label != 1, RATING, LABEL)
     if clean["label"] == "binary":

@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from fedprep.checks.footers import Footer
-from fedprep.schema import SHARD, USER_ID
+from fedprep.schema import LABEL, SHARD, TIMESTAMP, USER_ID
 
 __all__ = ["BLOCK_ROWS", "Block", "Rows"]
 
@@ -48,10 +48,12 @@ class Rows:
         frame: pl.LazyFrame,
         files: Mapping[Path, Footer] | None = None,
         *,
+        foreign: bool = False,
         block_rows: int = 0,
     ) -> None:
-        self.frame = frame
         self.files = files or {}
+        self._casts = _casts(frame.collect_schema()) if foreign else []
+        self.frame = frame.with_columns(self._casts)
         self.block_rows = block_rows or BLOCK_ROWS
 
     @functools.cached_property
@@ -142,7 +144,20 @@ class Rows:
     def _read(self, pieces: list[Piece], columns: Sequence[str]) -> pl.DataFrame:
         wanted = columns or self.columns
         parts = [
-            pl.scan_parquet(piece.path, glob=False).slice(piece.begin, piece.n_rows).select(wanted)
+            pl.scan_parquet(piece.path, glob=False)
+            .slice(piece.begin, piece.n_rows)
+            .with_columns(self._casts)
+            .select(wanted)
             for piece in pieces
         ]
         return pl.concat(pl.collect_all(parts), rechunk=True)
+
+
+def _casts(schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
+    """Returns what foreign columns are read as: times as seconds, true and false as labels 1 and 0."""
+    casts = []
+    if isinstance(schema.get(TIMESTAMP), pl.Datetime | pl.Date):
+        casts.append(pl.col(TIMESTAMP).dt.epoch("s"))
+    if schema.get(LABEL) == pl.Boolean:
+        casts.append(pl.col(LABEL).cast(pl.Int8))
+    return casts

@@ -135,8 +135,8 @@ def _of_foreign(table: str) -> dict[str, Column]:
             ITEM_ID: an_id,
             CLIENT_ID: client,
             RATING: number,
-            LABEL: whole,
-            TIMESTAMP: whole,
+            LABEL: ("a whole number or Boolean", _is_label, False),
+            TIMESTAMP: ("whole seconds, Datetime or Date", _is_time, False),
             SPLIT: (f"String or Enum of {', '.join(SPLITS)}", _is_text, False),
         },
         "items": {ITEM_ID: an_id, "text": ("String", _is_text, False)},
@@ -152,6 +152,14 @@ def _is_id(found: pl.DataType) -> bool:
 
 def _is_whole(found: pl.DataType) -> bool:
     return found.is_integer()
+
+
+def _is_label(found: pl.DataType) -> bool:
+    return found.is_integer() or found == pl.Boolean
+
+
+def _is_time(found: pl.DataType) -> bool:
+    return found.is_integer() or isinstance(found, pl.Datetime | pl.Date)
 
 
 def _is_text(found: pl.DataType) -> bool:

@@ -167,11 +167,12 @@ class Tables:
         return tables._with_whole()
 
     def _with_whole(self) -> Tables:
-        rows = None
-        if self.interactions is not None:
-            shards = {path: self.footers[path] for path in self.files.get("interactions", ())}
-            rows = Rows(self.interactions, shards)
-        return replace(self, whole=Whole(rows, self.items, self.users))
+        if self.interactions is None:
+            return replace(self, whole=Whole(None, self.items, self.users))
+        shards = {path: self.footers[path] for path in self.files.get("interactions", ())}
+        rows = Rows(self.interactions, shards, foreign=self.manifest is None)
+        whole = Whole(rows, self.items, self.users)
+        return replace(self, interactions=rows.frame, whole=whole)
 
     # --- what checks ask -----------------------------------------------------------------------------
 
