@@ -151,13 +151,17 @@ def interval_of(
     """
     refuse_unless(0.0 < level < 1.0, f"level is {level}", "between 0 and 1, such as 0.95")
     refuse_unless(method in METHODS, f"no interval is called '{method}'", " | ".join(METHODS))
+    refuse_unless(
+        method != "bca" or influence is not None,
+        "bca needs the influence of each unit",
+        "percentile",
+    )
     finite = resampled[np.isfinite(resampled)]
     low = high = error = math.nan
     reason = _no_interval(n, n_units, unit, finite)
     if not reason:
         ends = (0.5 * (1.0 - level), 0.5 * (1.0 + level))
-        if method == "bca":
-            assert influence is not None
+        if influence is not None and method == "bca":
             ends = _bca_ends(value, finite, influence, ends)
         low, high = (float(end) for end in np.quantile(finite, ends))
         error = float(np.std(finite, ddof=1)) if finite.size > 1 else math.nan
@@ -206,22 +210,21 @@ def resampled_sums(
     sums[:, constant] = len(table) * table[0, constant]  # such as the size of a user
     if varying.size:
         rng = np.random.default_rng(seed)
-        rows, counts = _distinct(table[:, varying])
-        if len(rows) * REPEATS <= len(table):
-            sums[:, varying] = _by_counts(rows, counts, n_resamples, rng)
+        rows = _in_order(table[:, varying])
+        new = np.append(True, (rows[1:] != rows[:-1]).any(axis=1))
+        if np.count_nonzero(new) * REPEATS <= len(rows):
+            starts = np.flatnonzero(new)
+            counts = np.diff(starts, append=len(rows))
+            sums[:, varying] = _by_counts(rows[starts], counts, n_resamples, rng)
         else:
-            sums[:, varying] = _by_rows(np.repeat(rows, counts, axis=0), n_resamples, rng)
+            sums[:, varying] = _by_rows(rows, n_resamples, rng)
     return sums
 
 
-def _distinct(table: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Returns the distinct rows in order, and how often each stands in the table."""
-    alone = table.shape[1] == 1
-    ordered = np.sort(table, axis=0) if alone else table[np.lexsort(table.T[::-1])]
-    first = np.ones(len(table), dtype=bool)
-    first[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    starts = np.flatnonzero(first)
-    return ordered[starts], np.diff(starts, append=len(table))
+def _in_order(table: Floats) -> Floats:
+    if table.shape[1] == 1:
+        return np.sort(table, axis=0)
+    return table[np.lexsort(table.T[::-1])]
 
 
 def _by_counts(

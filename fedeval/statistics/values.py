@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -31,7 +32,8 @@ class Defined:
 
     def mean(self) -> float:
         """Returns the mean over users, rounded once (so their order changes nothing); NaN without any."""
-        return math.fsum(self.values.tolist()) / self.n if self.n else math.nan
+        blocks = (self.values[at : at + 65_536].tolist() for at in range(0, self.n, 65_536))
+        return math.fsum(itertools.chain.from_iterable(blocks)) / self.n if self.n else math.nan
 
     def units(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Returns sum and number of values of each unit that is independent: a user, or a cluster."""
