@@ -219,6 +219,12 @@ def test_bca_moves_towards_the_longer_tail() -> None:
     assert corrected.high > plain.high
 
 
+def test_resamples_equal_to_the_value_leave_bca_unbiased() -> None:
+    for seed in range(5):
+        interval = bootstrap_interval([0.0, 1.0] * 4, method="bca", n_resamples=4_000, seed=seed)
+        assert interval.low + interval.high == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_the_interval_covers_the_truth_about_as_often_as_it_says(method: str) -> None:
     rng = np.random.default_rng(11)
