@@ -194,11 +194,15 @@ def test_repeats_do_not_make_a_list_longer(dataset: Dataset) -> None:
     assert judged(recs, dataset)["lists_are_long_enough"].count == 1
 
 
-def test_users_with_test_rows_and_no_list_are_named(dataset: Dataset) -> None:
+def test_users_with_test_rows_and_no_list_are_named(dataset: Dataset, tmp_path: Path) -> None:
     recs = lists().filter(~pl.col("user_id").is_in([2, 9]))
     found = one("test_users_have_a_list", recs, dataset)
     assert (found.status, found.count, found.denominator) == ("warn", 2, N_USERS)
     assert [example["user_id"] for example in found.examples] == [2, 9]
+    without = interactions().filter((pl.col("user_id") != 9) | (pl.col("split") != "test"))
+    other = Dataset.open(write_dataset(tmp_path / "other", without))
+    found = judged(recs, other)["test_users_have_a_list"]
+    assert (found.count, found.denominator) == (1, N_USERS - 1), "who has no test row needs no list"
 
 
 def test_pairs_alone_can_be_judged(dataset: Dataset) -> None:
