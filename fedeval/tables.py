@@ -155,7 +155,7 @@ def with_ids_like(table: Table, other: Table) -> Table:
         if name not in table or name not in other:
             continue
         ours, theirs = table.schema[name] == pl.String, other.schema[name] == pl.String
-        if ours == theirs:
+        if ours == theirs or (ours and other.text):
             continue
         if ours or not table.text:
             raise EvaluationError(

@@ -71,7 +71,8 @@ def request_of(
     trained = None if train is None else read_table(train, "train")
     listed = None if items is None else read_table(items, "items")
     _refuse_what_lacks(asks, policy, read, trained, listed)
-    read, told = with_ids_like(read, told), with_ids_like(told, read)
+    read = with_ids_like(read, told)
+    told = with_ids_like(told, read)
     others = [with_ids_like(t, told) for t in (trained, listed) if t is not None]
     dtype = told.schema[USER_ID]
     every_user = policy.users == "list" or any(a.metric.kind == "exposure" for a in asks)

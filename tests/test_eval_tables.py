@@ -1,0 +1,321 @@
+"""Tables of any origin give the same numbers; bad ones are refused with what is wrong, where, and a hint."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from fedeval import Policy, evaluate
+from fedeval.tables import dataset_of_run, read_table
+from fedprep.errors import EvaluationError
+
+METRICS = ["ndcg@3", "hr@3", "mrr@3"]
+
+
+@pytest.fixture
+def recs() -> pl.DataFrame:
+    """Three users' lists of four, in order of rank and of score alike."""
+    return pl.DataFrame(
+        {
+            "user_id": [u for u in (1, 2, 30) for _ in range(4)],
+            "item_id": [5, 6, 7, 8, 6, 5, 8, 12, 7, 8, 5, 6],
+            "rank": [1, 2, 3, 4] * 3,
+            "score": [0.9, 0.8, 0.7, 0.6] * 3,
+        }
+    )
+
+
+@pytest.fixture
+def truth() -> pl.DataFrame:
+    return pl.DataFrame(
+        {"user_id": [1, 2, 2, 30], "item_id": [6, 12, 5, 7], "relevance": [1.0, 2.0, 1.0, 3.0]}
+    )
+
+
+def run_lines(recs: pl.DataFrame) -> str:
+    return "".join(f"{u}  Q0\t{i} {r} {s} tag\n" for u, i, r, s in recs.rows())
+
+
+WRITERS: dict[str, Callable[[pl.DataFrame, Path], Any]] = {
+    "recs.parquet": lambda frame, path: frame.write_parquet(path),
+    "recs.csv": lambda frame, path: frame.write_csv(path),
+    "semicolons.csv": lambda frame, path: frame.write_csv(path, separator=";"),
+    "recs.tsv": lambda frame, path: frame.write_csv(path, separator="\t"),
+    "recs.arrow": lambda frame, path: frame.write_ipc(path),
+    "recs.run": lambda frame, path: path.write_text(run_lines(frame)),
+    "recommendations.parquet": lambda frame, path: frame.write_parquet(path),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_gives_the_same_numbers(
+    name: str, recs: pl.DataFrame, truth: pl.DataFrame
+) -> None:
+    path = Path("run") / name
+    path.parent.mkdir()
+    WRITERS[name](recs, path)
+    found = evaluate(path.parent if name == "recommendations.parquet" else path, truth, METRICS)
+    wanted = evaluate(recs, truth, METRICS)
+    assert found.per_user.equals(wanted.per_user)
+    assert found.counts == wanted.counts
+
+
+@pytest.mark.parametrize("kind", ["pandas", "arrow", "dict", "lazy"])
+def test_every_frame_gives_the_same_numbers(
+    kind: str, recs: pl.DataFrame, truth: pl.DataFrame
+) -> None:
+    frames = {
+        "pandas": lambda f: f.to_pandas(),
+        "arrow": lambda f: f.to_arrow(),
+        "dict": lambda f: f.to_dict(as_series=False),
+        "lazy": lambda f: f.lazy(),
+    }
+    if kind == "pandas":
+        pytest.importorskip("pandas")
+    found = evaluate(frames[kind](recs), frames[kind](truth), METRICS)
+    assert found.mean == evaluate(recs, truth, METRICS).mean
+
+
+def test_qrels_are_a_truth_and_text_ids_stay_text_beside_text(
+    recs: pl.DataFrame, truth: pl.DataFrame
+) -> None:
+    Path("truth.qrels").write_text("".join(f"{u} 0 {i} {g:g}\n" for u, i, g in truth.rows()))
+    Path("recs.run").write_text(run_lines(recs))
+    wanted = evaluate(recs, truth, METRICS).mean
+    assert evaluate("recs.run", "truth.qrels", METRICS).mean == wanted
+    as_text = truth.with_columns(pl.col("user_id", "item_id").cast(pl.String))
+    assert evaluate("recs.run", as_text, METRICS).mean == wanted
+    assert evaluate("recs.run", as_text, METRICS).per_user["user_id"].to_list() == ["1", "2", "30"]
+
+
+def test_ids_of_text_that_are_not_all_integers_stay_text() -> None:
+    Path("recs.csv").write_text("user_id,item_id,rank\nu1,007,1\nu1,7,2\n")
+    truth = {"user_id": ["u1"], "item_id": ["7"]}
+    assert evaluate("recs.csv", truth, "mrr@2").mean["mrr@2"] == 0.5
+
+
+def test_foreign_columns_are_named(recs: pl.DataFrame, truth: pl.DataFrame) -> None:
+    foreign = recs.rename({"user_id": "uid", "item_id": "asin", "rank": "pos"})
+    names = {"user_id": "uid", "item_id": "asin", "rank": "pos"}
+    foreign.write_csv("foreign.csv")
+    own = truth.rename({"relevance": "grade"})
+    found = evaluate(
+        "foreign.csv", own, METRICS, columns=names, truth_columns={"relevance": "grade"}
+    )
+    assert found.mean == evaluate(recs, truth, METRICS).mean
+
+
+def test_types_of_every_width_are_read(recs: pl.DataFrame, truth: pl.DataFrame) -> None:
+    wanted = evaluate(recs, truth, METRICS).mean
+    for ids, rank in ((pl.UInt8, pl.UInt16), (pl.UInt64, pl.Float64), (pl.Int16, pl.Int64)):
+        cast = recs.with_columns(pl.col("user_id", "item_id").cast(ids), pl.col("rank").cast(rank))
+        assert evaluate(cast, truth, METRICS).mean == wanted
+    categorical = recs.with_columns(
+        pl.col("user_id", "item_id").cast(pl.String).cast(pl.Categorical)
+    )
+    text = truth.with_columns(pl.col("user_id", "item_id").cast(pl.String))
+    assert evaluate(categorical, text, METRICS).mean == wanted
+
+
+def edited(
+    column: str, values: list[Any], **options: Any
+) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    return lambda frame: frame.with_columns(pl.Series(column, values, **options))
+
+
+BAD: dict[str, tuple[Callable[[pl.DataFrame], Any], str]] = {
+    "a column is misnamed": (lambda f: f.rename({"user_id": "userId"}), "did you mean 'userId'?"),
+    "no rank and no score": (lambda f: f.drop("rank", "score"), "neither a rank nor a score"),
+    "ids are fractions": (lambda f: f.with_columns(pl.col("user_id") / 2), "expected: integers or text"),
+    "ids are lists": (lambda f: f.with_columns(pl.concat_list("item_id")), "expected: integers or text"),
+    "scores are dates": (lambda f: f.with_columns(score=pl.lit("2020-01-01").str.to_date()), "'score'"),
+    "the table is empty": (lambda f: f.head(0), "has no row"),
+    "an id is missing": (lambda f: f.with_columns(item_id=pl.Series([None, *f["item_id"][1:]])), "'item_id'"),
+    "a rank is missing": (lambda f: f.with_columns(rank=pl.Series([None, *f["rank"][1:]])), "'rank'"),
+    "a rank is a fraction": (lambda f: f.with_columns(pl.col("rank") + 0.5), "'rank'"),
+    "a score is NaN": (lambda f: edited("score", [*f["score"][:-1], math.nan])(f), "user 30, item 6"),
+    "ranks start at 0": (lambda f: f.with_columns(pl.col("rank") - 1), "must start at 1"),
+    "ranks start at 2": (lambda f: f.with_columns(pl.col("rank") + 1), "starts at rank 2"),
+    "ranks start behind k": (lambda f: f.with_columns(pl.col("rank") + 5), "starts at rank 6"),
+    "no user in common": (lambda f: f.with_columns(pl.col("user_id") + 100), "no user in common"),
+    "ids of another kind": (
+        lambda f: f.with_columns(pl.col("item_id").cast(pl.String)),
+        "'item_id' is String in the table of recommendations and Int64 in the table of truth",
+    ),
+    "a list of numbers": (lambda f: [1, 2, 3], "cannot be a list"),
+    "an item with the one id that is taken": (
+        lambda f: f.with_columns(item_id=pl.lit(-(2**31), pl.Int32)).lazy(), "cannot have the id",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_bad_recommendations_are_refused_with_what_is_wrong(
+    fault: str, recs: pl.DataFrame, truth: pl.DataFrame
+) -> None:
+    spoil, told = BAD[fault]
+    with pytest.raises(EvaluationError) as error:
+        evaluate(spoil(recs), truth, METRICS)
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "fault", ["a score is NaN", "an id is missing", "ranks start at 2", "a rank is missing"]
+)
+def test_files_are_refused_alike(fault: str, recs: pl.DataFrame, truth: pl.DataFrame) -> None:
+    spoil, told = BAD[fault]
+    spoil(recs).write_parquet("recs.parquet")
+    with pytest.raises(EvaluationError) as error:
+        evaluate("recs.parquet", truth, METRICS)
+    assert told in str(error.value)
+    spoil(recs).write_csv("recs.csv")
+    with pytest.raises(EvaluationError):
+        evaluate("recs.csv", truth, METRICS)
+
+
+def test_bad_truth_is_refused(recs: pl.DataFrame, truth: pl.DataFrame) -> None:
+    faults = {
+        "'item_id' of the truth is missing": truth.with_columns(item_id=pl.Series([None, 1, 2, 3])),
+        "'relevance' of the truth is missing": truth.with_columns(relevance=pl.lit(math.nan)),
+        "no user has a relevant item": truth.with_columns(relevance=pl.lit(0.0)),
+        "has no row": truth.head(0),
+        "did you mean 'item'?": truth.rename({"item_id": "item"}),
+    }
+    for told, spoilt in faults.items():
+        with pytest.raises(EvaluationError) as error:
+            evaluate(recs, spoilt, METRICS)
+        assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("absent.parquet", None, "no such file"),
+        ("recs.parquet", "not a parquet file", "no format that is known"),
+        ("recs.run", "a line of prose\n", "no format that is known"),
+        ("recs.csv", "", "cannot be read"),
+        ("recs.csv", "user_id,item_id,rank\n1,2,first\n", "'rank'"),
+        ("recs.csv", "user_id,item_id,rank\n1,2\n", "'rank'"),
+    ],
+)
+def test_files_that_cannot_be_read_are_refused(
+    name: str, text: str | None, told: str, truth: pl.DataFrame
+) -> None:
+    if text is not None:
+        Path(name).write_text(text)
+    with pytest.raises(EvaluationError) as error:
+        evaluate(name, truth, METRICS)
+    assert told in str(error.value)
+    assert name in str(error.value)
+
+
+def test_qrels_are_no_run_and_a_folder_is_no_table(truth: pl.DataFrame) -> None:
+    Path("truth.qrels").write_text("1 0 6 1\n")
+    with pytest.raises(EvaluationError, match="no format that is known"):
+        evaluate("truth.qrels", truth, METRICS)
+    Path("folder").mkdir()
+    with pytest.raises(EvaluationError, match=r"a folder without recommendations.parquet"):
+        evaluate("folder", truth, METRICS)
+
+
+def test_a_column_that_is_no_use_is_refused(recs: pl.DataFrame) -> None:
+    with pytest.raises(EvaluationError, match="has no use for a column 'usr_id'"):
+        read_table(recs, "recommendations", {"usr_id": "user_id"})
+
+
+def test_k_longer_than_the_lists_is_counted_and_told(
+    recs: pl.DataFrame, truth: pl.DataFrame
+) -> None:
+    found = evaluate(recs, truth, ["hr@4", "hr@10"])
+    assert found.counts["short_lists"] == 3
+    assert "3 of 3 lists are shorter than 10 items" in found.warnings
+    assert evaluate(recs, truth, "hr@4").counts["short_lists"] == 0
+
+
+def test_repeats_gaps_and_ties_are_settled_counted_and_told(truth: pl.DataFrame) -> None:
+    recs = {
+        "user_id": [1, 1, 1, 2, 2, 2, 30, 30],
+        "item_id": [5, 5, 6, 12, 5, 7, 9, 7],
+        "rank": [1, 2, 3, 1, 4, 5, 1, 1],
+    }
+    found = evaluate(recs, truth, ["mrr@3", "recall@2"])
+    assert found.per_user["mrr@3"].to_list() == [0.5, 1.0, 1.0]
+    assert found.per_user["recall@2"].to_list() == [1.0, 1.0, 1.0]
+    assert {k: found.counts[k] for k in ("duplicates", "rank_gaps", "tied_ranks")} == {
+        "duplicates": 1, "rank_gaps": 1, "tied_ranks": 1,
+    }  # fmt: skip
+    assert len(found.warnings) == 4  # and one of short lists
+
+
+def test_users_without_a_list_score_0_and_those_without_truth_are_left_out(
+    recs: pl.DataFrame, truth: pl.DataFrame
+) -> None:
+    some = recs.filter(pl.col("user_id") != 2)
+    few = truth.filter(pl.col("user_id") != 30)
+    found = evaluate(some, few, "hr@3")
+    assert found.per_user.rows() == [(1, 1.0), (2, 0.0)]
+    assert found.counts["users_without_list"] == 1
+    assert found.counts["users_without_truth"] == 1
+    assert found.warnings == ("1 of 2 users have no list: they score 0",)
+
+
+def test_a_rank_that_counts_from_0_can_be_passed_over_for_the_score(
+    recs: pl.DataFrame, truth: pl.DataFrame
+) -> None:
+    by_score = evaluate(
+        recs.with_columns(rank=pl.lit(0)), truth, METRICS, policy=Policy(order="score")
+    )
+    assert by_score.mean == evaluate(recs, truth, METRICS).mean
+
+
+def test_the_policy_refuses_a_choice_that_is_none() -> None:
+    with pytest.raises(EvaluationError, match="no policy for ties is called 'items'"):
+        Policy(ties="items")
+    with pytest.raises(EvaluationError, match="needs ties='average'"):
+        Policy(unlisted="tied")
+    with pytest.raises(EvaluationError, match="needs duplicates"):
+        Policy(ties="average", duplicates="keep")
+
+
+def test_a_run_names_its_dataset() -> None:
+    assert dataset_of_run(".") == ""
+    for facts in ({"dataset_id": "abc"}, {"dataset": {"id": "abc"}}, {"dataset": "abc"}):
+        Path("manifest.json").write_text(json.dumps(facts))
+        assert dataset_of_run(".") == "abc"
+    Path("manifest.json").write_text("{")
+    with pytest.raises(EvaluationError, match="manifest cannot be read"):
+        dataset_of_run(".")
+
+
+def test_a_file_of_many_row_groups_in_any_order_is_read_in_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import fedeval.evaluation.passes
+    import fedeval.tables
+
+    rng = np.random.default_rng(0)
+    n, length = 2_000, 10
+    frame = pl.DataFrame(
+        {
+            "user_id": np.repeat(np.arange(n, dtype=np.int32), length),
+            "item_id": rng.integers(0, 500, n * length, dtype=np.int32),
+            "rank": np.tile(np.arange(1, length + 1, dtype=np.int32), n),
+        }
+    )
+    truth = pl.DataFrame({"user_id": np.arange(n), "item_id": rng.integers(0, 500, n)})
+    wanted = evaluate(frame, truth, METRICS)
+    monkeypatch.setattr(fedeval.evaluation.passes, "CELLS", 3_000)
+    monkeypatch.setattr(fedeval.tables, "BLOCK", 1_000)
+    for name, rows in (("sorted", frame), ("shuffled", frame[rng.permutation(frame.height)])):
+        pq.write_table(rows.to_arrow(), f"{name}.parquet", row_group_size=700)
+        found = evaluate(f"{name}.parquet", truth, METRICS)
+        assert found.per_user.equals(wanted.per_user)
+        assert found.counts == wanted.counts
