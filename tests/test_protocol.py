@@ -1,0 +1,106 @@
+"""A protocol's id tells apart what changes numbers, and its warnings say what a reader must know."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedeval.policy import Policy
+from fedeval.protocol import Protocol, same_protocol, time_leak
+from fedprep.errors import EvaluationError
+
+OTHERS = {
+    "split": Protocol(split="global_time"),
+    "relevant": Protocol(relevant="liked"),
+    "candidates": Protocol(candidates="uniform", n_negatives=99),
+    "more candidates": Protocol(candidates="uniform", n_negatives=100),
+    "seed": Protocol(candidates="uniform", n_negatives=99, seed=1),
+    "popularity": Protocol(candidates="popularity", n_negatives=99),
+    "file": Protocol(candidates="file"),
+    "negative pool": Protocol(negative_pool="all"),
+    "seen": Protocol(seen="kept"),
+    "ties": Protocol(policy=Policy(ties="average")),
+    "users": Protocol(policy=Policy(users="truth")),
+}
+
+
+def test_the_id_is_short_and_readable() -> None:
+    assert Protocol(split="leave_last_out").id.startswith("leave_last_out/full/seen-excluded@")
+    sampled = Protocol(split="global_time", candidates="uniform", n_negatives=99)
+    assert sampled.id.startswith("global_time/uniform-99/seen-excluded@")
+
+
+def test_the_id_tells_apart_all_that_changes_numbers_and_nothing_else() -> None:
+    ids = [protocol.id for protocol in OTHERS.values()] + [Protocol().id]
+    assert len(set(ids)) == len(ids)
+    assert Protocol(k=(5, 10)).id == Protocol(k=(20,)).id == Protocol().id
+
+
+def test_different_protocols_are_told_beside_each_other() -> None:
+    assert same_protocol({"a": Protocol(), "b": Protocol(k=(5,))}) == ""
+    told = same_protocol({"a": Protocol(), "b": Protocol(seen="kept")})
+    assert "not comparable" in told
+    assert Protocol(seen="kept").id in told
+
+
+def test_sampled_candidates_come_with_the_warning_and_its_source() -> None:
+    warning = Protocol(candidates="popularity", n_negatives=99).warning()
+    assert "99 sampled items" in warning
+    assert "Krichene & Rendle" in warning
+    assert "KDD 2020" in warning
+    assert Protocol().warning() == ""
+    assert "never drawn" in Protocol(negative_pool="all").warning()
+
+
+def test_the_description_says_every_choice() -> None:
+    for name in ("split", "relevant", "candidates", "negative pool", "seen", "ties", "users"):
+        assert OTHERS[name].describe() != Protocol().describe(), name
+
+
+def test_a_protocol_is_plain_values_and_frozen() -> None:
+    facts = Protocol(k=(5, 10)).to_dict()
+    assert facts["k"] == [5, 10]
+    assert facts["policy"]["ties"] == "item_id"
+    with pytest.raises(AttributeError):
+        Protocol().split = "ratio"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"candidates": "ful"}, "did you mean 'full'"),
+        ({"candidates": "uniform"}, "n_negatives is 0"),
+        ({"n_negatives": 99}, "n_negatives is 99"),
+        ({"seen": "no"}, "no seen is called 'no'"),
+    ],
+)
+def test_a_protocol_that_makes_no_sense_is_refused(options: dict[str, object], told: str) -> None:
+    with pytest.raises(EvaluationError) as error:
+        Protocol(**options)  # type: ignore[arg-type]
+    assert told in str(error.value)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=12),
+    st.lists(st.integers(0, 9), min_size=1, max_size=8),
+)
+def test_the_leak_is_the_share_of_pairs_out_of_order(train: list[int], test: list[int]) -> None:
+    leak = time_leak(pl.DataFrame({"timestamp": train}), pl.DataFrame({"timestamp": test}))
+    assert leak["pairs_out_of_order"] == pytest.approx(
+        np.mean([a > b for a in train for b in test])
+    )
+    assert leak["train_rows_after_first_test_row"] == pytest.approx(
+        np.mean([a > min(test) for a in train])
+    )
+    assert leak["test_rows_before_last_train_row"] == pytest.approx(
+        np.mean([b < max(train) for b in test])
+    )
+
+
+def test_a_leak_needs_times() -> None:
+    with pytest.raises(EvaluationError, match="truth has no 'timestamp'"):
+        time_leak(pl.DataFrame({"timestamp": [1]}), pl.DataFrame({"user_id": [1]}))
