@@ -101,7 +101,8 @@ class Page(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.text, self.fetched = "", []
+        self.text = ""
+        self.fetched: list[str | None] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.open: list[str] = []
         self.rows: list[list[str]] = []

@@ -12,8 +12,9 @@ from dataclasses import asdict
 from typing import Any
 
 from fedeval.assessment import parts
+from fedeval.assessment.measured import Measured
 from fedeval.assessment.notices import facts_of, leak_of, notices_of
-from fedeval.assessment.rivals import gathered
+from fedeval.assessment.rivals import baseline_names, gathered
 from fedeval.assessment.ruled import protocol_of
 from fedeval.assessment.scored import (
     Scored,
@@ -22,6 +23,7 @@ from fedeval.assessment.scored import (
     score_system,
     wanted_metrics,
 )
+from fedeval.assessment.sliced import refuse_no_column, slices_of
 from fedeval.definitions import entry
 from fedeval.metrics import Ask, asked
 from fedeval.plain import plain
@@ -90,6 +92,7 @@ def assess(
     headline = _headline(asks)
     clients = _clients(setting, over)
     protocol = protocol_of(setting, asks)
+    _refuse_unknown(systems, setting, baselines, against, by)
     every, skipped = gathered(systems, setting, asks, baselines, columns, ids, how.seed, progress)
     curve = curve_asks(headline, asks, every)
     coverage = asked(COVERAGE, headline.k) if setting.dataset is not None else []
@@ -98,31 +101,30 @@ def assess(
         progress("metrics", place, len(every))
         scored.append(score_system(system, setting, [*asks, *coverage], protocol))
     rivals = [one for one in scored if one.system.kind != "sanity"]
+    measured = Measured(
+        rivals=rivals, setting=setting, headline=headline, clients=clients, inference=how
+    )
+    of_users = [ask for ask in asks if ask.text in scored[0].found.per_user.columns]
+    compared = [ask for ask in of_users if ask.metric.kind != "rows"]
     reference = _reference(rivals, against)
-    lower = [ask.text for ask in asks if ask.metric.better == "lower"]
-    names = [ask.text for ask in asks if ask.text in scored[0].found.per_user.columns]
-    compared = [ask.text for ask in asks if ask.text in names and ask.metric.kind != "rows"]
 
     result = _result(scored, setting, asks, headline, protocol, skipped, alone=alone)
     for place, one in enumerate(scored):
         progress("intervals", place, len(scored))
-        found = parts.intervals_of(one, names, clients, how)
+        found = parts.intervals_of(measured, one, [ask.text for ask in of_users])
         for name, interval in found.items():
             result["systems"][place]["values"][name] |= interval
     progress("paired tests", 0, None)
-    title = entry(headline)["title"]
     result |= {
         "against": reference,
         "inference": _told(how, over),
-        "comparisons": parts.comparisons_of(rivals, compared, reference, clients, lower, how),
-        "curves": parts.curves_of(rivals, curve, setting, clients, how),
-        "coverage": parts.coverage_of(rivals, coverage, setting),
-        "clients": parts.over_clients(
-            rivals, headline.text, title, setting, headline.text in lower, how
-        ),
+        "comparisons": parts.comparisons_of(measured, compared, reference),
+        "curves": parts.curves_of(measured, curve),
+        "coverage": parts.coverage_of(measured, coverage),
+        "clients": parts.over_clients(measured),
     }
     progress("slices", 0, None)
-    result["slices"] = parts.slices_of(rivals, headline, title, setting, by, clients, how)
+    result["slices"] = slices_of(measured, by)
     result["learning"] = {one.name: list(one.system.rounds) for one in scored if one.system.rounds}
     result["seconds"] = time.perf_counter() - begun
     return dict(plain(result))
@@ -157,9 +159,25 @@ def score(
 
 
 def _headline(asks: Sequence[Ask]) -> Ask:
-    """Returns the metric that pictures and slices show: the first one asked for, at 10 if that is there."""
-    family = [ask for ask in asks if ask.name == asks[0].name]
-    return next((ask for ask in family if ask.k == 10), family[0])
+    """Returns the metric that pictures and slices show: the first one of accuracy, at 10 if that is there."""
+    first = next((ask for ask in asks if ask.metric.kind == "accuracy"), asks[0])
+    family = [ask for ask in asks if (ask.name, ask.parameter) == (first.name, first.parameter)]
+    return next((ask for ask in family if ask.k == 10), first)
+
+
+def _refuse_unknown(
+    systems: Mapping[str, Any],
+    setting: Setting,
+    baselines: Sequence[str] | None,
+    against: str | None,
+    by: Sequence[str],
+) -> None:
+    """Refuses names that cannot be, before anything is fitted."""
+    known = [*systems, *baseline_names(baselines, setting)]
+    if against is not None and against not in known:
+        raise EvaluationError(f"no system is called '{against}'", hint=nearest(against, known))
+    for column in by:
+        refuse_no_column(column, setting)
 
 
 def _clients(setting: Setting, over: str) -> Any:
@@ -175,8 +193,8 @@ def _clients(setting: Setting, over: str) -> Any:
 
 def _reference(rivals: Sequence[Scored], against: str | None) -> str:
     names = [one.name for one in rivals]
-    if against is not None and against not in names:
-        raise EvaluationError(f"no system is called '{against}'", hint=nearest(against, names))
+    if against is not None and against not in names:  # a baseline that had to be left out
+        raise EvaluationError(f"{against} could not be measured", hint=nearest(against, names))
     return against or names[0]
 
 

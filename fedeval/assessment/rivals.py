@@ -20,6 +20,7 @@ from fedprep.schema import USER_ID, Progress
 __all__ = ["ALL", "SHORT", "baseline_names", "gathered"]
 
 ALL = "all"
+DEFAULT = ("popularity", "itemknn", "ease")
 
 SHORT = {
     "pop": "popularity",
@@ -40,12 +41,14 @@ LENGTH = 100
 def baseline_names(wanted: Sequence[str] | None, setting: Setting) -> list[str]:
     """Returns the names of baselines: those wanted, `all`, or (None) those of the Dataset's recipe.
 
+    A recipe that names none means `DEFAULT`; without a Dataset there are none.
+
     Raises:
         EvaluationError: no such baseline, or some are wanted and there is no Dataset to fit them on.
     """
     if wanted is None:
         recipe = (setting.manifest.get("recipe") or {}).get("eval") or {}
-        wanted = recipe.get("baselines") or ()
+        wanted = recipe.get("baselines", DEFAULT) if setting.dataset is not None else ()
     elif wanted and setting.dataset is None:
         raise EvaluationError(
             "baselines need rows to learn from",

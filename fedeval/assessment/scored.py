@@ -64,7 +64,7 @@ def wanted_metrics(
 
 def curve_asks(headline: Ask, asks: Sequence[Ask], systems: Sequence[System]) -> list[Ask]:
     """Returns the headline metric at more cut-offs, none beyond the shortest system's longest list."""
-    if headline.k is None:
+    if headline.k is None or headline.metric.kind != "accuracy":
         return []
     stem = headline.text.partition("@")[0]
     own = {ask.k for ask in asks if ask.text.partition("@")[0] == stem and ask.k is not None}

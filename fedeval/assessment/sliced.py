@@ -1,0 +1,137 @@
+"""The headline metric by slice: activity of users, popularity of relevant items, columns by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+
+from fedeval.assessment.measured import Measured
+from fedeval.assessment.scored import Scored
+from fedeval.evaluation import evaluate
+from fedeval.groups import activity_groups, column_groups, popularity_groups
+from fedeval.setting import Setting
+from fedeval.slices import by_relevant_item, slice_metrics
+from fedprep.errors import EvaluationError, nearest
+from fedprep.schema import ITEM_ID, USER_ID
+
+__all__ = ["refuse_no_column", "slices_of"]
+
+POPULARITY = (
+    "Head: the items with the first 20 % of the train rows; tail: those with the last 20 %; torso: those "
+    "between; cold: items without a train row. A group counts its own relevant items."
+)
+
+
+def slices_of(measured: Measured, by: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the slices: by activity, by popularity, and by each column named; none without a Dataset.
+
+    Args:
+        measured: whose headline metric is sliced; it has to be one of users' values.
+        by: columns of the users, or else of the items, of the Dataset.
+    """
+    setting = measured.setting
+    if setting.dataset is None or measured.headline.metric.kind != "accuracy":
+        return []
+    train = setting.train_frame
+    users = setting.dataset.users().select(USER_ID).collect()[USER_ID]
+    items = setting.dataset.items().select(ITEM_ID).collect()[ITEM_ID]
+    return [
+        _of_users(
+            measured, activity_groups(train, users), by="activity", what="activity of the user",
+            explained="Users by their number of train rows; as many users in each group, nearly.",
+        ),
+        _of_items(
+            measured, popularity_groups(train, items), by="popularity",
+            what="popularity of the relevant item", explained=POPULARITY,
+        ),
+        *(_by_column(measured, column) for column in by),
+    ]  # fmt: skip
+
+
+def refuse_no_column(column: str, setting: Setting) -> None:
+    """Refuses a column to slice by that neither users nor items have.
+
+    Raises:
+        EvaluationError: as said, or there is no Dataset.
+    """
+    if setting.dataset is None:
+        raise EvaluationError(
+            f"nothing has a column '{column}' to slice by", hint="give the Dataset with --data"
+        )
+    tables = (setting.dataset.users(), setting.dataset.items())
+    known = {name for table in tables for name in table.collect_schema().names()}
+    if column not in known:
+        raise EvaluationError(
+            f"neither users nor items have a column '{column}'",
+            where=str(setting.dataset.path),
+            hint=nearest(column, known),
+        )
+
+
+def _by_column(measured: Measured, column: str) -> dict[str, Any]:
+    dataset = measured.setting.dataset
+    assert dataset is not None
+    if column in dataset.users().collect_schema().names():
+        groups = column_groups(dataset.users(), column)
+        return _of_users(measured, groups, by=column, what=f"{column} of the user", explained="")
+    return _of_items(
+        measured, column_groups(dataset.items(), column, key=ITEM_ID), by=column,
+        what=f"{column} of the relevant item",
+        explained="A group counts its own relevant items; an item may stand in several groups.",
+    )  # fmt: skip
+
+
+def _of_users(measured: Measured, groups: pl.DataFrame, **words: str) -> dict[str, Any]:
+    def table(one: Scored) -> pl.DataFrame:
+        return slice_metrics(
+            one.found.per_user, groups, [measured.headline.text],
+            clients=measured.clients, inference=measured.inference,
+        )  # fmt: skip
+
+    return _part(measured, {one.name: table(one) for one in measured.rivals}, words)
+
+
+def _of_items(measured: Measured, groups: pl.DataFrame, **words: str) -> dict[str, Any]:
+    metric = measured.headline.text
+
+    def table(one: Scored) -> pl.DataFrame:
+        def values(truth: pl.DataFrame) -> pl.DataFrame:
+            return evaluate(one.system.recs, truth, [metric], policy=policy).per_user
+
+        # A group may have no user in common with the lists: those users score 0, as they do in the whole.
+        policy = replace(one.found.policy, no_common_user="zero")
+        per_user = by_relevant_item(values, measured.setting.truth, groups)
+        return slice_metrics(
+            per_user, None, [metric], clients=measured.clients, inference=measured.inference
+        )
+
+    return _part(measured, {one.name: table(one) for one in measured.rivals}, words)
+
+
+def _part(
+    measured: Measured, tables: Mapping[str, pl.DataFrame], words: Mapping[str, str]
+) -> dict[str, Any]:
+    names = list(dict.fromkeys(g for table in tables.values() for g in table["group"].to_list()))
+    nothing = {"mean": None, "low": None, "high": None, "n": 0}
+    systems: dict[str, list[dict[str, Any]]] = {}
+    sizes: dict[str, int] = {}
+    for name, table in tables.items():
+        rows = {row["group"]: row for row in table.to_dicts()}
+        sizes |= {group: int(row["n"]) for group, row in rows.items()}
+        found = [rows.get(group, nothing) for group in names]
+        systems[name] = [
+            {"value": row["mean"], **{key: row[key] for key in ("low", "high", "n")}}
+            for row in found
+        ]
+    return {
+        "by": words["by"],
+        "title": f"{measured.title} by {words['what']}",
+        "explained": words["explained"],
+        "metric": measured.headline.text,
+        "names": names,
+        "n": [sizes[group] for group in names],
+        "systems": systems,
+    }

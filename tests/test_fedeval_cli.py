@@ -1,0 +1,350 @@
+"""The command `fedeval`: every command says what it is, answers, and fails with one clear message."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import polars as pl
+import pytest
+
+from fedeval.cli import command, main
+from fedeval.metrics import METRICS
+from fedprep.dataset import Dataset
+from tests.built import write_built
+
+ROOT = Path(__file__).parent.parent
+QUICK = ("--resamples", "50", "--metrics", "ndcg,hr", "-k", "5,10")
+
+
+def run(*arguments: str | Path) -> int:
+    """Runs a command line and returns its exit code."""
+    with pytest.raises(SystemExit) as exit_:
+        main([str(argument) for argument in arguments])
+    return int(exit_.value.code or 0)
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Any:
+    """What a command prints as JSON."""
+    capsys.readouterr()
+    assert run(*arguments, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_built(tmp_path_factory.mktemp("fedeval") / "data")
+
+
+def lists(data: Path, *, seed: int = 0, length: int = 10) -> pl.DataFrame:
+    """Lists without seen items; of every other user the relevant item stands at rank 2."""
+    dataset = Dataset.open(data)
+    seen = (
+        dataset.interactions()
+        .filter(pl.col("split") != "test")
+        .select("user_id", "item_id")
+        .collect()
+    )
+    truth = dict(dataset.interactions("test").select("user_id", "item_id").collect().iter_rows())
+    rng = np.random.default_rng(seed)
+    n_items = dataset.manifest["facts"]["n_items"]
+    had = dict(seen.group_by("user_id").agg("item_id").iter_rows())
+    parts = []
+    for user, item in sorted(truth.items()):
+        left = rng.permutation(np.setdiff1d(np.arange(n_items), [*had[user], item]))
+        top = np.insert(left, 1, item) if user % 2 else left
+        parts.append(pl.DataFrame({"user_id": user, "item_id": top[:length]}))
+    frame = pl.concat(parts).cast(pl.Int32)
+    rank = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("user_id")
+    return frame.with_columns(rank=rank).with_columns(score=-pl.col("rank").cast(pl.Float32))
+
+
+@pytest.fixture(scope="module")
+def recs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recs") / "mine.parquet"
+    lists(data).write_parquet(path)
+    return path
+
+
+def a_run(data: Path, folder: Path, dataset_id: str | None = None) -> Path:
+    folder.mkdir()
+    named = {"dataset_id": dataset_id or Dataset.open(data).id}
+    (folder / "manifest.json").write_text(json.dumps(named))
+    lists(data, seed=5).write_parquet(folder / "recommendations.parquet")
+    return folder
+
+
+# --- each command --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(command.commands))
+def test_every_command_has_help_and_stands_in_the_documents(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(name, "--help") == 0
+    assert "Usage" in capsys.readouterr().out
+    assert len((command.commands[name].help or "").split()) > 2
+    for parameter in command.commands[name].params:
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            assert parameter.help, f"{name} {parameter.name}"
+    assert f"fedeval {name}" in (ROOT / "docs" / "fedeval.md").read_text(encoding="utf-8")
+
+
+def test_help_starts_without_anything_heavy() -> None:
+    script = (
+        "import sys\nfrom fedeval.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'numpy', 'polars', 'torch', 'matplotlib', 'rich', 'pyarrow'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_score_prints_numbers_and_counts_alone(
+    data: Path, recs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = answer(capsys, "score", recs, "--data", data, "--metrics", "hr,mrr", "-k", "1,2")
+    (system,) = found["systems"]
+    assert system["name"] == "mine"
+    values = {name: value["value"] for name, value in system["values"].items()}
+    odd = Dataset.open(data).interactions("test").collect()["user_id"].to_numpy() % 2
+    assert values == pytest.approx(
+        {"hr@1": 0.0, "hr@2": odd.mean(), "mrr@1": 0.0, "mrr@2": odd.mean() / 2}
+    )
+    assert system["counts"]["users"] == 70
+    assert not found["notices"] or all(n["level"] == "note" for n in found["notices"])
+    assert run("score", recs, "--data", data) == 0
+    text = capsys.readouterr().out
+    assert "users evaluated" in text and "NDCG@10" in text
+
+
+def test_report_writes_four_files_that_agree(
+    data: Path, recs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = a_run(data, tmp_path / "mf")
+    (folder / "rounds.jsonl").write_text(
+        '{"round": 1, "metric": "loss", "value": 0.5}\n{"round": 2, "me'
+    )
+    given = (folder, f"other={recs}", "--data", data, "--baselines", "pop,itemknn")
+    found = answer(capsys, "report", *given, *QUICK)
+    out = folder / "report"
+    assert {file.name for file in out.iterdir()} == {
+        f"report.{form}" for form in ("html", "json", "md", "tex")
+    }
+    assert json.loads((out / "report.json").read_text(encoding="utf-8")) == found
+    names = [system["name"] for system in found["systems"] if system["kind"] != "sanity"]
+    assert names == ["mf", "other", "popularity", "itemknn"]
+    for form in ("html", "md", "tex"):
+        text = (out / f"report.{form}").read_text(encoding="utf-8")
+        assert all(name in text for name in names)
+    assert found["learning"] == {"mf": [{"round": 1, "metric": "loss", "value": 0.5}]}
+
+
+def test_report_has_the_usual_baselines_and_none_where_told(
+    data: Path, recs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = ["popularity", "itemknn", "ease"]
+    assert "baselines" not in Dataset.open(data).manifest["recipe"]["eval"]
+    found = answer(capsys, "report", recs, "--data", data, "--out", tmp_path / "a", *QUICK)
+    assert [s["name"] for s in found["systems"] if s["kind"] == "baseline"] == told
+    assert (
+        run("report", recs, "--data", data, "--out", tmp_path / "b", "--baselines", "none", *QUICK)
+        == 0
+    )
+    assert "No baseline stands beside" in capsys.readouterr().out
+
+
+def test_compare_tests_a_against_b(
+    data: Path, recs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists(data, seed=9).write_parquet(tmp_path / "b.parquet")
+    found = answer(capsys, "compare", recs, tmp_path / "b.parquet", "--data", data, *QUICK)
+    assert {(row["a"], row["b"]) for row in found["comparisons"]} == {("mine", "b")}
+    means = {s["name"]: s["values"]["hr@5"]["value"] for s in found["systems"]}
+    (row,) = [row for row in found["comparisons"] if row["metric"] == "hr@5"]
+    assert row["difference"] == pytest.approx(means["mine"] - means["b"])
+    assert run("compare", recs, tmp_path / "b.parquet", "--data", data, *QUICK) == 0
+    assert "mine − b, of 70 users" in capsys.readouterr().out
+
+
+def test_baselines_measures_all_that_can_be_had(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert run("baselines", data, "--out", tmp_path / "out", "--json", *QUICK) == 0
+    found = json.loads(capsys.readouterr().out)
+    names = {system["name"] for system in found["systems"] if system["kind"] == "baseline"}
+    assert {"random", "popularity", "itemknn", "ease", "content_knn"} <= names
+    assert (tmp_path / "out" / "report.html").is_file()
+    only = answer(capsys, "baselines", data, "--only", "pop", *QUICK)
+    assert [s["name"] for s in only["systems"] if s["kind"] == "baseline"] == ["popularity"]
+
+
+def test_metrics_lists_every_metric_with_its_definition(capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(capsys, "metrics")
+    assert list(found) == list(METRICS)
+    assert all(metric["definition"] for metric in found.values())
+    assert run("metrics", "ndcg@10") == 0
+    text = capsys.readouterr().out
+    assert "ndcg: NDCG" in text and "Reference" in text
+
+
+# --- foreign files -------------------------------------------------------------------------------------
+
+
+def test_foreign_columns_are_named_by_flag_and_truth_may_be_a_file(
+    data: Path, recs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"user_id": "uid", "item_id": "iid", "score": "p"}
+    lists(data).drop("rank").rename(names).write_csv(tmp_path / "mine.csv")
+    truth = Dataset.open(data).interactions("test").select("user_id", "item_id").collect()
+    truth.write_csv(tmp_path / "truth.csv")
+    flags = ("--user", "uid", "--item", "iid", "--score", "p", "--metrics", "ndcg@5")
+    foreign = answer(
+        capsys, "score", tmp_path / "mine.csv", "--truth", tmp_path / "truth.csv", *flags
+    )
+    own = answer(capsys, "score", recs, "--data", data, "--metrics", "ndcg@5")
+    value, expected = (f["systems"][0]["values"]["ndcg@5"]["value"] for f in (foreign, own))
+    assert value == pytest.approx(expected, abs=1e-12)
+    assert foreign["protocol"]["id"] != own["protocol"]["id"]
+
+
+def test_ids_of_the_raw_data_are_translated(
+    data: Path, recs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = Dataset.open(data)
+    frame = lists(data)
+    for column, table in (("user_id", dataset.users()), ("item_id", dataset.items())):
+        known = table.select(column, "source_id").collect()
+        frame = (
+            frame.join(known, on=column, maintain_order="left")
+            .drop(column)
+            .rename({"source_id": column})
+        )
+    frame.write_parquet(tmp_path / "raw.parquet")
+    raw = answer(capsys, "score", tmp_path / "raw.parquet", "--data", data, "--ids", "source")
+    own = answer(capsys, "score", recs, "--data", data)
+    assert raw["systems"][0]["values"] == own["systems"][0]["values"]
+    assert run("score", tmp_path / "raw.parquet", "--data", data) == 2
+    assert "--ids source" in capsys.readouterr().err
+
+
+def test_sampled_candidates_bring_their_warning_and_another_protocol(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("baselines", data, "--only", "pop,random", *QUICK)
+    sampled = answer(capsys, *arguments, "--candidates", "uniform:9")
+    full = answer(capsys, *arguments)
+    assert "uniform-9" in sampled["protocol"]["id"] != full["protocol"]["id"]
+    assert any("Krichene & Rendle" in notice["text"] for notice in sampled["notices"])
+    random = next(s for s in sampled["systems"] if s["name"] == "random")
+    assert random["values"]["hr@10"]["value"] == 1.0  # ten candidates
+
+
+# --- bad input -----------------------------------------------------------------------------------------
+
+
+def broken(data: Path, folder: Path) -> None:
+    """Writes tables that are wrong, each in one way."""
+    good = lists(data)
+    good.rename({"item_id": "itemid"}).write_parquet(folder / "misnamed.parquet")
+    good.drop("rank", "score").write_parquet(folder / "unranked.parquet")
+    good.head(0).write_parquet(folder / "empty.parquet")
+    good.with_columns(pl.col("user_id") + 10_000).write_parquet(folder / "others.parquet")
+    good.with_columns(pl.col("rank") - 1).write_parquet(folder / "from0.parquet")
+    good.with_columns(pl.col("item_id").cast(pl.Float64)).write_parquet(folder / "floats.parquet")
+    nan = pl.when(pl.col("rank") == 3).then(float("nan")).otherwise("score").alias("score")
+    good.with_columns(nan).drop("rank").write_parquet(folder / "nan.parquet")
+    (folder / "torn.parquet").write_bytes(b"PAR1 and then nothing")
+    (folder / "words.txt").write_text("no such format\n")
+
+
+def bad(*arguments: str, words: str) -> Any:
+    return pytest.param(list(arguments), words, id=" ".join(arguments)[:50])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        bad("score", "misnamed.parquet", "--data", "DATA", words="did you mean 'itemid'"),
+        bad("score", "unranked.parquet", "--data", "DATA", words="neither a rank nor a score"),
+        bad("score", "empty.parquet", "--data", "DATA", words="no row"),
+        bad("score", "others.parquet", "--data", "DATA", words="no user in common"),
+        bad("score", "from0.parquet", "--data", "DATA", words="rank"),
+        bad("score", "floats.parquet", "--data", "DATA", words="integers or text"),
+        bad("score", "nan.parquet", "--data", "DATA", words="NaN"),
+        bad("score", "torn.parquet", "--data", "DATA", words="cannot be read"),
+        bad("score", "words.txt", "--data", "DATA", words="no format that is known"),
+        bad("score", "nowhere.parquet", "--data", "DATA", words="no such file"),
+        bad("score", "RECS", words="--data"),
+        bad("score", "RECS", "--data", "nowhere", words="no Dataset at nowhere"),
+        bad("score", "RECS", "--data", "DATA", "--metrics", "ndgc@10", words="did you mean 'ndcg'"),
+        bad("score", "RECS", "--data", "DATA", "-k", "ten", words="whole numbers"),
+        bad("score", "RECS", "--data", "DATA", "-k", "0", words="whole numbers"),
+        bad("score", "RECS", "--data", "DATA", "--user", "uid", words="no column 'uid'"),
+        bad("score", "RECS", "RECS", "--data", "DATA", words="two systems are called"),
+        bad("score", "RECS", "--data", "DATA", "--candidates", "uniforn:9", words="did you mean 'uniform'"),
+        bad("score", "RECS", "--data", "DATA", "--candidates", "uniform:x", words="a number"),
+        bad("score", "foreign", "--data", "DATA", words="another Dataset"),
+        bad("report", "RECS", "--data", "DATA", "--baselines", "popp", words="did you mean 'pop'"),
+        bad("report", "RECS", "--truth", "RECS", "--baselines", "pop", words="--data"),
+        bad("report", "RECS", "--data", "DATA", "--by", "categorys", words="did you mean 'categories'"),
+        bad("report", "RECS", "--data", "DATA", "--against", "yours", words="no system is called 'yours'"),
+        bad("report", "RECS", "--truth", "RECS", "--over", "clients", words="which client"),
+        bad("report", "RECS", "--data", "DATA", "--test", "anova", words="known: randomisation, t, wilcoxon"),
+        bad("report", "RECS", "--truth", "RECS", "--by", "age", words="--data"),
+        bad("compare", "RECS", "nowhere", "--data", "DATA", words="no such file"),
+        bad("baselines", "nowhere", words="no Dataset at nowhere"),
+        bad("metrics", "ndgc", words="did you mean 'ndcg'"),
+        bad("nonsense", words="nonsense"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_message_and_exit_code_2(
+    arguments: list[str],
+    words: str,
+    data: Path,
+    recs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    broken(data, tmp_path)
+    a_run(data, tmp_path / "foreign", "ab" * 32)
+    places = {"DATA": str(data), "RECS": str(recs)}
+    line = [places.get(argument, argument) for argument in arguments]
+    assert run(*line) == 2
+    message = capsys.readouterr().err
+    assert words in message
+    assert "Traceback" not in message
+    assert message.count("error:") <= 1
+    assert not Path("report").exists()
+
+
+def test_cut_offs_beyond_the_lists_and_seen_items_are_counted_and_told(
+    data: Path, recs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = answer(capsys, "score", recs, "--data", data, "-k", "10,30", "--metrics", "hr")
+    counts = found["systems"][0]["counts"]
+    assert counts["short_lists"] == 70
+    assert any("shorter than 30" in notice["text"] for notice in found["notices"])
+    train = Dataset.open(data).interactions("train").select("user_id", "item_id").collect()
+    rank = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("user_id")
+    train.unique(maintain_order=True).with_columns(rank=rank).write_parquet(tmp_path / "t.parquet")
+    seen = answer(capsys, "score", tmp_path / "t.parquet", "--data", data)
+    assert seen["systems"][0]["counts"]["seen_recommended"] > 0
+    assert any("in train" in notice["text"] for notice in seen["notices"])
+
+
+def test_an_output_that_cannot_be_written_is_one_message(
+    data: Path, recs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    out = ("--out", tmp_path / "file" / "x", "--baselines", "none")
+    assert run("report", recs, "--data", data, *out, *QUICK) == 2
+    message = capsys.readouterr().err
+    assert "cannot be written" in message and "Traceback" not in message
