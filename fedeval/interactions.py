@@ -162,7 +162,7 @@ def interactions_from(
 
 
 def joined(*parts: Interactions) -> Interactions:
-    """Returns the rows of several, such as train and valid; of the same users and items.
+    """Returns the rows of several, such as train and valid; of a pair in more than one, the latest.
 
     Raises:
         EvaluationError: they are not of equally many users and items.
@@ -176,7 +176,9 @@ def joined(*parts: Interactions) -> Interactions:
         )
     n_users, n_items = sizes.pop()
     rows = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
-    return _sorted(rows, n_users=n_users, n_items=n_items, client_id=parts[0].client_id)
+    return _sorted(
+        rows, n_users=n_users, n_items=n_items, client_id=parts[0].client_id, overlap=True
+    )
 
 
 def _sorted(
@@ -185,13 +187,14 @@ def _sorted(
     n_users: int,
     n_items: int,
     client_id: npt.NDArray[np.int32],
+    overlap: bool = False,
 ) -> Interactions:
     pair = rows[USER_ID].astype(np.int64) * n_items + rows[ITEM_ID].astype(np.int64)
     order = np.lexsort((rows[TIMESTAMP], pair))
     pair = pair[order]
     last = np.ones(len(pair), bool)
     last[:-1] = pair[1:] != pair[:-1]
-    if not last.all():
+    if not (overlap or last.all()):
         logger.warning("%d repeated (user, item) rows: the latest is kept", np.sum(~last))
     order = order[last]
     counts = np.bincount(rows[USER_ID][order].astype(np.int64), minlength=n_users)
