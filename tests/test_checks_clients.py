@@ -26,9 +26,9 @@ from tests.checked import (
     N_USERS,
     changed,
     dirty_frames,
+    found_by,
     interactions,
     items,
-    result_of,
     tables_of,
     users,
     write_dataset,
@@ -89,7 +89,7 @@ def test_clients_without_a_fault_pass(check: Any, whole: Path) -> None:
 
 def test_rows_without_a_client_are_named() -> None:
     rows = changed(interactions(), [0, 50], client_id=None)
-    found = result_of("every_row_has_one_client", tables_of(rows))
+    found = found_by("every_row_has_one_client", tables_of(rows))
     assert (found.status, found.count, found.denominator) == ("fail", 2, 160)
     assert found.examples[0] == {"client_id": None, "user_id": 0, "item_id": rows["item_id"][0]}
 
@@ -102,7 +102,7 @@ def test_a_user_at_two_clients_is_one_user_however_many_rows() -> None:
         .then(pl.lit(0, pl.Int32))
         .otherwise("client_id")
     )
-    found = result_of("user_lives_in_one_client", tables_of(rows, users=None))
+    found = found_by("user_lives_in_one_client", tables_of(rows, users=None))
     assert (found.count, found.unit, found.denominator) == (1, "users", N_USERS)
     assert found.examples == ({"user_id": 7, "client_low": 0, "client_high": 2},) and first == 8
 
@@ -112,11 +112,11 @@ def test_a_user_whose_table_names_another_client_is_found() -> None:
         client_id=pl.when(pl.col("user_id") == 3).then(4).when(pl.col("user_id") == 4)
         .then(None).otherwise("client_id").cast(pl.Int32)
     )  # fmt: skip
-    found = result_of("user_lives_in_one_client", tables_of(interactions(), users=table))
+    found = found_by("user_lives_in_one_client", tables_of(interactions(), users=table))
     assert [example["user_id"] for example in found.examples] == [3, 4]
     without = table.drop("client_id")
     assert (
-        result_of(
+        found_by(
             "user_lives_in_one_client", Tables.of_frames(interactions=interactions(), users=without)
         ).count
         == 0
@@ -126,7 +126,7 @@ def test_a_user_whose_table_names_another_client_is_found() -> None:
 def test_users_may_live_at_several_clients_where_the_unit_is_the_interaction() -> None:
     rows = changed(interactions(), [1], client_id=4)
     manifest = {**MANIFEST, "partition": {"unit": "interaction"}}
-    found = result_of("user_lives_in_one_client", tables_of(rows, manifest=manifest))
+    found = found_by("user_lives_in_one_client", tables_of(rows, manifest=manifest))
     assert (found.status, found.count) == ("skipped", 0)
     assert "interaction" in found.reason
 
@@ -277,22 +277,22 @@ def test_small_clients_are_counted_the_smallest_first() -> None:
     rows = interactions().filter(
         (pl.col("client_id") != 3) | (pl.col("timestamp") == pl.col("timestamp").min())
     )
-    found = result_of("clients_have_enough_rows", tables_of(rows))
+    found = found_by("clients_have_enough_rows", tables_of(rows))
     assert (found.status, found.count, found.denominator) == ("warn", 1, N_CLIENTS)
     assert found.examples == ({"client_id": 3, "n_rows": 4, "n_users": 4},)
-    assert result_of("clients_have_enough_rows", tables_of(rows), min_client_rows=4).count == 0
+    assert found_by("clients_have_enough_rows", tables_of(rows), min_client_rows=4).count == 0
 
 
 def test_clients_without_a_split_that_others_have_are_found() -> None:
     rows = interactions().filter(~((pl.col("client_id") == 1) & (pl.col("split") == "valid")))
-    found = result_of("clients_have_every_split", tables_of(rows))
+    found = found_by("clients_have_every_split", tables_of(rows))
     assert found.examples == ({"client_id": 1, "n_train": 24, "n_valid": 0, "n_test": 4},)
     none_has = interactions().filter(pl.col("split") != "valid")
-    assert result_of("clients_have_every_split", tables_of(none_has)).count == 0
+    assert found_by("clients_have_every_split", tables_of(none_has)).count == 0
     one_split = interactions().filter(pl.col("split") == "train")
-    assert result_of("clients_have_every_split", tables_of(one_split)).status == "skipped"
+    assert found_by("clients_have_every_split", tables_of(one_split)).status == "skipped"
     assert (
-        result_of("clients_have_every_split", tables_of(rows), min_split_rows=5).count == N_CLIENTS
+        found_by("clients_have_every_split", tables_of(rows), min_split_rows=5).count == N_CLIENTS
     )
 
 
@@ -310,36 +310,36 @@ def labelled(*counts: tuple[int, int]) -> Tables:
 
 
 def test_a_class_that_is_nearly_all_or_hardly_any_of_the_rows_is_named() -> None:
-    found = result_of("classes_are_balanced", labelled((1, 150), (0, 49)))
+    found = found_by("classes_are_balanced", labelled((1, 150), (0, 49)))
     assert (found.count, found.unit, found.denominator, found.status) == (2, "classes", 2, "warn")
     assert found.examples == (
         {"label": 0, "n_rows": 1, "share": 1 / 200},
         {"label": 1, "n_rows": 199, "share": 199 / 200},
     )
     assert (
-        result_of("classes_are_balanced", labelled((1, 150), (0, 49)), min_class_share=0.005).count
+        found_by("classes_are_balanced", labelled((1, 150), (0, 49)), min_class_share=0.005).count
         == 1
     )
-    assert result_of("classes_are_balanced", labelled((5, 95)), max_class_share=0.95).count == 0
+    assert found_by("classes_are_balanced", labelled((5, 95)), max_class_share=0.95).count == 0
 
 
 def test_a_class_without_a_row_is_a_class() -> None:
     manifest = {**MANIFEST, "classes": [1.0, 2.0, 3.0]}
-    found = result_of("classes_are_balanced", tables_of(interactions(), manifest=manifest))
+    found = found_by("classes_are_balanced", tables_of(interactions(), manifest=manifest))
     assert [(e["label"], e["n_rows"]) for e in found.examples] == [(2, 0)]
 
 
 def test_clients_of_one_class_are_found_by_its_share_of_their_rows() -> None:
     tables = labelled((0, 9), (10, 10), (96, 4), (7, 0))
-    found = result_of("classes_are_balanced_per_client", tables)
+    found = found_by("classes_are_balanced_per_client", tables)
     assert [(e["client_id"], e["largest_class"], e["largest_share"]) for e in found.examples] == [
         (0, 1, 1.0),
         (2, 0, 0.96),
         (3, 0, 1.0),
     ]
     assert found.count == 3
-    assert result_of("classes_are_balanced_per_client", tables, max_client_class_share=1).count == 0
-    smallest = result_of(
+    assert found_by("classes_are_balanced_per_client", tables, max_client_class_share=1).count == 0
+    smallest = found_by(
         "classes_are_balanced_per_client",
         tables,
         max_client_class_share=1,
@@ -351,7 +351,7 @@ def test_clients_of_one_class_are_found_by_its_share_of_their_rows() -> None:
 def test_a_client_without_labels_has_no_shares() -> None:
     rows = changed(interactions(), list(range(32)), label=None)
     assert rows.filter(pl.col("label").is_null())["client_id"].unique().to_list() == [0]
-    found = result_of(
+    found = found_by(
         "classes_are_balanced_per_client",
         Tables.of_frames(interactions=rows),
         min_client_class_share=0.01,
@@ -364,12 +364,12 @@ def test_a_client_without_labels_has_no_shares() -> None:
 )
 def test_implicit_labels_are_not_asked_for_balance(check: str) -> None:
     manifest = {**MANIFEST, "classes": [1.0], "recipe": {"clean": {"label": "implicit"}}}
-    found = result_of(check, tables_of(interactions(), manifest=manifest))
+    found = found_by(check, tables_of(interactions(), manifest=manifest))
     assert found.status == "skipped" and "implicit" in found.reason
 
 
 def test_label_drift_is_jensen_shannon_of_a_client_to_all_rows() -> None:
-    found = result_of(
+    found = found_by(
         "label_drift_is_bounded", labelled((9, 0), (0, 1), (0, 0)), max_label_drift=0.1
     )
     whole, own = np.array([0.9, 0.1]), np.array([0.0, 1.0])
@@ -391,28 +391,28 @@ def test_item_drift_is_that_of_categories() -> None:
         .then(pl.col("item_id") // 4 * 4)
         .otherwise("item_id")
     )
-    found = result_of("item_drift_is_bounded", tables_of(rows), max_item_drift=0.3)
+    found = found_by("item_drift_is_bounded", tables_of(rows), max_item_drift=0.3)
     assert [e["client_id"] for e in found.examples] == [4]
     assert (found.status, found.count) == ("fail", 1)
-    assert result_of("item_drift_is_bounded", tables_of(rows)).count == 0
+    assert found_by("item_drift_is_bounded", tables_of(rows)).count == 0
 
 
 def test_item_drift_is_not_asked_without_categories() -> None:
     no_names = items().with_columns(categories=pl.lit(None, pl.List(pl.String)))
-    found = result_of("item_drift_is_bounded", tables_of(interactions(), items=no_names))
+    found = found_by("item_drift_is_bounded", tables_of(interactions(), items=no_names))
     assert (found.status, found.reason) == ("skipped", "no item has a category")
     no_column = Tables.of_frames(interactions=interactions(), items=items().drop("categories"))
-    assert result_of("item_drift_is_bounded", no_column).status == "skipped"
+    assert found_by("item_drift_is_bounded", no_column).status == "skipped"
 
 
 def test_sizes_are_bounded_by_their_gini() -> None:
     tables = labelled((1, 0), (1, 0), (49, 49))
-    found = result_of("sizes_are_bounded", tables, max_size_gini=0.6)
+    found = found_by("sizes_are_bounded", tables, max_size_gini=0.6)
     assert (found.status, found.count, found.denominator) == ("fail", 1, 1)
     (example,) = found.examples
     assert example == {"gini": pytest.approx(97 * 4 / (2 * 3 * 100)), "n_clients": 3, "smallest": 1,
                        "median": 1.0, "largest": 98}  # fmt: skip
-    assert result_of("sizes_are_bounded", tables, max_size_gini=0.65).count == 0
+    assert found_by("sizes_are_bounded", tables, max_size_gini=0.65).count == 0
 
 
 # -- laws ------------------------------------------------------------------------------------------

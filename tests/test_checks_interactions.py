@@ -25,9 +25,9 @@ from tests.checked import (
     changed,
     dirty_frames,
     forms,
+    found_by,
     interactions,
     items,
-    result_of,
     tables_of,
     users,
     write_dataset,
@@ -82,7 +82,7 @@ def test_rows_without_a_fault_pass(check: Any, whole: Path) -> None:
 
 @pytest.mark.parametrize("column", ["user_id", "item_id", "rating", "label", "timestamp", "split"])
 def test_a_missing_value_is_named_with_its_column(column: str) -> None:
-    found = result_of(
+    found = found_by(
         "no_missing_values", tables_of(changed(interactions(), [3, 70], **{column: None}))
     )
     assert found.count == 2
@@ -91,16 +91,14 @@ def test_a_missing_value_is_named_with_its_column(column: str) -> None:
 
 def test_a_row_that_misses_several_values_counts_once() -> None:
     rows = changed(interactions(), [5], rating=None, label=None)
-    found = result_of("no_missing_values", tables_of(rows))
+    found = found_by("no_missing_values", tables_of(rows))
     assert found.count == 1
     assert found.examples[0]["missing"] == "rating, label"
 
 
 def test_a_missing_client_is_left_to_the_check_of_clients() -> None:
     assert (
-        result_of(
-            "no_missing_values", tables_of(changed(interactions(), [5], client_id=None))
-        ).count
+        found_by("no_missing_values", tables_of(changed(interactions(), [5], client_id=None))).count
         == 0
     )
 
@@ -108,21 +106,21 @@ def test_a_missing_client_is_left_to_the_check_of_clients() -> None:
 def test_ratings_may_be_missing_where_labels_are_implicit() -> None:
     rows = interactions().with_columns(rating=pl.lit(None, pl.Float32), label=pl.lit(1, pl.Int8))
     implicit = {**MANIFEST, "recipe": {"clean": {"label": "implicit"}}, "classes": [1.0]}
-    assert result_of("no_missing_values", tables_of(rows)).count == rows.height
-    assert result_of("no_missing_values", tables_of(rows, manifest=implicit)).count == 0
+    assert found_by("no_missing_values", tables_of(rows)).count == rows.height
+    assert found_by("no_missing_values", tables_of(rows, manifest=implicit)).count == 0
 
 
 def test_timestamps_may_be_missing_where_the_manifest_knows_of_none() -> None:
     rows = interactions().with_columns(timestamp=pl.lit(None, pl.Int64))
     without = {**MANIFEST, "facts": {"time_range": [None, None]}}
-    assert result_of("no_missing_values", tables_of(rows)).count == rows.height
-    assert result_of("no_missing_values", tables_of(rows, manifest=without)).count == 0
+    assert found_by("no_missing_values", tables_of(rows)).count == rows.height
+    assert found_by("no_missing_values", tables_of(rows, manifest=without)).count == 0
 
 
 @pytest.mark.parametrize(("value", "word"), [(NAN, "NaN"), (INF, "Infinity"), (-INF, "-Infinity")])
 def test_a_rating_that_is_no_number_fails_and_names_its_row(value: float, word: str) -> None:
     rows = changed(interactions(), [10], rating=value)
-    found = result_of("ratings_are_finite", tables_of(rows))
+    found = found_by("ratings_are_finite", tables_of(rows))
     assert (found.status, found.count) == ("fail", 1)
     who = rows.row(10, named=True)
     expected = {k: who[k] for k in ("client_id", "user_id", "item_id")} | {"rating": word}
@@ -132,7 +130,7 @@ def test_a_rating_that_is_no_number_fails_and_names_its_row(value: float, word: 
 def test_only_finite_ratings_can_be_out_of_range() -> None:
     rows = changed(interactions(), [1], rating=NAN)
     rows = changed(changed(rows, [2], rating=INF), [3, 4], rating=0.25)
-    found = result_of("ratings_are_in_range", tables_of(rows))
+    found = found_by("ratings_are_in_range", tables_of(rows))
     assert found.count == 2
     assert found.limits == {"min_rating": 1.0, "max_rating": 5.0}
 
@@ -140,7 +138,7 @@ def test_only_finite_ratings_can_be_out_of_range() -> None:
 def test_the_range_is_the_sources_scale_the_manifests_count_or_what_was_set() -> None:
     rows = changed(interactions(), [0], rating=9.0)
     count = {
-        name: result_of("ratings_are_in_range", tables_of(rows, manifest=manifest)).limits
+        name: found_by("ratings_are_in_range", tables_of(rows, manifest=manifest)).limits
         for name, manifest in {
             "source": {**MANIFEST, "source": {"name": "movielens"}},
             "facts": {**MANIFEST, "facts": {"ratings": [[2.0, 1], [9.0, 3]]}},
@@ -148,9 +146,9 @@ def test_the_range_is_the_sources_scale_the_manifests_count_or_what_was_set() ->
     }
     assert count["source"] == {"min_rating": 0.5, "max_rating": 5.0}
     assert count["facts"] == {"min_rating": 2.0, "max_rating": 9.0}
-    assert result_of("ratings_are_in_range", Tables.of_frames(interactions=rows)).count == 1
+    assert found_by("ratings_are_in_range", Tables.of_frames(interactions=rows)).count == 1
     assert (
-        result_of("ratings_are_in_range", Tables.of_frames(interactions=rows), max_rating=9).count
+        found_by("ratings_are_in_range", Tables.of_frames(interactions=rows), max_rating=9).count
         == 0
     )
 
@@ -158,15 +156,15 @@ def test_the_range_is_the_sources_scale_the_manifests_count_or_what_was_set() ->
 def test_a_limit_that_is_no_float32_does_not_split_equal_ratings() -> None:
     rows = interactions().with_columns(rating=pl.lit(3.3, pl.Float32))
     tables = Tables.of_frames(interactions=rows)
-    assert result_of("ratings_are_in_range", tables, min_rating=3.3, max_rating=3.3).count == 0
+    assert found_by("ratings_are_in_range", tables, min_rating=3.3, max_rating=3.3).count == 0
 
 
 def test_whole_numbers_can_be_ratings() -> None:
     rows = interactions().with_columns(pl.col("rating").cast(pl.Int64))
     tables = Tables.of_frames(interactions=rows)
-    assert result_of("ratings_are_finite", tables).count == 0
+    assert found_by("ratings_are_finite", tables).count == 0
     n_ones = int((rows["rating"] == 1).sum())
-    assert result_of("ratings_are_in_range", tables, min_rating=1.5).count == n_ones > 0
+    assert found_by("ratings_are_in_range", tables, min_rating=1.5).count == n_ones > 0
 
 
 @pytest.mark.parametrize(
@@ -181,12 +179,12 @@ def test_labels_are_compared_with_what_the_recipe_makes_of_ratings(
     if label == "classes":
         right = pl.Series(np.searchsorted(classes, rows["rating"].to_numpy()), dtype=pl.Int8)
         rows = rows.with_columns(label=right)
-    assert result_of("labels_match_ratings", tables_of(rows, manifest=manifest)).count == 0
+    assert found_by("labels_match_ratings", tables_of(rows, manifest=manifest)).count == 0
     wrong = rows.with_columns(
         label=pl.when(pl.int_range(pl.len()) < 4).then(-1).otherwise("label").cast(pl.Int8)
     )
     wrong = changed(wrong, [9], label=len(classes))
-    assert result_of("labels_match_ratings", tables_of(wrong, manifest=manifest)).count == 5
+    assert found_by("labels_match_ratings", tables_of(wrong, manifest=manifest)).count == 5
 
 
 def test_an_implicit_label_is_one() -> None:
@@ -194,8 +192,8 @@ def test_an_implicit_label_is_one() -> None:
     rows = interactions().with_columns(rating=pl.lit(None, pl.Float32))
     rows = rows.with_columns(label=pl.lit(1, pl.Int8))
     wrong = changed(rows, [2, 5, 6], label=0)
-    assert result_of("labels_match_ratings", tables_of(rows, manifest=manifest)).count == 0
-    assert result_of("labels_match_ratings", tables_of(wrong, manifest=manifest)).count == 3
+    assert found_by("labels_match_ratings", tables_of(rows, manifest=manifest)).count == 0
+    assert found_by("labels_match_ratings", tables_of(wrong, manifest=manifest)).count == 3
 
 
 @pytest.mark.parametrize(
@@ -213,7 +211,7 @@ def test_an_implicit_label_is_one() -> None:
     ],
 )
 def test_an_implausible_time_is_told_for_what_it_looks_like(time: int, words: str) -> None:
-    found = result_of(
+    found = found_by(
         "timestamps_are_plausible", tables_of(changed(interactions(), [7], timestamp=time))
     )
     assert (found.status, found.count) == ("fail", 1)
@@ -222,8 +220,8 @@ def test_an_implausible_time_is_told_for_what_it_looks_like(time: int, words: st
 
 def test_no_time_is_later_than_the_making_of_the_dataset() -> None:
     rows = changed(interactions(), [7], timestamp=1_577_836_800 + 3 * DAY)  # made 2020-01-01
-    assert result_of("timestamps_are_plausible", tables_of(rows)).count == 1
-    assert result_of("timestamps_are_plausible", Tables.of_frames(interactions=rows)).count == 0
+    assert found_by("timestamps_are_plausible", tables_of(rows)).count == 1
+    assert found_by("timestamps_are_plausible", Tables.of_frames(interactions=rows)).count == 0
 
 
 # -- pairs, references, history --------------------------------------------------------------------
@@ -233,7 +231,7 @@ def test_no_time_is_later_than_the_making_of_the_dataset() -> None:
 def test_seven_repeated_pairs_are_seven_whatever_the_type_of_ids(dtype: Any) -> None:
     rows = interactions()
     rows = pl.concat([rows, rows.head(7), rows.head(3)]).cast({"user_id": dtype, "item_id": dtype})
-    found = result_of("pairs_are_unique", Tables.of_frames(interactions=rows))
+    found = found_by("pairs_are_unique", Tables.of_frames(interactions=rows))
     assert (found.count, found.unit) == (7, "pairs")
     assert len(found.examples) == 3
 
@@ -242,9 +240,9 @@ def test_negative_ids_do_not_run_into_each_other() -> None:
     rows = interactions().head(4).with_columns(
         user_id=pl.Series([-1, -1, 0, 0], dtype=pl.Int32), item_id=pl.Series([-1, 0, -1, 0], dtype=pl.Int32)
     )  # fmt: skip
-    assert result_of("pairs_are_unique", Tables.of_frames(interactions=rows)).count == 0
+    assert found_by("pairs_are_unique", Tables.of_frames(interactions=rows)).count == 0
     twice = pl.concat([rows, rows.head(1)])
-    found = result_of("pairs_are_unique", Tables.of_frames(interactions=twice))
+    found = found_by("pairs_are_unique", Tables.of_frames(interactions=twice))
     assert found.examples == ({"user_id": -1, "item_id": -1},)
 
 
@@ -252,17 +250,17 @@ def test_negative_ids_do_not_run_into_each_other() -> None:
 def test_items_that_are_not_in_their_table_are_found_with_and_without_gaps(ids: range) -> None:
     rows = interactions().with_columns(pl.col("item_id") * ids.step)
     table = items().with_columns(item_id=pl.Series(ids, dtype=pl.Int32))
-    assert result_of("items_exist", tables_of(rows, items=table)).count == 0
+    assert found_by("items_exist", tables_of(rows, items=table)).count == 0
     lost = changed(rows, [1, 2, 8], item_id=2 * N_ITEMS)
-    assert result_of("items_exist", tables_of(lost, items=table)).count == 3
+    assert found_by("items_exist", tables_of(lost, items=table)).count == 3
     without_one = table.filter(pl.col("item_id") != ids[5])
     expected = int((rows["item_id"] == ids[5]).sum())
-    assert result_of("items_exist", tables_of(rows, items=without_one)).count == expected > 0
+    assert found_by("items_exist", tables_of(rows, items=without_one)).count == expected > 0
 
 
 def test_users_that_are_not_in_their_table_are_found() -> None:
     table = users().filter(~pl.col("user_id").is_in([0, 7]))
-    found = result_of("users_exist", tables_of(interactions(), users=table))
+    found = found_by("users_exist", tables_of(interactions(), users=table))
     assert (found.status, found.count) == ("fail", 16)
     assert {example["user_id"] for example in found.examples} <= {0, 7}
 
@@ -272,24 +270,24 @@ def test_users_with_a_short_history_are_counted_the_shortest_first() -> None:
         ~((pl.col("user_id") == 3) & (pl.col("split") == "train"))
         & ~((pl.col("user_id") == 4) & (pl.col("timestamp") < FIRST + 4 * DAY))
     )
-    found = result_of("users_have_enough_history", tables_of(rows))
+    found = found_by("users_have_enough_history", tables_of(rows))
     assert (found.status, found.count, found.denominator) == ("warn", 2, N_USERS)
     assert [(e["user_id"], e["n_train"]) for e in found.examples] == [(3, 0), (4, 2)]
-    assert result_of("users_have_enough_history", tables_of(rows), min_user_history=2).count == 1
+    assert found_by("users_have_enough_history", tables_of(rows), min_user_history=2).count == 1
     assert (
-        result_of("users_have_enough_history", tables_of(rows), min_user_history=3).status == "fail"
+        found_by("users_have_enough_history", tables_of(rows), min_user_history=3).status == "fail"
     )
 
 
 def test_sparsity_names_the_measures_that_are_too_small() -> None:
-    found = result_of(
+    found = found_by(
         "sparsity_is_workable", tables_of(interactions()), min_density=0.6, min_rows_per_user=9
     )
     assert (found.count, found.denominator) == (2, 3)
     density, per_user = found.examples
     assert density == {"measure": "density", "value": 160 / (20 * 16), "limit": 0.6}
     assert (per_user["measure"], per_user["value"]) == ("rows per user", 8.0)
-    found = result_of("sparsity_is_workable", tables_of(interactions()), min_rows_per_item=10.5)
+    found = found_by("sparsity_is_workable", tables_of(interactions()), min_rows_per_item=10.5)
     assert [example["measure"] for example in found.examples] == ["rows per item"]
 
 
