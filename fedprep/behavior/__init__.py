@@ -53,7 +53,7 @@ def behavior_features(
         (root mean square of the vectors of users with train rows).
     """
     frames = [interactions] if isinstance(interactions, pl.DataFrame) else interactions
-    outline = outline_of(blocks(frames, n_users), items)
+    outline = outline_of(blocks(frames, n_users), items, n_users)
     groups = groups_of(outline, items, options.dim - n_habits(outline))
     sums = Sums(outline, groups, n_users)
     for block in blocks(frames, n_users):

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedprep.behavior.groups import Groups
-from fedprep.behavior.rows import Block, Outline
+from fedprep.behavior.rows import Block, Outline, distinct
 
 __all__ = ["PRIOR_ROWS", "QUANTUM", "Component", "Sums", "components", "n_habits"]
 
@@ -74,13 +74,14 @@ class Sums:
         begin, end = outline.times or (0, 0)
         self.first = np.full(n_users, end, np.int64)
         self.last = np.full(n_users, begin, np.int64)
-        self._days = [np.zeros(0, np.int64)]
+        self._days = self._zeros()
+        self._crossing_days = [np.zeros(0, np.int64)]
         self.of_groups = np.zeros(n_users * len(groups.names))
 
     def _zeros(self) -> Floats:
         return np.zeros(self.n_users)
 
-    def _total(self, user: NDArray[np.int32], weights: NDArray[Any] | None = None) -> Floats:
+    def _total(self, user: NDArray[np.integer], weights: NDArray[Any] | None = None) -> Floats:
         return np.bincount(user, weights=weights, minlength=self.n_users).astype(np.float64)
 
     def add(self, block: Block) -> None:
@@ -115,17 +116,22 @@ class Sums:
         self.recent += self._total(user, times > end - RECENT)
         np.minimum.at(self.first, user, times)
         np.maximum.at(self.last, user, times)
-        n_days = end // DAY - begin // DAY + 1
-        self._days.append(np.unique(user.astype(np.int64) * n_days + times // DAY - begin // DAY))
+        # Who has rows in one block alone is counted there; of the others user and day are kept.
+        days = distinct(user.astype(np.int64) * self._n_days + times // DAY - begin // DAY)
+        crossing = self.outline.crossing[days // self._n_days]
+        self._days += self._total(days[~crossing] // self._n_days)
+        self._crossing_days.append(days[crossing])
+
+    @property
+    def _n_days(self) -> int:
+        assert self.outline.times is not None
+        begin, end = self.outline.times
+        return end // DAY - begin // DAY + 1
 
     def active_days(self) -> Floats:
         """Returns the number of distinct days (UTC) on which each user has a row: (n_users,)."""
-        assert self.outline.times is not None
-        begin, end = self.outline.times
-        pairs = np.unique(np.concatenate(self._days)) if len(self._days) > 2 else self._days[-1]
-        self._days = [pairs, pairs[:0]]
-        n_days = end // DAY - begin // DAY + 1
-        return np.bincount(pairs // n_days, minlength=self.n_users).astype(np.float64)
+        days = distinct(np.concatenate(self._crossing_days))
+        return self._days + self._total(days // self._n_days)
 
 
 def n_habits(outline: Outline) -> int:
