@@ -27,3 +27,8 @@ def mirror() -> Path:
     if MIRROR is None or not MIRROR.is_dir():
         pytest.skip("needs real raw files: set FEDPREP_MIRROR to a folder that holds them")
     return MIRROR
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes name no test: those of gzip hold the second, and workers would collect different tests."""
+    return argname if isinstance(val, bytes) else None
