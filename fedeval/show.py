@@ -28,6 +28,8 @@ def show_assessment(assessment: Assessment) -> RenderableType:
         parts.append(_results(assessment, metrics))
     if assessment["comparisons"]:
         parts.append(Text(wording.how_tested(assessment), "dim"))
+    if wording.sanity_text(assessment):
+        parts.append(Text(wording.sanity_text(assessment), "dim"))
     parts += [_heading("Counts"), _counts(assessment)]
     return Group(*parts)
 
@@ -136,12 +138,13 @@ def _sliced(part: Mapping[str, Any]) -> Table:
     return table
 
 
-def _counts(assessment: Assessment) -> Table:
+def _counts(assessment: Assessment) -> Group:
     systems = systems_of(assessment)
+    rows, nothing = wording.count_table(systems)
     table = _table("", *(f">{shown(system['name'])}" for system in systems))
-    for _, words, numbers in wording.count_table(systems):
-        table.add_row(words, *("–" if n is None else f"{n:,}" for n in numbers))
-    return table
+    for words, numbers in rows:
+        table.add_row(words, *numbers)
+    return Group(table, Text(wording.none_of(nothing), "dim"))
 
 
 def _heading(text: str) -> Text:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from fedprep.schema import ITEM_ID, SOURCE_ID, USER_ID
 
 __all__ = ["ROUNDS", "System", "named_systems", "read_system"]
 
+MOST_MISSING = 0.1
+"""Share of the candidates that a system may leave out, such as cold items."""
+
 ROUNDS = "rounds.jsonl"
 """A Run's measures, a line per round and metric: `{"round": 3, "metric": "ndcg@10", "value": 0.04}`."""
 
@@ -28,7 +31,8 @@ class System:
     """One system: its recommendations, and where they come from.
 
     kind: `system`, `baseline` or `sanity` · text: what it is, in words · rounds: round, metric, value
-    of a Run, in order.
+    of a Run, in order · negative_pool: what its training negatives leave out, as in `Protocol` ·
+    warnings: what a reader of its numbers must know.
     """
 
     name: str
@@ -38,6 +42,8 @@ class System:
     text: str = ""
     seconds: float | None = None
     rounds: Sequence[Mapping[str, Any]] = field(default=())
+    negative_pool: str = "unknown"
+    warnings: tuple[str, ...] = ()
 
 
 def named_systems(given: Sequence[str]) -> dict[str, str]:
@@ -82,6 +88,7 @@ def read_system(
     columns: Mapping[str, str] | None = None,
     *,
     ids: str = "dataset",
+    negative_pool: str = "unknown",
 ) -> System:
     """Returns a system from a Run's folder, a table's path, or a frame.
 
@@ -91,6 +98,8 @@ def read_system(
         setting: what it is measured against.
         columns: our name to the table's own.
         ids: `dataset`: the table has the Dataset's dense ids; `source`: those of the raw data.
+        negative_pool: what its training negatives leave out, unless a Run's manifest says so itself
+            (`negative_pool`, also in `recipe.train`).
 
     Raises:
         EvaluationError: it cannot be read, its ids are of another kind than the truth's, or it is a Run
@@ -104,16 +113,21 @@ def read_system(
         if ids == "source":
             recs = _with_dense_ids(recs, setting)
         _refuse_other_ids(name, recs, setting)
-        return System(
-            name=name, recs=_candidates_alone(recs, setting), where=str(run) if run else ""
+        return _among_candidates(
+            System(
+                name=name, recs=recs, where=str(run) if run else "", negative_pool=negative_pool
+            ),
+            setting,
         )
     _refuse_other_dataset(name, run, setting)
-    return System(
+    system = System(
         name=name,
-        recs=_candidates_alone(read_table(run, "recommendations", columns), setting),
+        recs=read_table(run, "recommendations", columns),
         where=str(run),
         rounds=_rounds(run / ROUNDS),
+        negative_pool=_pool_of_run(run) or negative_pool,
     )
+    return _among_candidates(system, setting)
 
 
 def _refuse_other_ids(name: str, recs: Table, setting: Setting) -> None:
@@ -161,26 +175,37 @@ def _with_dense_ids(recs: Table, setting: Setting) -> Table:
     return Table(rows, rows.schema, recs.role, recs.where)
 
 
-def _candidates_alone(recs: Table, setting: Setting) -> Table:
-    """Returns the rows of the setting's candidates in their order, ranked anew; all where there are none."""
+def _among_candidates(system: System, setting: Setting) -> System:
+    """Returns the system with the rows of the setting's candidates alone, in their order, ranked anew.
+
+    Raises:
+        EvaluationError: the lists lack more than `MOST_MISSING` of the candidates, as lists of the best of
+            all items do: where a candidate that is not there stands cannot be told.
+    """
     if setting.candidates is None:
-        return recs
-    key, descending = (RANK, False) if RANK in recs else (SCORE, True)
+        return system
+    recs, wanted = system.recs, len(setting.candidates)
+    key, descending = (SCORE, True) if SCORE in recs else (RANK, False)
     pairs = setting.candidates.frame().select(USER_ID, ITEM_ID)
     rows = recs.whole()
-    kept = rows.join(
-        same_ids(same_ids(pairs, rows, USER_ID), rows, ITEM_ID), on=[USER_ID, ITEM_ID], how="semi"
-    )
-    if not kept.height:
+    pairs = same_ids(same_ids(pairs, rows, USER_ID), rows, ITEM_ID)
+    kept = rows.unique([USER_ID, ITEM_ID]).join(pairs, on=[USER_ID, ITEM_ID], how="semi")
+    missing = wanted - kept.height
+    if missing > MOST_MISSING * wanted:
         raise EvaluationError(
-            "the recommendations have none of the candidates",
+            f"{system.name} ranks {kept.height:,} of the {wanted:,} candidates: where the others "
+            "stand cannot be told",
             where=recs.where,
-            hint="score the candidates of each user, or rank all items: --candidates full",
+            expected="a row for each candidate of each user",
+            hint="let the system score the candidates, or rank all items: --candidates full",
         )
     kept = kept.sort(USER_ID, key, ITEM_ID, descending=[False, descending, False])
     place = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over(USER_ID)
     kept = kept.with_columns(place.alias(RANK))
-    return Table(kept, kept.schema, recs.role, recs.where)
+    warnings = (
+        (f"{missing:,} of {wanted:,} candidates have no row: they stand last",) if missing else ()
+    )
+    return replace(system, recs=Table(kept, kept.schema, recs.role, recs.where), warnings=warnings)
 
 
 def _refuse_other_dataset(name: str, run: Path, setting: Setting) -> None:
@@ -193,6 +218,14 @@ def _refuse_other_dataset(name: str, run: Path, setting: Setting) -> None:
         expected=f"{setting.dataset.id[:12]} of {setting.dataset.path}",
         hint="give the Dataset that it was trained on with --data",
     )
+
+
+def _pool_of_run(run: Path) -> str:
+    """Returns what the Run's manifest says of its training negatives, "" where it says nothing."""
+    path = run / "manifest.json"
+    manifest = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    train = (manifest.get("recipe") or {}).get("train") or {}
+    return str(manifest.get("negative_pool") or train.get("negative_pool") or "")
 
 
 def _rounds(path: Path) -> list[dict[str, Any]]:

@@ -247,6 +247,42 @@ def test_sampled_candidates_bring_their_warning_and_another_protocol(
     assert random["values"]["hr@10"]["value"] == 1.0  # ten candidates
 
 
+def test_a_pool_of_negatives_that_leaks_is_told_in_red_and_by_the_exit_code(
+    data: Path, recs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--negative-pool", "all", "--baselines", "none", "--out", tmp_path / "out", *QUICK)
+    assert run("report", recs, "--data", data, *flags) == 1
+    found = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert found["notices"][0]["level"] == "red"
+    assert "the protocol leaks" in found["notices"][0]["text"]
+    rows = {
+        s["name"]: s["values"]["hr@10"]["value"] for s in found["systems"] if s["kind"] == "sanity"
+    }
+    assert rows["memoriser"] > 0.9 > 0.5 > rows["constant"]
+    assert '<p class="notice red">' in (tmp_path / "out" / "report.html").read_text(
+        encoding="utf-8"
+    )
+    honest = ("--negative-pool", "train", *flags[2:])
+    assert run("report", recs, "--data", data, *honest) == 0
+    assert "memoriser" in capsys.readouterr().out
+
+
+def test_candidates_of_ncf_are_read_and_are_the_truth_where_there_is_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.negative").write_text("(0,5)\t1\t2\t3\n(1,6)\t1\t2\t3\n")
+    rows = [(user, item, -float(rank)) for user, items in ((0, (1, 5, 2, 3)), (1, (1, 2, 3, 6)))
+            for rank, item in enumerate(items)]  # fmt: skip
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "score"], orient="row")
+    frame.write_csv(tmp_path / "scores.csv")
+    given = ("score", tmp_path / "scores.csv", "--candidates", tmp_path / "t.negative")
+    found = answer(capsys, *given, "--metrics", "hr@2,mrr@4")
+    values = {name: v["value"] for name, v in found["systems"][0]["values"].items()}
+    assert values == pytest.approx({"hr@2": 0.5, "mrr@4": (1 / 2 + 1 / 4) / 2})
+    assert "/file/" in found["protocol"]["id"]
+    assert any("Krichene & Rendle" in notice["text"] for notice in found["notices"])
+
+
 # --- bad input -----------------------------------------------------------------------------------------
 
 
@@ -291,6 +327,7 @@ def bad(*arguments: str, words: str) -> Any:
         bad("score", "RECS", "RECS", "--data", "DATA", words="two systems are called"),
         bad("score", "RECS", "--data", "DATA", "--candidates", "uniforn:9", words="did you mean 'uniform'"),
         bad("score", "RECS", "--data", "DATA", "--candidates", "uniform:x", words="a number"),
+        bad("score", "RECS", "--data", "DATA", "--candidates", "uniform:20", words="cannot be told"),
         bad("score", "foreign", "--data", "DATA", words="another Dataset"),
         bad("report", "RECS", "--data", "DATA", "--baselines", "popp", words="did you mean 'pop'"),
         bad("report", "RECS", "--truth", "RECS", "--baselines", "pop", words="--data"),

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from fedeval.assessment import parts
 from fedeval.assessment.measured import Measured
 from fedeval.assessment.notices import facts_of, leak_of, notices_of
-from fedeval.assessment.rivals import baseline_names, gathered
+from fedeval.assessment.rivals import baseline_names, gathered, length_of
 from fedeval.assessment.ruled import protocol_of
+from fedeval.assessment.sane import pool_of, sanity_lines, sanity_systems
 from fedeval.assessment.scored import (
     Scored,
     curve_asks,
@@ -30,7 +31,7 @@ from fedeval.plain import plain
 from fedeval.protocol import Protocol
 from fedeval.setting import Setting
 from fedeval.statistics import Inference
-from fedeval.systems import read_system
+from fedeval.systems import System, read_system
 from fedprep.errors import EvaluationError, nearest
 from fedprep.schema import Progress, silent
 
@@ -61,6 +62,7 @@ def assess(
     by: Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
     ids: str = "dataset",
+    negative_pool: str = "unknown",
     over: str = "users",
     inference: Inference | None = None,
     progress: Progress = silent,
@@ -75,10 +77,12 @@ def assess(
             the Dataset's recipe.
         alone: the systems are to be compared with each other alone: that baselines are missing is not said.
         against: the reference that every other system is compared with; None: the first system, or
-            the first baseline where there is no system.
+            popularity where there are baselines alone.
         by: columns of users or items of the Dataset to slice by, beside activity and popularity.
         columns: our name to the tables' own.
         ids: of the tables: the `dataset`'s, or those of its `source`.
+        negative_pool: what training negatives leave out (`train` or `all` rows), where a Run does not say
+            so; known, it brings the memoriser as a sanity row.
         over: intervals and tests draw `users`, or whole `clients`.
         inference: how intervals and tests are made.
         progress: called with what is being done.
@@ -91,15 +95,19 @@ def assess(
     asks = wanted_metrics(setting, metrics, k)
     headline = _headline(asks)
     clients = _clients(setting, over)
-    protocol = protocol_of(setting, asks)
     _refuse_unknown(systems, setting, baselines, against, by)
-    every, skipped = gathered(systems, setting, asks, baselines, columns, ids, how.seed, progress)
+    every, skipped = gathered(
+        systems, setting, asks, baselines, columns, ids, negative_pool, how.seed, progress
+    )
+    pool = pool_of(every)
+    protocol = protocol_of(setting, asks, pool)
     curve = curve_asks(headline, asks, every)
+    every += sanity_systems(setting, pool, length_of(asks), how.seed)
     coverage = asked(COVERAGE, headline.k) if setting.dataset is not None else []
     scored = []
     for place, system in enumerate(every):
         progress("metrics", place, len(every))
-        scored.append(score_system(system, setting, [*asks, *coverage], protocol))
+        scored.append(score_system(system, setting, [*asks, *coverage], _own(protocol, system)))
     rivals = [one for one in scored if one.system.kind != "sanity"]
     measured = Measured(
         rivals=rivals, setting=setting, headline=headline, clients=clients, inference=how
@@ -108,7 +116,8 @@ def assess(
     compared = [ask for ask in of_users if ask.metric.kind != "rows"]
     reference = _reference(rivals, against)
 
-    result = _result(scored, setting, asks, headline, protocol, skipped, alone=alone)
+    sanity = sanity_lines(setting, headline, pool, how.seed)
+    result = _result(scored, setting, asks, headline, protocol, sanity, skipped, alone=alone)
     for place, one in enumerate(scored):
         progress("intervals", place, len(scored))
         found = parts.intervals_of(measured, one, [ask.text for ask in of_users])
@@ -153,9 +162,16 @@ def score(
         progress("metrics", place, len(systems))
         system = read_system(name, source, setting, columns, ids=ids)
         scored.append(score_system(system, setting, asks, protocol))
-    result = _result(scored, setting, asks, _headline(asks), protocol, (), alone=True)
+    result = _result(scored, setting, asks, _headline(asks), protocol, (), (), alone=True)
     result |= {"comparisons": [], "seconds": time.perf_counter() - begun}
     return dict(plain(result))
+
+
+def _own(protocol: Protocol, system: System) -> Protocol:
+    """Returns the protocol of a system: the shared one, but for a Run that says other of its negatives."""
+    if system.kind != "system" or system.negative_pool == "unknown":
+        return protocol
+    return replace(protocol, negative_pool=system.negative_pool)  # type: ignore[arg-type]
 
 
 def _headline(asks: Sequence[Ask]) -> Ask:
@@ -195,7 +211,10 @@ def _reference(rivals: Sequence[Scored], against: str | None) -> str:
     names = [one.name for one in rivals]
     if against is not None and against not in names:  # a baseline that had to be left out
         raise EvaluationError(f"{against} could not be measured", hint=nearest(against, names))
-    return against or names[0]
+    usual = (
+        "popularity" if rivals[0].system.kind == "baseline" and "popularity" in names else names[0]
+    )
+    return against or usual
 
 
 def _sentence(text: str) -> str:
@@ -212,6 +231,7 @@ def _result(
     asks: Sequence[Ask],
     headline: Ask,
     protocol: Protocol,
+    sanity: Sequence[Mapping[str, Any]],
     skipped: Sequence[str],
     *,
     alone: bool,
@@ -224,7 +244,6 @@ def _result(
         "warning": _sentence(protocol.warning()),
     }
     baselines = [s["name"] for s in systems if s["kind"] == "baseline"]
-    sanity: list[dict[str, Any]] = []
     return {
         "format": FORMAT,
         "subject": {
@@ -237,6 +256,6 @@ def _result(
         "headline": headline.text,
         "metrics": [entry(ask) for ask in asks],
         "systems": systems,
-        "sanity": sanity,
+        "sanity": list(sanity),
         "notices": notices_of(setting, systems, told, sanity, skipped, alone=alone),
     }

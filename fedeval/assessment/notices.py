@@ -37,7 +37,7 @@ def notices_of(
     """
     missing = not alone and not any(system["kind"] == "baseline" for system in systems)
     found = [
-        *({"level": "red", "text": line["text"]} for line in sanity if line["beats_chance"]),
+        *({"level": "red", "text": text} for text in _leaking(sanity)),
         *([{"level": "warn", "text": NO_BASELINES}] if missing else []),
         *({"level": "warn", "text": text} for text in _warnings(systems, protocol)),
         *({"level": "warn", "text": text} for text in others),
@@ -46,6 +46,15 @@ def notices_of(
     if leak:
         found.append({"level": "note", "text": leak["text"]})
     return found
+
+
+def _leaking(sanity: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns a sentence for each scorer that beats chance, by whichever way to treat ties."""
+    found: dict[str, str] = {}
+    for line in sanity:
+        if line["beats_chance"]:
+            found.setdefault(line["scorer"], line["text"])
+    return list(found.values())
 
 
 def _warnings(systems: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any]) -> Iterator[str]:

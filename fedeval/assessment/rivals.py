@@ -17,7 +17,7 @@ from fedeval.tables import read_table
 from fedprep.errors import EvaluationError, FedprepError, nearest
 from fedprep.schema import USER_ID, Progress
 
-__all__ = ["ALL", "SHORT", "baseline_names", "gathered"]
+__all__ = ["ALL", "SHORT", "baseline_names", "gathered", "length_of"]
 
 ALL = "all"
 DEFAULT = ("popularity", "itemknn", "ease")
@@ -35,7 +35,7 @@ SHORT = {
 """Short names of baselines."""
 
 LENGTH = 100
-"""Places in a baseline's list, at least."""
+"""Places in a list that is made here, at least."""
 
 
 def baseline_names(wanted: Sequence[str] | None, setting: Setting) -> list[str]:
@@ -70,6 +70,7 @@ def gathered(
     wanted: Sequence[str] | None,
     columns: Mapping[str, str] | None,
     ids: str,
+    negative_pool: str,
     seed: int,
     progress: Progress,
 ) -> tuple[list[System], list[str]]:
@@ -80,7 +81,8 @@ def gathered(
     """
     names = baseline_names(wanted, setting)
     every = [
-        read_system(name, source, setting, columns, ids=ids) for name, source in systems.items()
+        read_system(name, source, setting, columns, ids=ids, negative_pool=negative_pool)
+        for name, source in systems.items()
     ]
     must = wanted is not None and not {ALL} & set(wanted)
     skipped = []
@@ -98,6 +100,11 @@ def gathered(
     return every, skipped
 
 
+def length_of(asks: Sequence[Ask]) -> int:
+    """Returns the places of a list that is made here."""
+    return max([LENGTH, *(ask.k or 0 for ask in asks)])
+
+
 def _fitted(name: str, called: str, setting: Setting, asks: Sequence[Ask], seed: int) -> System:
     assert setting.dataset is not None
     begun = time.perf_counter()
@@ -110,7 +117,7 @@ def _fitted(name: str, called: str, setting: Setting, asks: Sequence[Ask], seed:
         setting.train,
         embeddings=embeddings,
         seed=seed,
-        k=max([LENGTH, *(ask.k or 0 for ask in asks)]),
+        k=length_of(asks),
         users=users.astype(np.int64),
         seen=setting.seen,
         candidates=setting.candidates,

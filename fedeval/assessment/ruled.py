@@ -11,24 +11,26 @@ from fedeval.setting import Setting
 __all__ = ["protocol_of"]
 
 
-def protocol_of(setting: Setting, asks: Sequence[Ask]) -> Protocol:
-    """Returns the protocol of a setting, for these metrics."""
-    split = (
-        (setting.manifest.get("split") or {}).get("method", "given") if setting.split else "given"
-    )
-    cuts = tuple(sorted({ask.k for ask in asks if ask.k is not None}))
-    relevant = "liked" if setting.relevant == "liked" else "all"
-    facts = None if setting.candidates is None else setting.candidates.facts
-    if facts is None:
-        return Protocol(split=split, relevant=relevant, k=cuts)  # type: ignore[arg-type]
-    method = facts.get("method", "file")
-    if method not in ("uniform", "popularity"):
-        return Protocol(split=split, relevant=relevant, candidates="file", k=cuts)  # type: ignore[arg-type]
+def protocol_of(setting: Setting, asks: Sequence[Ask], negative_pool: str = "unknown") -> Protocol:
+    """Returns the protocol of a setting, for these metrics.
+
+    Raises:
+        EvaluationError: no such pool of training negatives.
+    """
+    candidates, n_negatives, seed = "full", 0, 0
+    if setting.candidates is not None:
+        facts = setting.candidates.facts
+        sampled = facts.get("method") in ("uniform", "popularity")
+        candidates = facts["method"] if sampled else "file"
+        n_negatives, seed = (facts["n_negatives"], facts["seed"]) if sampled else (0, 0)
     return Protocol(
-        split=split,
-        relevant=relevant,  # type: ignore[arg-type]
-        candidates=method,
-        n_negatives=int(facts["n_negatives"]),
-        seed=int(facts["seed"]),
-        k=cuts,
+        split=(setting.manifest.get("split") or {}).get("method", "given")
+        if setting.split
+        else "given",
+        relevant=setting.relevant,  # type: ignore[arg-type]
+        candidates=candidates,  # type: ignore[arg-type]
+        n_negatives=n_negatives,
+        seed=seed,
+        negative_pool=negative_pool,  # type: ignore[arg-type]
+        k=tuple(sorted({ask.k for ask in asks if ask.k is not None})),
     )

@@ -154,7 +154,7 @@ def described(one: Scored, asks: Sequence[Ask]) -> dict[str, Any]:
             for ask in asks
         },
         "counts": {**found.counts, **one.extra},
-        "warnings": list(found.warnings),
+        "warnings": [*system.warnings, *found.warnings],
     }
 
 

@@ -11,6 +11,7 @@ import click
 from fedeval.cli.console import progress_line, say, show
 from fedeval.cli.options import (
     SYSTEM,
+    against_option,
     candidates_option,
     json_option,
     metric_options,
@@ -43,6 +44,7 @@ FORMS = ("html", "md", "tex", "json")
 @click.option(
     "--by", multiple=True, metavar="COLUMN", help="Slice by this column too; may be repeated."
 )
+@against_option
 @test_options
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder to write to; RUN/report, or report."
@@ -115,7 +117,7 @@ def compare(a: str, b: str, by: tuple[str, ...], as_json: bool, **given: Any) ->
     from fedeval.systems import named_systems
 
     named = named_systems((a, b))
-    given["against"] = given["against"] or list(named)[1]
+    given["against"] = list(named)[1]
     setting = _setting(given)
     with progress_line() as progress:
         found = _assessed(named, setting, given, by, "none", progress, alone=True)
@@ -137,6 +139,7 @@ def compare(a: str, b: str, by: tuple[str, ...], as_json: bool, **given: Any) ->
 @click.option(
     "--by", multiple=True, metavar="COLUMN", help="Slice by this column too; may be repeated."
 )
+@against_option
 @test_options
 @click.option("--out", type=click.Path(path_type=Path), help="Write the report to this folder too.")
 @json_option
@@ -193,6 +196,7 @@ def _assessed(
         by=by,
         columns=_columns(given),
         ids=given.get("ids", "dataset"),
+        negative_pool=given.get("negative_pool", "unknown"),
         over=given["over"],
         inference=_inference(given),
         progress=progress,

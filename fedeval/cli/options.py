@@ -10,6 +10,7 @@ import click
 
 __all__ = [
     "SYSTEM",
+    "against_option",
     "candidates_option",
     "data_option",
     "json_option",
@@ -50,6 +51,11 @@ candidates_option = click.option(
     metavar="full|uniform:N|popularity:N|FILE",
     help="What is ranked: all items, N drawn for each user, or a file's (NCF's, or Parquet).",
 )
+against_option = click.option(
+    "--against",
+    metavar="NAME",
+    help="Compare with this system or baseline; the first system by default.",
+)
 split_option = click.option(
     "--split",
     type=click.Choice(["test", "valid"]),
@@ -84,6 +90,13 @@ def table_options(command: Command) -> Command:
             default="dataset",
             show_default=True,
             help="Ids of the tables: the Dataset's own, or those of the raw data.",
+        ),
+        click.option(
+            "--negative-pool",
+            type=click.Choice(["unknown", "train", "all"]),
+            default="unknown",
+            show_default=True,
+            help="What training negatives left out, where a Run does not say so: all leaks.",
         ),
         click.option("--user", metavar="COLUMN", help="The column of users, if not user_id."),
         click.option("--item", metavar="COLUMN", help="The column of items, if not item_id."),

@@ -12,6 +12,9 @@ __all__ = ["latex"]
 
 Assessment = Mapping[str, Any]
 
+LONGEST = 20_000
+"""Characters of a text; names are cut before they get into one."""
+
 MARKS = {"better": r"$^{\blacktriangle}$", "worse": r"$^{\blacktriangledown}$"}
 
 
@@ -79,7 +82,7 @@ def _rows(
         )
         ends = wording.interval(found, joint="--")
         between.append(rf"{{\scriptsize {ends}}}" if ends else "")
-    yield " & ".join([_literal(system["name"]), *values]) + r" \\"
+    yield " & ".join([_literal(shown(system["name"])), *values]) + r" \\"
     if intervals and any(between):
         yield " & ".join(["", *between]) + r" \\"
 
@@ -91,8 +94,8 @@ def _below(assessment: Assessment) -> str:
         if notice["level"] != "note"
     ]
     how = wording.how_tested(assessment)
-    parts += [how, _counts(assessment)]
-    text = " ".join(_literal(part) for part in parts)
+    parts += [how, wording.sanity_text(assessment), _counts(assessment)]
+    text = " ".join(_literal(part) for part in parts if part)
     return text.replace(wording.BETTER, r"$\blacktriangle$").replace(
         wording.WORSE, r"$\blacktriangledown$"
     )
@@ -101,13 +104,10 @@ def _below(assessment: Assessment) -> str:
 def _counts(assessment: Assessment) -> str:
     lines = []
     for system in systems_of(assessment):
-        told = [
-            f"{words}: {numbers[0]:,}"
-            for key, words, numbers in wording.count_table([system])
-            if numbers[0] or key in ("users", "users_without_list")
-        ]
-        lines.append(f"{system['name']} ({'; '.join(told)})")
-    return f"Counts: {', '.join(lines)}."
+        rows, _ = wording.count_table([system])
+        told = [f"{words} ({numbers[0]})" for words, numbers in rows]
+        lines.append(f"{shown(system['name'])}: {', '.join(told)}")
+    return f"Counts. {'; '.join(lines)}."
 
 
 _MARKS = str.maketrans(
@@ -123,4 +123,4 @@ _MARKS = str.maketrans(
 
 def _literal(text: str) -> str:
     """Returns a text that LaTeX sets as it is."""
-    return shown(text, longest=900).translate(_MARKS)
+    return shown(text, longest=LONGEST).translate(_MARKS)

@@ -29,6 +29,8 @@ def _parts(assessment: Assessment) -> Iterator[str]:
         yield f"## Results {cut}".rstrip()
         yield _results(assessment, metrics)
     yield _literal(wording.how_tested(assessment))
+    if wording.sanity_text(assessment):
+        yield _literal(wording.sanity_text(assessment))
     if assessment["comparisons"]:
         yield f"## Compared with {_literal(assessment['against'])}"
         yield _compared(assessment)
@@ -41,13 +43,11 @@ def _parts(assessment: Assessment) -> Iterator[str]:
         yield _clients(assessment)
     yield "## Counts"
     systems = systems_of(assessment)
-    yield _table(
-        ["", *(_literal(s["name"]) for s in systems)],
-        [
-            [words, *("–" if n is None else f"{n:,}" for n in numbers)]
-            for _, words, numbers in wording.count_table(systems)
-        ],
-    )
+    rows, nothing = wording.count_table(systems)
+    head = ["", *(_literal(s["name"]) for s in systems)]
+    yield _table(head, [[words, *numbers] for words, numbers in rows])
+    if nothing:
+        yield wording.none_of(nothing)
     yield "## Metrics"
     yield "\n".join(
         f"- **{_literal(m['title'])}**: {_literal(m['definition'])}" for m in assessment["metrics"]
@@ -117,7 +117,7 @@ _MARKS = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<>`*_[]|\\~#!$"})
 
 def _literal(text: str) -> str:
     """Returns a text that Markdown shows as it is: each mark as its number."""
-    return shown(text, longest=600).translate(_MARKS)
+    return shown(text, longest=4_000).translate(_MARKS)
 
 
 def _code(text: str) -> str:

@@ -82,6 +82,8 @@ def _results(assessment: Assessment) -> Iterator[str]:
     first, *others = wording.by_cutoff(assessment)
     yield _result_table(assessment, first[1])
     yield f'<p class="under">{escape(wording.how_tested(assessment))}</p>'
+    if wording.sanity_text(assessment):
+        yield f'<p class="under">{escape(wording.sanity_text(assessment))}</p>'
     for cut, metrics in others:
         table = _result_table(assessment, metrics)
         yield f"<details><summary>The same {escape(cut)}</summary>\n{table}</details>"
@@ -98,8 +100,10 @@ def _result_table(assessment: Assessment, metrics: Sequence[Mapping[str, Any]]) 
                 f'<tr class="group"><th colspan="{len(metrics) + 1}">{GROUPS[kind]}</th></tr>'
             )
         body += [_result_row(assessment, system, metrics) for system in group]
+    least, most = (begin + each * len(metrics) for begin, each in ((200, 105), (320, 190)))
     return (
-        f'<div class="scroll"><table class="results">\n<thead><tr><th></th>{head}</tr></thead>\n'
+        f'<div class="scroll"><table class="results" style="min-width: {least}px; max-width: {most}px">\n'
+        f"<thead><tr><th></th>{head}</tr></thead>\n"
         "<tbody>\n" + "\n".join(body) + "\n</tbody></table></div>\n"
     )
 
@@ -135,18 +139,18 @@ def _cell(assessment: Assessment, system: Mapping[str, Any], metric: Mapping[str
 def _comparisons(assessment: Assessment) -> Iterator[str]:
     if not assessment["comparisons"]:
         return
-    first, *others = wording.by_cutoff(assessment)
+    headline = assessment["headline"]
     yield f'<section id="compared">\n<h2>Compared with {escape(shown(assessment["against"]))}</h2>'
-    yield _compared_table(assessment, [m["name"] for m in first[1]])
+    yield _compared_table(assessment, [headline])
     yield (
         '<p class="under">Differences are means over the same users, of the system less the reference; '
         "better, equal and worse are numbers of users. "
         "“Could have seen” is the smallest true difference that the test would find in eight of ten such "
         "samples: a smaller one may be there unseen.</p>"
     )
-    for cut, metrics in others:
+    for cut, metrics in wording.by_cutoff(assessment):
         table = _compared_table(assessment, [m["name"] for m in metrics])
-        yield f"<details><summary>The same {escape(cut)}</summary>\n{table}</details>"
+        yield f"<details><summary>All metrics {escape(cut)}</summary>\n{table}</details>"
     yield "</section>"
 
 
@@ -242,12 +246,12 @@ def _with_interval(found: Mapping[str, Any]) -> str:
 
 def _counts(assessment: Assessment) -> Iterator[str]:
     systems = systems_of(assessment)
-    rows = [
-        [words, *("–" if n is None else f"{n:,}" for n in numbers)]
-        for _, words, numbers in wording.count_table(systems)
-    ]
+    rows, nothing = wording.count_table(systems)
     yield '<section id="counts">\n<h2>Who and what was counted</h2>'
-    yield _table(["", *(f">{shown(s['name'])}" for s in systems)], rows)
+    head = ["", *(f">{shown(s['name'])}" for s in systems)]
+    yield _table(head, [[escape(words), *numbers] for words, numbers in rows])
+    if nothing:
+        yield f'<p class="under">{escape(wording.none_of(nothing))}</p>'
     yield "</section>"
 
 

@@ -29,8 +29,10 @@ __all__ = [
     "mark",
     "metric_of",
     "named",
+    "none_of",
     "p_value",
     "plural",
+    "sanity_text",
     "shown",
     "standing",
     "systems_of",
@@ -58,6 +60,9 @@ CLIENT_STATISTICS = {
     "jain": "Jain's index",
 }
 """Of the statistics over clients those that a table shows."""
+
+ALWAYS = ("users", "users_without_list", "users_without_relevant", "rows", "truth_rows")
+"""Counts with a line of their own even where they are 0."""
 
 EXTRA_COUNTS = {"valid_recommended": "places taken by an item that the user has in valid"}
 """Counts beyond those of `evaluate`."""
@@ -181,6 +186,11 @@ def mark(assessment: Assessment, system: str, metric: str) -> str:
     return MARKS.get(standing(assessment, system, metric), "")
 
 
+def sanity_text(assessment: Assessment) -> str:
+    """Returns what the scorers that know nothing reached, those that beat chance apart: they are notices."""
+    return " ".join(line["text"] for line in assessment["sanity"] if not line["beats_chance"])
+
+
 def answer(assessment: Assessment) -> str:
     """Returns the answer in a few sentences: what the reference reaches, whom it beats, who is best."""
     name = assessment["headline"]
@@ -248,12 +258,22 @@ def _recall_is_hit_rate(assessment: Assessment) -> bool:
 
 def count_table(
     systems: Sequence[Mapping[str, Any]],
-) -> list[tuple[str, str, list[int | None]]]:
-    """Returns key, words and a number for each system; counts that are 0 everywhere are told all the same."""
+) -> tuple[list[tuple[str, list[str]]], list[str]]:
+    """Returns words and a number for each system, and the words of what is 0 for all of them."""
     words = COUNTS | EXTRA_COUNTS
     keys = [key for key in words if any(key in s["counts"] for s in systems)]
     keys += sorted({key for s in systems for key in s["counts"]} - set(words))
-    return [
-        (key, words.get(key, key.replace("_", " ")), [s["counts"].get(key) for s in systems])
-        for key in keys
-    ]
+    rows, nothing = [], []
+    for key in keys:
+        text = words.get(key, key.replace("_", " "))
+        numbers = [s["counts"].get(key) for s in systems]
+        if any(numbers) or key in ALWAYS:
+            rows.append((text, ["–" if n is None else f"{n:,}" for n in numbers]))
+        else:
+            nothing.append(text)
+    return rows, nothing
+
+
+def none_of(nothing: Sequence[str]) -> str:
+    """Returns the sentence for the counts that are 0 everywhere; they were looked for all the same."""
+    return f"0 for all: {'; '.join(nothing)}." if nothing else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedeval.report.pictures.canvas import NARROW, Drawn, NothingToDraw, looks_of
+from fedeval.report.pictures.canvas import GREY, NARROW, Drawn, NothingToDraw, looks_of
 from fedeval.report.wording import metric_of, value
 
 __all__ = ["draw"]
@@ -65,7 +65,9 @@ def _name_points(axes: Any, points: Mapping[str, Any], looks: Mapping[str, Any])
             y -= step
         taken.append((share, y))
         right = share > 0.6
+        moved = y != found["value"]
         axes.annotate(
             looks[name].label, (share, found["value"]), xytext=(share - 0.03 if right else share + 0.03, y),
             ha="right" if right else "left", va="center", fontsize=8.5, color=looks[name].colour,
+            arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.5} if moved else None,
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedeval.report.pictures.canvas import (
@@ -18,6 +18,9 @@ from fedeval.report.wording import metric_of
 
 __all__ = ["draw"]
 
+FEW = 6
+"""Groups of a slice that fit into half the width."""
+
 MOST = 12
 """Groups of a slice that are drawn; the tables have all."""
 
@@ -30,16 +33,16 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
     if not parts:
         raise NothingToDraw("the truth is a file: it says nothing of users and items to slice by")
     title = metric_of(assessment, assessment["headline"])["title"]
-    per_row = 2 if len(parts) > 1 else 1
-    n_rows = -(-len(parts) // per_row)
-    figure = Figure(figsize=(WIDE[0], WIDE[1] * n_rows), layout="constrained")
-    grid = figure.subplots(n_rows, per_row, squeeze=False)
+    rows = _in_rows(parts)
+    figure = Figure(figsize=(WIDE[0], WIDE[1] * len(rows)), layout="constrained")
+    grid = figure.add_gridspec(len(rows), 2)
     looks = looks_of(assessment)
-    for place, part in enumerate(parts):
-        _panel(grid[place // per_row][place % per_row], part, looks, title)
-    for place in range(len(parts), n_rows * per_row):
-        grid[place // per_row][place % per_row].axis("off")
-    legend_above(grid[0][0])
+    panels = []
+    for place, row in enumerate(rows):
+        for at, part in enumerate(row):
+            panels.append(figure.add_subplot(grid[place, :] if len(row) == 1 else grid[place, at]))
+            _panel(panels[-1], part, looks, title)
+    legend_above(panels[0])
     names = "; ".join(
         f"{part['title']}: {', '.join(map(short, part['names'][:MOST]))}" for part in parts
     )
@@ -51,6 +54,18 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
         "slice is a choice to make, not a winner. Values of popular items are high for every system that "
         "recommends what is popular; the tail shows what was learnt beyond that.",
     )
+
+
+def _in_rows(parts: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Returns the panels of each row: two slices of few groups, or one of many."""
+    rows: list[list[Mapping[str, Any]]] = []
+    for part in parts:
+        few = len(part["names"]) <= FEW
+        if few and rows and len(rows[-1]) == 1 and len(rows[-1][0]["names"]) <= FEW:
+            rows[-1].append(part)
+        else:
+            rows.append([part])
+    return rows
 
 
 def _panel(axes: Any, part: Mapping[str, Any], looks: Mapping[str, Any], title: str) -> None:
@@ -70,10 +85,9 @@ def _panel(axes: Any, part: Mapping[str, Any], looks: Mapping[str, Any], title: 
     for edge in range(1, len(names)):
         axes.axvline(edge - 0.5, color=GREY, lw=0.5, alpha=0.5)
     counts = part["n"][:MOST]
-    long = 14 if len(names) <= 6 else 9
     axes.set_xticks(
         range(len(names)),
-        [f"{short(name, long)}\n{n:,}" for name, n in zip(names, counts, strict=True)],
+        [f"{short(name, 13)}\n{n:,}" for name, n in zip(names, counts, strict=True)],
     )
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_ylim(bottom=0)

@@ -1,0 +1,95 @@
+"""Rows of scorers that know nothing, beside the systems, and whether one of them beats chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import polars as pl
+
+from fedeval.interactions import Interactions, interactions_from, joined
+from fedeval.metrics import Ask
+from fedeval.sanity import SanityRow, constant, memoriser, sanity_rows
+from fedeval.setting import Setting
+from fedeval.systems import System
+from fedeval.tables import read_table
+from fedprep.schema import ITEM_ID, USER_ID
+
+__all__ = ["pool_of", "sanity_lines", "sanity_systems"]
+
+
+def pool_of(systems: Sequence[System]) -> str:
+    """Returns what the training negatives leave out: the leaking pool if any system says so."""
+    pools = [system.negative_pool for system in systems if system.negative_pool != "unknown"]
+    return "all" if "all" in pools else (pools[0] if pools else "unknown")
+
+
+def sanity_lines(setting: Setting, headline: Ask, pool: str, seed: int) -> list[dict[str, Any]]:
+    """Returns a dict for each scorer and way to treat ties: what it reached, what chance does, in words.
+
+    There is none without a Dataset: chance cannot be told without the items that are ranked.
+    """
+    truth = _truth(setting)
+    if truth is None:
+        return []
+    rows = sanity_rows(
+        setting.train, truth, seen=setting.seen, candidates=setting.candidates, pool=pool,
+        k=headline.k or 10, seed=seed,
+    )  # fmt: skip
+    return [_line(row) for row in rows]
+
+
+def _line(row: SanityRow) -> dict[str, Any]:
+    text = row.text[:1].upper() + row.text[1:]
+    return {
+        **asdict(row), "beats_chance": row.beats_chance, "text": text if text.endswith(".") else f"{text}.",
+    }  # fmt: skip
+
+
+def sanity_systems(setting: Setting, pool: str, length: int, seed: int) -> list[System]:
+    """Returns the lists of the scorers that know nothing, to be measured as any other.
+
+    Args:
+        setting: whose Dataset they are made on; without one there is none.
+        pool: what training negatives leave out; the memoriser needs to know it.
+        length: places in a list.
+        seed: of the negatives, which are simulated.
+    """
+    truth = _truth(setting)
+    if truth is None:
+        return []
+    asked: Any = {
+        "k": length, "seen": setting.seen, "candidates": setting.candidates,
+        "users": setting.truth[USER_ID].unique().sort().to_numpy(),
+    }  # fmt: skip
+    found = {"constant": (constant(setting.train, **asked), "gives every item the same score")}
+    if pool != "unknown":
+        out = setting.train if pool == "train" else joined(setting.train, setting.seen, truth)
+        lists = memoriser(setting.train, excluded=out, seed=seed, **asked)
+        found["memoriser"] = (
+            lists,
+            f"−(times drawn as a training negative); these leave out {pool} rows, simulated",
+        )
+    return [
+        System(name=name, kind="sanity", text=text, recs=read_table(recs, "recommendations"))
+        for name, (recs, text) in found.items()
+    ]
+
+
+def _truth(setting: Setting) -> Interactions | None:
+    """Returns the relevant rows whose ids the Dataset has; None where that cannot be said."""
+    if setting.dataset is None:
+        return None
+    pairs = setting.truth
+    if "relevance" in pairs.columns:
+        pairs = pairs.filter(pl.col("relevance") > 0)
+    pairs = pairs.select(USER_ID, ITEM_ID).unique(maintain_order=True)
+    if not all(dtype.is_integer() for dtype in pairs.dtypes):
+        return None
+    sizes = {"n_users": setting.train.n_users, "n_items": setting.train.n_items}
+    known = pairs.filter(
+        pl.col(USER_ID).is_between(0, sizes["n_users"] - 1),
+        pl.col(ITEM_ID).is_between(0, sizes["n_items"] - 1),
+    )
+    return interactions_from(known, **sizes) if known.height else None
