@@ -67,15 +67,13 @@ def truth_of(
         n_users: rows are below this.
         policy: what is `relevant`.
     """
+    if relevance is not None and (relevance == 1).all():
+        relevance = None
     key = (row.astype(np.int64) << 32) + (item.astype(np.int64) - EMPTY)
-    rising = key[1:] > key[:-1]
-    if not rising.all():
-        order = np.argsort(key) if relevance is None else np.lexsort((-relevance, key))
-        key = key[order]
-        order = order[np.append(True, key[1:] != key[:-1])]
-        row, item = row[order], item[order]
-        relevance = None if relevance is None else relevance[order]
-    duplicates = len(key) - len(row)
+    n = len(key)
+    if not (key[1:] > key[:-1]).all():
+        row, item, relevance = _sorted(key, relevance)
+    duplicates = n - len(row)
     n_rows = np.bincount(row, minlength=n_users).astype(np.int32)
     if relevance is None:
         return Truth(row, item, None, n_rows, n_rows, duplicates)
@@ -86,6 +84,21 @@ def truth_of(
         n_relevant = np.bincount(row, minlength=n_users).astype(np.int32)
     gain = np.maximum(relevance, 0)
     return Truth(row, item, None if (gain == 1).all() else gain, n_relevant, n_rows, duplicates)
+
+
+def _sorted(
+    key: npt.NDArray[np.int64], relevance: Floats | None
+) -> tuple[Ints, Ints, Floats | None]:
+    """Returns row, item and relevance of each pair once, with its largest relevance, sorted by pair."""
+    if relevance is None:
+        key = np.sort(key)  # several times as fast as to sort places by key
+        key = key[np.append(True, key[1:] != key[:-1])]
+    else:
+        order = np.lexsort((-relevance, key))
+        order = order[np.append(True, key[order][1:] != key[order][:-1])]
+        key, relevance = key[order], relevance[order]
+    item = (key & 0xFFFFFFFF) + EMPTY
+    return (key >> 32).astype(np.int32), item.astype(np.int32), relevance
 
 
 class Found(Protocol):

@@ -66,7 +66,7 @@ class Source:
                     where=f"{self.table.where or 'row'} {done + row + 1}".strip(),
                     expected="a value in every row",
                 )
-        if SCORE in block.columns and np.isnan(block[SCORE].to_numpy()).any():
+        if SCORE in block.columns and block.height and np.isnan(np.max(block[SCORE].to_numpy())):
             bad = block.filter(pl.col(SCORE).is_nan())
             raise EvaluationError(
                 f"scores are NaN: {bad.height:,} of {block.height:,} rows looked at",
@@ -120,33 +120,30 @@ def _by_rank(source: Source, users: Codes, depth: int, bounds: tuple[Any, Any]) 
     n = len(users)
     items = np.full((depth, n), EMPTY, np.int32)
     places = items.ravel()
-    present = np.zeros(n + 1, bool)  # the last place takes the users that are not wanted
     strangers = _Strangers()
-    n_rows = written = beyond = 0
+    written = 0
     for block in source.blocks(bounds):
-        rank = block[RANK].to_numpy()
-        if rank.size and rank.min() < 1:
+        if (block[RANK].min() or 1) < 1:  # type: ignore[operator]
             _refuse_rank(block, source)
-        row = users.find(block[USER_ID])
-        present[row] = True
-        strangers.add(block, row)
-        n_rows += rank.size
-        inside = rank <= depth
-        kept = np.flatnonzero(inside if not strangers else inside & (row >= 0))
-        beyond += rank.size - kept.size
-        place = rank[kept].astype(np.int64)
+        near = block.filter(pl.col(RANK) <= depth)
+        row = users.find(near[USER_ID])
+        listed = _items(near)
+        place = near[RANK].to_numpy().astype(np.int64)
+        if strangers.add(near, row, n_rows=block.height):
+            wanted = row >= 0
+            row, listed, place = row[wanted], listed[wanted], place[wanted]
         place -= 1
         place *= n
-        place += row[kept]
-        places[place] = _items(block)[kept]
-        written += kept.size
+        place += row
+        places[place] = listed
+        written += len(place)
     filled = items != EMPTY
     length = filled.sum(axis=0, dtype=np.int32)
-    bad = _out_of_order(filled, length, present[:n])
+    bad = _out_of_order(filled, length)
+    if length.min() < depth:
+        bad |= _goes_on(source, users, depth, length, bounds)
     if written > int(length.sum()):
         bad |= _ranks_given_twice(source, users, depth, length, bounds)
-    if beyond and length.min() < depth:
-        bad |= _goes_on(source, users, depth, length, bounds)
     if source.policy.duplicates == "first":
         bad |= _repeats(items)
     counts = {"duplicates": 0, "tied_ranks": 0, "rank_gaps": 0}
@@ -154,7 +151,7 @@ def _by_rank(source: Source, users: Codes, depth: int, bounds: tuple[Any, Any]) 
         rows = sorted_rows(source, users, bounds, only=bad)
         _refuse_late_start(rows, users, source)
         counts |= _place(items, length, np.flatnonzero(bad), rows, source)
-    return Lists(items, length, present[:n], strangers.count(), n_rows, counts)
+    return Lists(items, length, length > 0, strangers.count(), strangers.n_rows, counts)
 
 
 def _by_sorting(source: Source, users: Codes, depth: int, bounds: tuple[Any, Any]) -> Lists:
@@ -178,13 +175,13 @@ class _Strangers:
         self.parts: list[pl.Series] = []
         self.n_rows = 0
 
-    def __bool__(self) -> bool:
-        return bool(self.parts)
-
-    def add(self, block: pl.DataFrame, row: Ints) -> None:
-        self.n_rows += block.height
-        if row.size and row.min() < 0:
-            self.parts.append(block[USER_ID].filter(pl.Series(row < 0)).unique())
+    def add(self, block: pl.DataFrame, row: Ints, *, n_rows: int) -> bool:
+        """Takes note of a block and of the rows that it is a part of; returns whether it has strangers."""
+        self.n_rows += n_rows
+        if not row.size or row.min() >= 0:
+            return False
+        self.parts.append(block[USER_ID].filter(pl.Series(row < 0)).unique())
+        return True
 
     def count(self) -> int:
         return pl.concat(self.parts).n_unique() if self.parts else 0
@@ -200,13 +197,12 @@ def _items(block: pl.DataFrame) -> Ints:
 # --- what one pass cannot settle -------------------------------------------------------------------------
 
 
-def _out_of_order(filled: Mask, length: Ints, present: Mask) -> Mask:
-    """Lists with a place left out before a later one, or nothing at rank 1 though the user is there."""
-    bad: Mask = present & ~filled[0]
-    if length.min() == len(filled):
-        return bad
-    for place in range(1, len(filled)):
-        bad |= filled[place] & ~filled[place - 1]
+def _out_of_order(filled: Mask, length: Ints) -> Mask:
+    """Lists with a place left out before a later one."""
+    bad = np.zeros(len(length), bool)
+    if length.min() < len(filled):
+        for place in range(1, len(filled)):
+            bad |= filled[place] & ~filled[place - 1]
     return bad
 
 
@@ -228,7 +224,7 @@ def _goes_on(
     bad = np.zeros(len(users) + 1, bool)
     short = np.append(length < depth, False)
     for block in source.blocks(bounds):
-        row = users.find(block[USER_ID])[block[RANK].to_numpy() > depth]
+        row = users.find(block.filter(pl.col(RANK) > depth)[USER_ID])
         bad[row[short[row]]] = True
     return bad[:-1]
 
@@ -273,7 +269,7 @@ def sorted_rows(
     for block in source.blocks(bounds):
         row = users.find(block[USER_ID])
         if strangers is not None:
-            strangers.add(block, row)
+            strangers.add(block, row, n_rows=block.height)
         kept = row >= 0 if wanted is None else wanted[row]
         part = {
             "row": row[kept],
