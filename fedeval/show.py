@@ -42,7 +42,7 @@ def show_comparison(assessment: Assessment) -> RenderableType:
         *_notices(assessment),
         _heading(f"{shown(first['a'])} − {shown(first['b'])}, of {plural(first['n'], 'user')}"),
         _compared(assessment),
-        Text(wording.how_tested(assessment), "dim"),
+        Text(wording.how_tested(assessment, marks=False), "dim"),
     ]
     for part in assessment["slices"]:
         parts += [_heading(part["title"]), _sliced(part)]
@@ -128,12 +128,18 @@ def _compared(assessment: Assessment) -> Table:
 
 
 def _sliced(part: Mapping[str, Any]) -> Table:
-    table = _table("", ">users", *(f">{shown(name)}" for name in part["systems"]))
+    pairs = {row["group"]: row for row in part["comparisons"]}
+    more = (">difference", "interval", ">corrected p", "better") if pairs else ()
+    table = _table("", ">users", *(f">{shown(name)}" for name in part["systems"]), *more)
     for at, name in enumerate(part["names"]):
-        cells = [
+        cells: list[Any] = [
             Text(value(line[at]["value"])).append(f" {wording.interval(line[at])}", "dim")
             for line in part["systems"].values()
         ]
+        if name in pairs:
+            row = pairs[name]
+            cells += [wording.difference(row["difference"]), wording.interval(row)]
+            cells += [wording.p_value(row["p_corrected"]), Text(shown(row["better"]))]
         table.add_row(escape(shown(name)), f"{part['n'][at]:,}", *cells)
     return table
 

@@ -15,7 +15,9 @@ import pytest
 
 from fedeval.cli import command, main
 from fedeval.metrics import METRICS
+from fedprep.build import build_dataset
 from fedprep.dataset import Dataset
+from fedprep.recipe import load_recipe
 from tests.built import write_built
 
 ROOT = Path(__file__).parent.parent
@@ -169,6 +171,10 @@ def test_compare_tests_a_against_b(
     means = {s["name"]: s["values"]["hr@5"]["value"] for s in found["systems"]}
     (row,) = [row for row in found["comparisons"] if row["metric"] == "hr@5"]
     assert row["difference"] == pytest.approx(means["mine"] - means["b"])
+    (activity,) = [part for part in found["slices"] if part["by"] == "activity"]
+    gaps = [row["difference"] * row["n"] for row in activity["comparisons"]]
+    (row,) = [row for row in found["comparisons"] if row["metric"] == "ndcg@10"]
+    assert sum(gaps) / 70 == pytest.approx(row["difference"])
     assert run("compare", recs, tmp_path / "b.parquet", "--data", data, *QUICK) == 0
     assert "mine − b, of 70 users" in capsys.readouterr().out
 
@@ -193,6 +199,24 @@ def test_metrics_lists_every_metric_with_its_definition(capsys: pytest.CaptureFi
     assert run("metrics", "ndcg@10") == 0
     text = capsys.readouterr().out
     assert "ndcg: NDCG" in text and "Reference" in text
+
+
+def test_the_session_of_the_document_is_what_the_commands_print(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = load_recipe("demo", ["embed.text.encoder=none", "embed.image.encoder=none"])
+    build_dataset(recipe, tmp_path / "demo")
+    text = (ROOT / "docs" / "fedeval.md").read_text(encoding="utf-8")
+    (line,) = [
+        line for line in text.splitlines() if line.startswith("fedeval baselines datasets/demo")
+    ]
+    arguments = line.replace("datasets/demo", str(tmp_path / "demo")).split()[1:]
+    capsys.readouterr()
+    assert run(*arguments) == 0
+    printed = {" ".join(row.split()) for row in capsys.readouterr().out.splitlines()}
+    shown = [row for row in text.splitlines() if row.startswith(" ")]
+    rows = [" ".join(row.split()) for row in shown if "–0." in row]
+    assert len(rows) == 4 and set(rows) <= printed
 
 
 # --- foreign files -------------------------------------------------------------------------------------

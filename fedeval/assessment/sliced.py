@@ -13,7 +13,7 @@ from fedeval.assessment.scored import Scored
 from fedeval.evaluation import evaluate
 from fedeval.groups import activity_groups, column_groups, popularity_groups
 from fedeval.setting import Setting
-from fedeval.slices import by_relevant_item, slice_metrics
+from fedeval.slices import by_relevant_item, slice_comparison, slice_metrics
 from fedprep.errors import EvaluationError, nearest
 from fedprep.schema import ITEM_ID, USER_ID
 
@@ -85,43 +85,49 @@ def _by_column(measured: Measured, column: str) -> dict[str, Any]:
 
 
 def _of_users(measured: Measured, groups: pl.DataFrame, **words: str) -> dict[str, Any]:
-    def table(one: Scored) -> pl.DataFrame:
-        return slice_metrics(
-            one.found.per_user, groups, [measured.headline.text],
-            clients=measured.clients, inference=measured.inference,
-        )  # fmt: skip
-
-    return _part(measured, {one.name: table(one) for one in measured.rivals}, words)
+    frames = {one.name: one.found.per_user for one in measured.rivals}
+    return _part(measured, frames, groups, words)
 
 
 def _of_items(measured: Measured, groups: pl.DataFrame, **words: str) -> dict[str, Any]:
     metric = measured.headline.text
 
-    def table(one: Scored) -> pl.DataFrame:
+    def grouped(one: Scored) -> pl.DataFrame:
         def values(truth: pl.DataFrame) -> pl.DataFrame:
             return evaluate(one.system.recs, truth, [metric], policy=policy).per_user
 
         # A group may have no user in common with the lists: those users score 0, as they do in the whole.
         policy = replace(one.found.policy, no_common_user="zero")
-        per_user = by_relevant_item(values, measured.setting.truth, groups)
-        return slice_metrics(
-            per_user, None, [metric], clients=measured.clients, inference=measured.inference
-        )
+        return by_relevant_item(values, measured.setting.truth, groups)
 
-    return _part(measured, {one.name: table(one) for one in measured.rivals}, words)
+    return _part(measured, {one.name: grouped(one) for one in measured.rivals}, None, words)
 
 
 def _part(
-    measured: Measured, tables: Mapping[str, pl.DataFrame], words: Mapping[str, str]
+    measured: Measured,
+    frames: Mapping[str, pl.DataFrame],
+    groups: pl.DataFrame | None,
+    words: Mapping[str, str],
 ) -> dict[str, Any]:
-    names = list(dict.fromkeys(g for table in tables.values() for g in table["group"].to_list()))
+    """Returns a slice: its groups, and value and interval of each system in each of them.
+
+    Of two systems, `comparisons` says where the first beats the second.
+    """
+    metric = measured.headline.text
+    how: Any = {"clients": measured.clients, "inference": measured.inference}
     nothing = {"mean": None, "low": None, "high": None, "n": 0}
+    tables = {
+        name: {
+            row["group"]: row for row in slice_metrics(frame, groups, [metric], **how).to_dicts()
+        }
+        for name, frame in frames.items()
+    }
+    names = list(dict.fromkeys(group for table in tables.values() for group in table))
     systems: dict[str, list[dict[str, Any]]] = {}
     sizes: dict[str, int] = {}
     for name, table in tables.items():
-        rows = {row["group"]: row for row in table.to_dicts()}
-        sizes |= {group: int(row["n"]) for group, row in rows.items()}
-        found = [rows.get(group, nothing) for group in names]
+        sizes |= {group: int(row["n"]) for group, row in table.items()}
+        found = [table.get(group, nothing) for group in names]
         systems[name] = [
             {"value": row["mean"], **{key: row[key] for key in ("low", "high", "n")}}
             for row in found
@@ -130,8 +136,26 @@ def _part(
         "by": words["by"],
         "title": f"{measured.title} by {words['what']}",
         "explained": words["explained"],
-        "metric": measured.headline.text,
+        "metric": metric,
         "names": names,
         "n": [sizes[group] for group in names],
         "systems": systems,
+        "comparisons": _compared(measured, frames, groups, how),
     }
+
+
+def _compared(
+    measured: Measured,
+    frames: Mapping[str, pl.DataFrame],
+    groups: pl.DataFrame | None,
+    how: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    if len(frames) != 2:
+        return []
+    (first, a), (second, b) = frames.items()
+    metric = measured.headline.text
+    lower = [metric] if measured.lower_is_better else []
+    table = slice_comparison(
+        a, b, groups, [metric], names=(first, second), lower_is_better=lower, **how
+    )
+    return table.to_dicts()

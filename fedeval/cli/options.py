@@ -129,9 +129,6 @@ def test_options(command: Command) -> Command:
     """Options of intervals and tests."""
     return _all(
         click.option(
-            "--against", metavar="NAME", help="Compare with this system; the first by default."
-        ),
-        click.option(
             "--test",
             default="randomisation",
             show_default=True,

@@ -208,11 +208,20 @@ def _tables(assessment: Assessment) -> Iterator[str]:
         return
     yield '<section id="tables">\n<h2>Numbers behind the pictures</h2>'
     for part in assessment["slices"]:
+        pairs = {row["group"]: row for row in part["comparisons"]}
         rows = []
         for at, name in enumerate(part["names"]):
             cells = [_with_interval(line[at]) for line in part["systems"].values()]
+            if name in pairs:
+                row = pairs[name]
+                between = f" <small>{wording.interval(row)}</small>"
+                cells += [
+                    wording.difference(row["difference"]) + between,
+                    escape(shown(row["better"])),
+                ]
             rows.append([escape(shown(name)), f"{part['n'][at]:,}", *cells])
         columns = ["", ">users", *(f">{shown(name)}" for name in part["systems"])]
+        columns += [">difference", "better"] if pairs else []
         yield (
             f"<details><summary>{escape(shown(part['title']))}</summary>\n"
             f'<p class="under">{escape(part["explained"])}</p>\n{_table(columns, rows)}</details>'

@@ -228,20 +228,27 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def how_tested(assessment: Assessment) -> str:
-    """Returns how intervals and marks came to be, in two sentences."""
+def how_tested(assessment: Assessment, *, marks: bool = True) -> str:
+    """Returns how intervals and marks came to be, in a few sentences.
+
+    Args:
+        assessment: the JSON dict.
+        marks: explain those of the table of results as well.
+    """
     how = assessment["inference"]
-    unit = how["unit"]
     text = (
-        f"Intervals: {100 * how['level']:g} %, bootstrap over {unit}, {how['n_resamples']:,} resamples, "
-        f"{how['interval']}."
+        f"Intervals: {100 * how['level']:g} %, bootstrap over {how['unit']}, "
+        f"{how['n_resamples']:,} resamples, {how['interval']}."
     )
     if assessment["comparisons"]:
         tests = plural(len(assessment["comparisons"]), "test")
+        by = f"paired {how['test']} test, {tests} corrected after {how['correction_name']}"
+        level = f"at level {1 - how['level']:.2g}"
         text += (
-            f" Marks: {BETTER} better, {WORSE} worse than {shown(assessment['against'])} at level "
-            f"{1 - how['level']:.2g} (paired {how['test']} test, {tests} corrected "
-            f"after {how['correction_name']}); no mark: the test could not decide. Bold: the best."
+            f" Marks: {BETTER} better, {WORSE} worse than {shown(assessment['against'])} {level} ({by}); no "
+            "mark: the test could not decide. Bold: the best."
+            if marks
+            else f" Better {level}: {by}."
         )
     if _recall_is_hit_rate(assessment):
         text += " Recall is the hit rate here: each user has one relevant item."
