@@ -260,10 +260,16 @@ def test_ids_of_the_raw_data_are_translated(
 
 
 def test_sampled_candidates_bring_their_warning_and_another_protocol(
-    data: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("baselines", data, "--only", "pop,random", *QUICK)
-    sampled = answer(capsys, *arguments, "--candidates", "uniform:9")
+    sampled = answer(capsys, *arguments, "--candidates", "uniform:9", "--out", tmp_path)
+    again = answer(capsys, *arguments, "--candidates", tmp_path / "candidates.parquet")
+    values = [[s["values"] for s in f["systems"]] for f in (sampled, again)]
+    assert (
+        values[0] == values[1]
+    )  # the candidates are saved beside the report, and can be ranked again
+    assert again["protocol"]["id"] == sampled["protocol"]["id"]
     full = answer(capsys, *arguments)
     assert "uniform-9" in sampled["protocol"]["id"] != full["protocol"]["id"]
     assert any("Krichene & Rendle" in notice["text"] for notice in sampled["notices"])

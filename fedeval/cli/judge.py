@@ -65,7 +65,7 @@ def report(systems: tuple[str, ...], by: tuple[str, ...], as_json: bool, **given
         found = _assessed(named, setting, given, by, given["wanted"], progress)
         out = given["out"] or _beside(next(iter(named.values())))
         progress("pictures", 0, None)
-        files = _write(found, out, given["title"])
+        files = _write(found, setting, out, given["title"])
     _print(found, as_json)
     for file in files:
         say(str(file))
@@ -149,7 +149,7 @@ def baselines(dataset: Path, by: tuple[str, ...], as_json: bool, **given: Any) -
     setting = _setting(given)
     with progress_line() as progress:
         found = _assessed({}, setting, given, by, given["wanted"] or "all", progress)
-        files = _write(found, given["out"], None) if given["out"] else []
+        files = _write(found, setting, given["out"], None) if given["out"] else []
     _print(found, as_json)
     for file in files:
         say(str(file))
@@ -262,8 +262,10 @@ def _print(found: Mapping[str, Any], as_json: bool) -> None:
         show(show_assessment(found))
 
 
-def _write(found: Mapping[str, Any], out: Path, title: str | None) -> list[Path]:
+def _write(found: Mapping[str, Any], setting: Setting, out: Path, title: str | None) -> list[Path]:
+    """Writes the report, and beside it the candidates where a sample was ranked; returns the files."""
     from fedeval import report as forms
+    from fedeval.candidates import write_candidates
     from fedprep.errors import OutputError
     from fedprep.files import whole_file
 
@@ -278,6 +280,9 @@ def _write(found: Mapping[str, Any], out: Path, title: str | None) -> list[Path]
         for form, file in zip(FORMS, files, strict=True):
             with whole_file(file) as beside:
                 beside.write_text(texts[form], encoding="utf-8")
+        if setting.candidates is not None:
+            files.append(out / "candidates.parquet")
+            write_candidates(setting.candidates, files[-1])
     except OSError as error:
         raise OutputError(f"{out} cannot be written: {error.strerror}") from None
     return files
