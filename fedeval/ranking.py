@@ -24,6 +24,7 @@ __all__ = [
     "ScoreBlock",
     "check_sizes",
     "list_frame",
+    "no_rows",
     "rank_pairs",
     "ranked",
     "ranked_blocks",
@@ -71,7 +72,7 @@ def ranked(
     blocks = ranked_blocks(
         scores, users, n_items, k=k, seen=seen, items=items, block_bytes=block_bytes
     )
-    return pl.concat([_no_rows(), *blocks])
+    return pl.concat([no_rows(), *blocks])
 
 
 def ranked_blocks(
@@ -166,6 +167,7 @@ def _rows(n_items: int, block_bytes: int) -> int:
     return max(1, block_bytes // (4 * max(n_items, 1)))
 
 
-def _no_rows() -> pl.DataFrame:
+def no_rows() -> pl.DataFrame:
+    """Returns the frame of no list."""
     empty = Selected(np.empty((0, 0), np.int32), np.empty((0, 0), np.float32))
     return list_frame(np.empty(0, np.int64), empty)

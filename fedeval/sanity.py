@@ -186,7 +186,7 @@ def _recorded(
     count = pl.col("count").sum() if "count" in drawn.columns else pl.len().alias("count")
     table = drawn.group_by(USER_ID, ITEM_ID).agg(count).sort(USER_ID, ITEM_ID)
     rows = interactions_from(table, n_users=train.n_users, n_items=train.n_items)
-    counts = table["count"].to_numpy()
+    counts = table["count"].to_numpy().astype(np.float32)
 
     def scores(users: Users) -> npt.NDArray[np.float32]:
         values = np.zeros((len(users), train.n_items), np.float32)

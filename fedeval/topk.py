@@ -19,7 +19,14 @@ import polars as pl
 
 from fedeval.candidates import Candidates
 from fedeval.interactions import Interactions
-from fedeval.ranking import BLOCK_BYTES, check_sizes, list_frame, rank_pairs, ranked_blocks
+from fedeval.ranking import (
+    BLOCK_BYTES,
+    check_sizes,
+    list_frame,
+    no_rows,
+    rank_pairs,
+    ranked_blocks,
+)
 from fedeval.selection import (
     exact_keys,
     keys_of,
@@ -80,7 +87,7 @@ def top_k(
         _check_factors(user_factors, item_factors)
         return _rank_candidates(user_factors, item_factors, candidates, k)
     blocks = top_k_blocks(user_factors, item_factors, k=k, seen=seen, users=users, items=items)
-    return pl.concat(list(blocks))
+    return pl.concat([no_rows(), *blocks])
 
 
 def top_k_blocks(
@@ -289,5 +296,5 @@ def _check_factors(user_factors: Floats, item_factors: Floats) -> None:
         if bad:
             raise EvaluationError(f"{bad} rows of {name} hold NaN or infinity")
     largest = [float(np.abs(factors).max(initial=0)) for factors in (user_factors, item_factors)]
-    if largest[0] * largest[1] * shapes[0][1] > np.finfo(np.float32).max:
+    if largest[0] * largest[1] * shapes[0][1] > float(np.finfo(np.float32).max):
         raise EvaluationError("the product of the factors overflows float32", hint="scale them")
