@@ -203,7 +203,7 @@ WORK: dict[str, Callable[[Any, Any], list[float]]] = {
     "torchmetrics": by_torchmetrics, "pytrec_eval": by_pytrec_eval,
 }  # fmt: skip
 
-TORCH = ["--extra-index-url", "https://download.pytorch.org/whl/cpu", "torch"]
+TORCH = ["torch"]
 PEERS: dict[str, list[str]] = {
     "ranx": ["ranx==0.3.21", "polars", "pandas", "pyarrow"],
     "rectools": ["rectools==0.19.0", "polars", "pyarrow"],
