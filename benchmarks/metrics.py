@@ -9,7 +9,8 @@ libraries and all (Linux). "polars" does the bare sums and checks nothing: no re
 counts, no values of users. "scan" reads the Parquet file and throws it away.
 
 --peers makes a virtual environment for each library below FOLDER, outside the tree, and installs it there
-(network); they are given the frame in memory, RecBole's metrics the matrix that they take, made beforehand. --huge adds 200 million rows in Parquet, sorted and shuffled, which are streamed.
+(network); they are given the frame in memory, RecBole's metrics the matrix that they take, made beforehand.
+--huge adds 200 million rows in Parquet, sorted and shuffled, which are streamed.
 
 Limits: in memory 0.3 s and 1.2 GiB at 200,000 × 100, 0.7 s at 1,000,000 × 20; from Parquet 4 times the
 scan; 200 million rows in 2 GiB; RecTools 20 and 8 times as slow, RecBole's metric class 5 times, ranx 100.

@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from fedeval.evaluation import Evaluation, evaluate
     from fedeval.metrics import METRICS
     from fedeval.policy import PRESETS, Policy
+    from fedeval.protocol import Protocol
 
-__all__ = ["METRICS", "PRESETS", "Evaluation", "Policy", "evaluate"]
+__all__ = ["METRICS", "PRESETS", "Evaluation", "Policy", "Protocol", "evaluate"]
 
 _HOMES = {
     "METRICS": "metrics",
     "PRESETS": "policy",
     "Evaluation": "evaluation",
     "Policy": "policy",
+    "Protocol": "protocol",
     "evaluate": "evaluation",
 }
 

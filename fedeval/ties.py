@@ -192,6 +192,7 @@ def auc_of(groups: Groups) -> Floats:
 
     (Σ over relevant items of the others behind them + half of those tied) / (relevant · others).
     NaN where the list has no relevant item, or no other. Items that the list leaves out do not count.
+    Reference: Hanley & McNeil, "The meaning and use of the area under a ROC curve", Radiology 1982.
     """
     n = len(groups.length)
     others = groups.size - groups.hits

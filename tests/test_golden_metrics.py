@@ -147,7 +147,7 @@ def rows_below(heading: str) -> list[list[str]]:
     """The cells of the table below a heading of the document, without its head."""
     text = DOCS.read_text("utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
 
 
 def test_the_document_has_every_preset_with_its_options_and_names() -> None:
@@ -173,9 +173,10 @@ def test_the_document_has_every_case_with_each_library_s_ndcg_and_ours() -> None
         for cut in CASES[case]["reference"]:
             cells = dict(zip(shown, told[f"{case[:3]}{cut}"], strict=True))
             try:
-                assert float(cells["ours"]) == round(value(case, f"ndcg{cut}", Policy()), 4)
+                ours = cell(value(case, f"ndcg{cut}", Policy()))
             except EvaluationError:
-                assert cells["ours"] == "error"
+                ours = "error"
+            assert cells["ours"] == ours, case
             for name, preset in shown.items():
                 if preset is not None:
                     theirs = next(t for t, ours in preset.names.items() if ours.startswith("ndcg"))

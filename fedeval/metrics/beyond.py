@@ -93,7 +93,10 @@ def coverage(exposure: Longs, catalogue: Catalogue) -> float:
 
 
 def coverage_all(exposure: Longs, catalogue: Catalogue) -> float:
-    """Share of all items, trained on or not, that at least one list has among its first k."""
+    """Share of all items, trained on or not, that at least one list has among its first k.
+
+    Reference: Herlocker et al., TOIS 2004.
+    """
     assert catalogue.in_items is not None
     return _share(exposure, catalogue.in_items)
 
