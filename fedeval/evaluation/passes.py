@@ -15,10 +15,12 @@ from fedeval.catalogue import Catalogue, catalogue_of
 from fedeval.evaluation.request import Request
 from fedeval.hits import Found, Hits, Truth, hits_of, joined_hits
 from fedeval.ids import EMPTY, Codes
-from fedeval.lists import Lists, Source, sorted_rows, top_lists
+from fedeval.lists import Lists, top_lists
 from fedeval.metrics import Ask
 from fedeval.metrics.beyond import Shelf
+from fedeval.ordering import sorted_rows
 from fedeval.policy import Policy
+from fedeval.sources import Source
 from fedeval.tables import RANK, SCORE
 from fedeval.ties import groups_of, ties_of
 from fedprep.schema import ITEM_ID, USER_ID

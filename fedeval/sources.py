@@ -1,0 +1,91 @@
+"""Recommendations as lists are made from them: checked blocks of rows, ordered by rank or by score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from fedeval.ids import EMPTY, Ints, Names
+from fedeval.policy import Policy
+from fedeval.tables import SCORE, Table
+from fedprep.errors import EvaluationError
+from fedprep.schema import ITEM_ID, USER_ID
+
+__all__ = ["Source", "Strangers", "items_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A table of recommendations as lists are made from it.
+
+    key: the column that orders a list, `rank` or `score` · names: what users and items stand for.
+    """
+
+    table: Table
+    key: str
+    policy: Policy
+    names: dict[str, Names]
+
+    def blocks(self, bounds: tuple[Any, Any]) -> Iterator[pl.DataFrame]:
+        """Yields the rows of the users within bounds, checked.
+
+        Raises:
+            EvaluationError: an id or a key is missing, or a score is NaN.
+        """
+        columns: tuple[str, ...] = (USER_ID, ITEM_ID, self.key)
+        if SCORE in self.table and self.key != SCORE:
+            columns = (*columns, SCORE)
+        done = 0
+        for block in self.table.blocks(columns, bounds):
+            self._refuse_missing(block, done)
+            done += block.height
+            yield block
+
+    def _refuse_missing(self, block: pl.DataFrame, done: int) -> None:
+        for name in (USER_ID, ITEM_ID, self.key):
+            if block[name].null_count():
+                row = int(block[name].is_null().arg_max() or 0)
+                raise EvaluationError(
+                    f"'{name}' of the recommendations is missing, or not of its type",
+                    where=f"{self.table.where or 'row'} {done + row + 1}".strip(),
+                    expected="a value in every row",
+                )
+        if SCORE in block.columns and block.height and np.isnan(np.max(block[SCORE].to_numpy())):
+            bad = block.filter(pl.col(SCORE).is_nan())
+            raise EvaluationError(
+                f"scores are NaN: {bad.height:,} of {block.height:,} rows looked at",
+                where=f"user {self.names[USER_ID].of(bad[USER_ID].to_numpy(), pl.String)[0]},"
+                f" item {self.names[ITEM_ID].of(bad[ITEM_ID].to_numpy(), pl.String)[0]}",
+                hint="a model whose scores are NaN has diverged: its order means nothing",
+            )
+
+
+class Strangers:
+    """The users of a table that are not wanted, and its rows, counted block by block."""
+
+    def __init__(self) -> None:
+        self.parts: list[pl.Series] = []
+        self.n_rows = 0
+
+    def add(self, block: pl.DataFrame, row: Ints, *, n_rows: int) -> bool:
+        """Takes note of a block and of the rows that it is a part of; returns whether it has strangers."""
+        self.n_rows += n_rows
+        if not row.size or row.min() >= 0:
+            return False
+        self.parts.append(block[USER_ID].filter(pl.Series(row < 0)).unique())
+        return True
+
+    def count(self) -> int:
+        return pl.concat(self.parts).n_unique() if self.parts else 0
+
+
+def items_of(block: pl.DataFrame) -> Ints:
+    """Returns int32 (n,): the items of a block."""
+    items: Ints = block[ITEM_ID].to_numpy().astype(np.int32, copy=False)
+    if items.size and items.min() == EMPTY:
+        raise EvaluationError(f"an item cannot have the id {EMPTY}")
+    return items
