@@ -1,4 +1,4 @@
-"""A small Dataset as the build makes it, with texts and pictures embedded, in which every fault can be planted."""
+"""A small Dataset as the build makes it, texts and pictures embedded: any fault can be planted in it."""
 
 from __future__ import annotations
 

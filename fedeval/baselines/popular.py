@@ -76,8 +76,9 @@ def client_popularity(
 ) -> pl.DataFrame:
     """Returns what most users of the same client had, then what most users of all had.
 
-    score(u, i) = the rank, from below, of (rows of i at the client of u, rows of i in all). Where each user is a client, the client's items are those that the user has seen, and the
-    list is `popularity`'s; so it is for a user without a client. `seed` changes nothing.
+    score(u, i) = the rank, from below, of (rows of i at the client of u, rows of i in all). Where each
+    user is a client, the client's items are those that the user has seen, and the list is
+    `popularity`'s; so it is for a user without a client. `seed` changes nothing.
 
     Reference: the counts are those of "TopPop" (Cremonesi, Koren, Turrin, RecSys 2010), the client's
     first: what federated personalisation without a model can do.
