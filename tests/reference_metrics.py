@@ -53,6 +53,18 @@ def repeats_above(rows: Iterable[tuple[Any, Any, int]], depth: int) -> int:
     return passed
 
 
+def lists_with_gaps(rows: Iterable[tuple[Any, Any, int]], depth: int) -> int:
+    """Lists whose first `depth` items do not stand at ranks that follow each other."""
+    gaps, last, seen = set[Any](), dict[Any, int](), dict[Any, set[Any]]()
+    for user, item, rank in sorted(rows, key=lambda row: (row[2], row[1])):
+        mine = seen.setdefault(user, set())
+        if item not in mine and len(mine) < depth and rank > last.get(user, rank) + 1:
+            gaps.add(user)
+        mine.add(item)
+        last[user] = rank
+    return len(gaps)
+
+
 # --- accuracy: one user, who has at least one relevant item ----------------------------------------------
 
 

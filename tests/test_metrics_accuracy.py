@@ -23,6 +23,7 @@ from tests import reference_metrics as reference
 ACCURACY = [name for name in METRICS if METRICS[name].kind == "accuracy"]
 METRICS_AT = [f"{name}@{k}" for name in ACCURACY if METRICS[name].cut for k in (1, 3, 20)]
 METRICS_AT.append("r_precision")
+AT_3 = [name for name in METRICS_AT if name.endswith("@3")]  # lists go on behind what is looked at
 
 
 @st.composite
@@ -35,8 +36,9 @@ def tables(
     for user in rng.permutation(n_users)[: rng.integers(1, n_users + 1)].tolist():
         length = int(rng.integers(1, 2 * n_items))
         rank = np.arange(1, length + 1)
-        if rng.random() < 0.3:
-            rank = np.sort(rng.integers(1, length + 3, length))
+        if rng.random() < 0.4:
+            ties = bool(rng.random() < 0.5)
+            rank = np.sort(rng.choice(length + 3, length, replace=ties))
             rank = rank - rank[0] + 1
         repeats = bool(rng.random() < 0.4) or length > n_items
         items = rng.choice(n_items, length, replace=repeats)
@@ -75,13 +77,13 @@ def assert_equal(found: pl.DataFrame, lists: dict[Any, list[Any]], truth: pl.Dat
 
 
 @settings(max_examples=80, deadline=None)
-@given(tables())
+@given(tables(), st.sampled_from([METRICS_AT, AT_3]))
 def test_lists_by_rank_have_the_values_of_the_definitions(
-    drawn: tuple[pl.DataFrame, pl.DataFrame],
+    drawn: tuple[pl.DataFrame, pl.DataFrame], metrics: list[str]
 ) -> None:
     recs, truth = drawn
     lists = reference.lists_by_rank(recs.drop("score").rows())
-    found = evaluate(recs, truth, METRICS_AT)
+    found = evaluate(recs, truth, metrics)
     assert_equal(found.per_user, lists, truth)
     for name, value in found.mean.items():
         assert value == pytest.approx(
@@ -89,17 +91,16 @@ def test_lists_by_rank_have_the_values_of_the_definitions(
         )
 
 
-@settings(max_examples=40, deadline=None)
-@given(tables())
+@settings(max_examples=60, deadline=None)
+@given(tables(), st.sampled_from([METRICS_AT, AT_3]))
 def test_lists_by_score_have_the_values_of_the_definitions(
-    drawn: tuple[pl.DataFrame, pl.DataFrame],
+    drawn: tuple[pl.DataFrame, pl.DataFrame], metrics: list[str]
 ) -> None:
     recs, truth = drawn
     lists = reference.lists_by_score(recs.drop("rank").rows())
-    assert_equal(evaluate(recs.drop("rank"), truth, METRICS_AT).per_user, lists, truth)
-    assert_equal(
-        evaluate(recs, truth, METRICS_AT, policy=Policy(order="score")).per_user, lists, truth
-    )
+    by_score = Policy(order="score")
+    assert_equal(evaluate(recs.drop("rank"), truth, metrics).per_user, lists, truth)
+    assert_equal(evaluate(recs, truth, metrics, policy=by_score).per_user, lists, truth)
 
 
 @settings(max_examples=40, deadline=None)
@@ -122,6 +123,7 @@ def test_counts_are_those_of_the_tables(drawn: tuple[pl.DataFrame, pl.DataFrame]
     )
     assert counts["duplicates"] == reference.repeats_above(kept.rows(), k)
     assert counts["short_lists"] == sum(len(lists[user]) < k for user in users & listed)
+    assert counts["rank_gaps"] == reference.lists_with_gaps(kept.rows(), k)
 
 
 @settings(max_examples=30, deadline=None)
@@ -160,7 +162,8 @@ def test_blocks_of_rows_and_of_users_and_joins_change_nothing(
         patch.setattr(fedeval.tables, "BLOCK", 1 + seed)
         patch.setattr(fedeval.evaluation.passes, "CELLS", 20 * (1 + seed))
         patch.setattr(fedeval.evaluation.passes, "SORTED_ROWS", 7)
-        patch.setattr(fedeval.hits, "DENSE", seed % 2)
+        patch.setattr(fedeval.hits, "DENSE", 10**6 * (seed % 2))
+        patch.setattr(fedeval.hits, "BLOCK", 2)
         patch.setattr(fedeval.hits, "JOINED", 50)
         patch.setattr(fedeval.lists, "PAIRWISE", 2)
         for source in (recs, recs.lazy()):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ import polars as pl
 
 from fedeval.catalogue import Catalogue, catalogue_of
 from fedeval.evaluation.request import Request
-from fedeval.hits import Found, Hits, Truth, hits_of, joined_hits
-from fedeval.ids import EMPTY, Codes
+from fedeval.hits import Hits, Truth, hits_of, joined_hits
+from fedeval.ids import EMPTY, Codes, Ints
 from fedeval.lists import Lists, top_lists
 from fedeval.metrics import Ask
 from fedeval.metrics.beyond import Shelf
@@ -40,130 +41,147 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Gathered:
-    """values: by metric, float64 (n_users,), or one float of all lists.
+    """What one pass over the lists found.
 
-    present: bool (n_users,): the user has a list · length: int32 (n_users,), at most `depth` ·
-    n_relevant: int32 (n_users,) · strangers: users of lists without a row of truth · counts.
+    depth: places of a list that were looked at · values: by metric, float64 (n_users,) · overall: by
+    metric, one value of all lists · present: bool (n_users,): the user has a list · length: int32
+    (n_users,), of the list, at most depth · strangers: users of lists that have no row · n_rows: of
+    the table · counts: what was settled or passed over.
     """
 
     depth: int
-    values: dict[str, Floats] = field(default_factory=dict)
-    overall: dict[str, float] = field(default_factory=dict)
-    present: Mask = field(default_factory=lambda: np.zeros(0, bool))
-    length: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
-    strangers: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
+    values: dict[str, Floats]
+    overall: dict[str, float]
+    present: Mask
+    length: Ints
+    strangers: int
+    n_rows: int
+    counts: dict[str, int]
 
 
 def gather(request: Request) -> Gathered:
     """Returns the value of every metric of lists, of every user that has a row."""
     depth = _depth(request)
-    source = Source(request.recs, request.key, request.policy, request.names)
     catalogue = _catalogue(request)
-    exposed = _Exposure(request.of_kind("exposure"), catalogue)
-    parts = []
-    for start, end, users, bounds in _blocks(request, depth):
-        lists = top_lists(source, users, depth, bounds)
-        truth = request.relevant.part(start, end)
-        parts.append(
-            _block(request, lists, truth, start, catalogue, exposed, source, users, bounds)
-        )
-    return _together(request, depth, parts, exposed)
+    work = _Work(
+        request,
+        Source(request.recs, request.key, request.policy, request.names),
+        catalogue,
+        _Exposure(request.of_kind("exposure"), catalogue),
+    )
+    parts = [_part(work, block, depth) for block in _blocks(request, depth)]
+    return _together(work, parts, depth)
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What every block of users is measured with."""
+
+    request: Request
+    source: Source
+    catalogue: Catalogue | None
+    exposure: _Exposure
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """The users of row `start` to before `end`, as rows from 0, and the bounds of their ids."""
+
+    start: int
+    end: int
+    users: Codes
+    bounds: tuple[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class _Part:
+    """What is kept of a block: of its lists the lengths alone."""
+
     lists: Lists
-    hits: Hits | None
+    hits: Hits
     values: dict[str, Floats]
     counts: dict[str, int]
 
 
-def _block(
-    request: Request,
-    lists: Lists,
-    truth: Truth,
-    start: int,
-    catalogue: Catalogue | None,
-    exposed: _Exposure,
-    source: Source,
-    users: Codes,
-    bounds: tuple[Any, Any],
-) -> _Part:
-    policy = request.policy
+def _part(work: _Work, block: _Block, depth: int) -> _Part:
+    request = work.request
+    lists = top_lists(work.source, block.users, depth, block.bounds)
+    truth = request.relevant.part(block.start, block.end)
+    hits = hits_of(lists, truth, request.policy)
     counts = dict(lists.counts)
-    values: dict[str, Floats] = {}
-    hits = hits_of(lists, truth, policy)
-    accuracy = request.of_kind("accuracy")
-    if policy.ties == "average" and accuracy:
-        n = None if policy.unlisted == "missing" else _n_items(request)
-        groups = groups_of(sorted_rows(source, users, bounds), truth, n_candidates=n)
-        found: Found = ties_of(groups, truth, policy, lists.depth)
-        values |= {a.text: a.metric.function(found, a.k, **a.options) for a in accuracy}
-    if request.of_kind("auc"):
-        by_score = Source(source.table, SCORE, policy, source.names)
-        groups = groups_of(sorted_rows(by_score, users, bounds), truth)
-        values |= {a.text: a.metric.function(groups) for a in request.of_kind("auc")}
-    if catalogue is not None:
-        listed = request.of_kind("list")
-        shelf = _shelf(lists, hits, start, catalogue)
-        exposed.add(shelf)
-        values |= {a.text: a.metric.function(shelf, a.k, **a.options) for a in listed}
+    values = _over_ties(work, block, truth, depth) | _auc(work, block, truth)
+    if work.catalogue is not None:
+        shelf = _shelf(lists, hits, block.start, work.catalogue)
+        work.exposure.add(shelf)
+        asks = request.of_kind("list")
+        values |= {a.text: a.metric.function(shelf, a.k, **a.options) for a in asks}
         if request.train is not None:
-            counts["seen_recommended"] = _seen(lists, catalogue, shelf)
-    kept = hits if policy.ties != "average" else None
-    # Of lists that are done with only their lengths are kept.
-    done = Lists(
-        lists.items[:0], lists.length, lists.present, lists.strangers, lists.n_rows, lists.counts
-    )
-    return _Part(done, kept, values, counts)
+            counts["seen_recommended"] = _seen(shelf)
+    return _Part(replace(lists, items=lists.items[:0]), hits, values, counts)
 
 
-def _together(request: Request, depth: int, parts: Sequence[_Part], exposed: _Exposure) -> Gathered:
-    out = Gathered(depth)
-    out.present = np.concatenate([part.lists.present for part in parts])
-    out.length = np.concatenate([part.lists.length for part in parts])
-    out.strangers = sum(part.lists.strangers for part in parts)
+def _over_ties(work: _Work, block: _Block, truth: Truth, depth: int) -> dict[str, Floats]:
+    """Values of accuracy, expected over every order of equal scores, where the policy wants that."""
+    policy, asks = work.request.policy, work.request.of_kind("accuracy")
+    if policy.ties != "average" or not asks:
+        return {}
+    n = None if policy.unlisted == "missing" else _n_items(work.request)
+    rows = sorted_rows(work.source, block.users, block.bounds)
+    found = ties_of(groups_of(rows, truth, n_candidates=n), truth, policy, depth)
+    return {a.text: a.metric.function(found, a.k, **a.options) for a in asks}
+
+
+def _auc(work: _Work, block: _Block, truth: Truth) -> dict[str, Floats]:
+    asks = work.request.of_kind("auc")
+    if not asks:
+        return {}
+    by_score = replace(work.source, key=SCORE)
+    groups = groups_of(sorted_rows(by_score, block.users, block.bounds), truth)
+    return {a.text: a.metric.function(groups) for a in asks}
+
+
+def _together(work: _Work, parts: Sequence[_Part], depth: int) -> Gathered:
+    request = work.request
+    counts: Counter[str] = Counter()
     for part in parts:
-        for name, count in part.counts.items():
-            out.counts[name] = out.counts.get(name, 0) + count
-    out.counts["rows"] = sum(part.lists.n_rows for part in parts)
-    out.counts |= exposed.counts()
-    for name in parts[0].values:
-        out.values[name] = np.concatenate([part.values[name] for part in parts])
-    hits = [part.hits for part in parts if part.hits is not None]
-    if hits:
-        found = joined_hits(hits, request.relevant)
-        for ask in request.of_kind("accuracy"):
-            out.values[ask.text] = ask.metric.function(found, ask.k, **ask.options)
-    out.overall = exposed.values()
-    return out
-
-
-def _blocks(request: Request, depth: int) -> Iterator[tuple[int, int, Codes, tuple[Any, Any]]]:
-    """Yields first row, last row + 1, codes and bounds of the ids of each block of users."""
-    users = request.users
-    n_blocks = -(-len(users) * depth // CELLS)
-    sorts = (
-        request.key == SCORE
-        or request.policy.duplicates == "last"
-        or request.policy.ties == "average"
-        or bool(request.of_kind("auc"))
+        counts.update(part.counts)
+    values = {
+        name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values
+    }
+    if request.policy.ties != "average":
+        found = joined_hits([part.hits for part in parts], request.relevant)
+        for a in request.of_kind("accuracy"):
+            values[a.text] = a.metric.function(found, a.k, **a.options)
+    return Gathered(
+        depth=depth,
+        values=values,
+        overall=work.exposure.values(),
+        present=np.concatenate([part.lists.present for part in parts]),
+        length=np.concatenate([part.lists.length for part in parts]),
+        strangers=sum(part.lists.strangers for part in parts),
+        n_rows=sum(part.lists.n_rows for part in parts),
+        counts=dict(counts) | work.exposure.counts(),
     )
-    if sorts:
+
+
+def _blocks(request: Request, depth: int) -> Iterator[_Block]:
+    users = request.users
+    averaged = request.policy.ties == "average"
+    cells = CELLS // 16 if averaged else CELLS  # expected values are six tables of 8 bytes each
+    n_blocks = -(-len(users) * depth // max(1, cells))
+    sorts = request.key == SCORE or request.policy.duplicates == "last" or averaged
+    if sorts or request.of_kind("auc"):
         rows = request.recs.rows.lazy().select(pl.len()).collect(engine="streaming").item()
         n_blocks = max(n_blocks, -(-int(rows) // SORTED_ROWS))
     n_blocks = max(1, min(n_blocks, len(users)))
-    if n_blocks == 1:
-        yield 0, len(users), users, (None, None)
-        return
-    edges = np.linspace(0, len(users), n_blocks + 1).astype(int)
-    for i, (start, end) in enumerate(itertools.pairwise(edges)):
-        low = None if i == 0 else int(users.ids[start])
-        high = None if i == n_blocks - 1 else int(users.ids[end])
-        yield int(start), int(end), users.part(start, end), (low, high)
+    edges = np.linspace(0, len(users), n_blocks + 1).astype(int).tolist()
+    for start, end in itertools.pairwise(edges):
+        low = int(users.ids[start]) if start else None
+        high = int(users.ids[end]) if end < len(users) else None
+        part = users if n_blocks == 1 else users.part(start, end)
+        yield _Block(start, end, part, (low, high))
 
 
 def _depth(request: Request) -> int:
@@ -246,16 +264,11 @@ def _shelf(lists: Lists, hits: Hits, start: int, catalogue: Catalogue) -> Shelf:
     return Shelf(codes, start, catalogue, hits.row.astype(np.int64), rank)
 
 
-def _seen(lists: Lists, catalogue: Catalogue, shelf: Shelf) -> int:
+def _seen(shelf: Shelf) -> int:
     """Places of lists that are taken by training items of their user."""
-    user, item = catalogue.history_of(shelf.begin, shelf.begin + shelf.n_users)
+    user, item = shelf.catalogue.history_of(shelf.begin, shelf.begin + shelf.n_users)
     sizes = np.bincount(user, minlength=shelf.n_users).astype(np.int32)
     history = Truth(user.astype(np.int32), item, None, sizes, sizes)
-    coded = Lists(
-        np.where(shelf.items < 0, EMPTY, shelf.items).astype(np.int32),
-        lists.length,
-        lists.present,
-        0,
-        0,
-    )
-    return len(hits_of(coded, history, Policy()).row)
+    items = np.where(shelf.items < 0, EMPTY, shelf.items).astype(np.int32)
+    length = (shelf.items >= 0).sum(axis=0, dtype=np.int32)
+    return len(hits_of(Lists(items, length, length > 0, 0, 0), history, Policy()).row)

@@ -56,7 +56,8 @@ class Evaluation:
     counts: what was read, left out, removed; `COUNTS` says what each is.
     reasons: by metric, why the value is NaN, or how many users have none.
     warnings: what a reader of the values must know.
-    sums: by metric of kind rows, float64 (n_users, m): what the value is made of.
+    sums: by metric of kind rows, float64 (n, m): what the value is made of, a row for each user of the
+        truth, in ascending order.
     """
 
     mean: dict[str, float]
@@ -101,6 +102,11 @@ class Evaluation:
             return bootstrap_interval(self.per_user[metric].to_numpy(), clusters, **options)
         sums = self.sums[metric]
         if clusters is not None:
+            if len(np.asarray(clusters)) != len(sums):
+                raise EvaluationError(
+                    f"{len(np.asarray(clusters)):,} clusters",
+                    expected=f"one for each of {len(sums):,} users of the truth",
+                )
             codes = np.unique(np.asarray(clusters), return_inverse=True)[1]
             sums = np.stack([np.bincount(codes, weights=column) for column in sums.T], axis=1)
         n_resamples, seed = int(options.pop("n_resamples", 1_000)), int(options.pop("seed", 0))

@@ -84,47 +84,41 @@ def evaluate(
 
 
 def _result(request: Request, protocol: Any) -> Evaluation:
-    policy, relevant = request.policy, request.relevant
-    sums: dict[str, Floats] = {}
-    counts: dict[str, int] = {}
     rows_asked = request.of_kind("rows")
-    if rows_asked:
-        sums, counts = paired_sums(request, rows_asked)
-    lists_asked = request.of_kind("accuracy", "auc", "list", "exposure")
-    found = gather(request) if lists_asked else Gathered(0)
-    evaluated: Mask = relevant.n_rows > 0
-    if lists_asked:
+    sums, counts = paired_sums(request, rows_asked) if rows_asked else ({}, {})
+    found = None
+    evaluated: Mask = request.relevant.n_rows > 0
+    if len(rows_asked) < len(request.asks):
+        found = gather(request)
         evaluated = _evaluated(request, found)
         _refuse_none_in_common(request, found)
-        counts |= _counts(request, found, evaluated)
-    else:
-        counts |= {"users": int(evaluated.sum()), "truth_rows": len(request.truth.whole())}
-    values = found.values | {ask.text: _finish(ask, sums[ask.text]) for ask in rows_asked}
+    counts |= _counts(request, found, evaluated)
+    values = {} if found is None else dict(found.values)
+    values |= {ask.text: _finish(ask, sums[ask.text]) for ask in rows_asked}
     columns, mean, reasons = {}, {}, {}
-    everyone = bool(evaluated.all())
     for ask in request.asks:
-        if ask.text in found.overall:
-            mean[ask.text] = found.overall[ask.text]
-            reason = f"undefined: {ask.metric.undefined}" if np.isnan(mean[ask.text]) else ""
-        else:
-            column = values[ask.text] if everyone else values[ask.text][evaluated]
-            if ask.metric.kind == "accuracy" and not policy.users.startswith("relevant"):
+        if ask.text in values:
+            column = values[ask.text] if evaluated.all() else values[ask.text][evaluated]
+            if ask.metric.kind == "accuracy" and not request.policy.users.startswith("relevant"):
                 column = np.nan_to_num(column, nan=0.0)
             columns[ask.text] = column
-            total = None if ask.text not in sums else sums[ask.text].sum(axis=0)
-            mean[ask.text], reason = _mean(ask, column, total)
+        mean[ask.text], reason = _mean(ask, columns.get(ask.text), sums.get(ask.text), found)
         if reason:
             reasons[ask.text] = reason
-    ids = request.users.ids if everyone else request.users.ids[evaluated]
-    users = request.names[USER_ID].of(ids, request.dtype).alias(USER_ID)
-    kept = {name: table if everyone else table[evaluated] for name, table in sums.items()}
+    ids = request.names[USER_ID].of(request.users.ids[evaluated], request.dtype)
     warnings = tuple(_warnings(request, counts, found))
     for warning in warnings:
         logger.info(warning)
     return Evaluation(
-        mean, pl.DataFrame([users, *(pl.Series(n, c) for n, c in columns.items())]), counts, policy,
-        protocol, reasons, warnings, kept,
-    )  # fmt: skip
+        mean=mean,
+        per_user=pl.DataFrame({USER_ID: ids, **columns}),
+        counts=counts,
+        policy=request.policy,
+        protocol=protocol,
+        reasons=reasons,
+        warnings=warnings,
+        sums={name: table[request.relevant.n_rows > 0] for name, table in sums.items()},
+    )
 
 
 def _finish(ask: Ask, sums: Floats) -> Floats:
@@ -133,22 +127,26 @@ def _finish(ask: Ask, sums: Floats) -> Floats:
     return values
 
 
-def _mean(ask: Ask, column: Floats, total: Floats | None) -> tuple[float, str]:
-    """The value over all users, and why it is undefined, or for how many."""
-    undefined = int(np.isnan(column).sum())
-    if total is not None:
-        value = float(_finish(ask, total))
-        return value, f"undefined: {ask.metric.undefined}" if np.isnan(value) else ""
+def _mean(
+    ask: Ask, column: Floats | None, sums: Floats | None, found: Gathered | None
+) -> tuple[float, str]:
+    """The value of all users, lists or rows, and why it is undefined, or for how many users."""
+    why = ask.metric.undefined or "no relevant item"
+    if column is None or sums is not None:
+        if sums is not None:
+            value = float(_finish(ask, sums.sum(axis=0)))
+        else:
+            assert found is not None
+            value = found.overall[ask.text]
+        return value, f"undefined: {why}" if np.isnan(value) else ""
     if not column.size:
         return float("nan"), "undefined: there is no user to average over"
-    why = ask.metric.undefined or "no relevant item"
+    undefined = int(np.isnan(column).sum())
+    if not undefined:
+        return float(column.mean()), ""
     if undefined == column.size:
         return float("nan"), f"undefined for every user: {why}"
-    value = float(column.mean() if not undefined else np.nanmean(column))
-    return (
-        value,
-        f"undefined for {undefined:,} of {column.size:,} users: {why}" if undefined else "",
-    )
+    return float(np.nanmean(column)), f"undefined for {undefined:,} of {column.size:,} users: {why}"
 
 
 def _evaluated(request: Request, found: Gathered) -> Mask:
@@ -184,32 +182,36 @@ def _refuse_none_in_common(request: Request, found: Gathered) -> None:
     )
 
 
-def _counts(request: Request, found: Gathered, evaluated: Mask) -> dict[str, int]:
+def _counts(request: Request, found: Gathered | None, evaluated: Mask) -> dict[str, int]:
     relevant = request.relevant
     there = relevant.n_rows > 0
+    counts = {"users": int(evaluated.sum()), "truth_rows": request.truth.whole().height}
+    if found is None:
+        return counts
     listed = evaluated & found.present
-    counts = {
-        "users": int(evaluated.sum()),
+    counts |= {
         "users_without_list": int((evaluated & ~found.present).sum()),
         "users_without_relevant": int((there & (relevant.n_relevant == 0)).sum()),
         "users_without_truth": found.strangers + int((found.present & ~there).sum()),
-        "rows": found.counts.pop("rows"),
-        "truth_rows": len(request.truth.whole()),
+        "rows": found.n_rows,
         "truth_duplicates": relevant.duplicates,
         **found.counts,
         "short_lists": int((found.length[listed] < _largest_cut(request)).sum()),
     }
-    if request.train is None:
-        return counts
+    return counts if request.train is None else counts | _beside_train(request, evaluated)
+
+
+def _beside_train(request: Request, evaluated: Mask) -> dict[str, int]:
+    assert request.train is not None
     train = request.train.whole(USER_ID, ITEM_ID)
     truth = request.truth.whole(USER_ID, ITEM_ID)
-    trained = np.unique(request.users.find(train[USER_ID]))
-    known = np.zeros(len(evaluated), bool)
-    known[trained[trained >= 0]] = True
-    cold = ~pl.Series(relevant.item).is_in(train[ITEM_ID].unique().cast(pl.Int32).implode())
-    return counts | {
-        "unknown_users": int((evaluated & ~known).sum()),
-        "cold_truth_rows": int(cold.sum()),
+    row = request.users.find(train[USER_ID])
+    known = np.zeros(len(evaluated) + 1, bool)
+    known[row] = True  # the last place takes users that have no row
+    items = train[ITEM_ID].unique().cast(pl.Int32)
+    return {
+        "unknown_users": int((evaluated & ~known[:-1]).sum()),
+        "cold_truth_rows": int((~pl.Series(request.relevant.item).is_in(items.implode())).sum()),
         "seen_truth": truth.join(train, on=[USER_ID, ITEM_ID], how="semi").height,
     }
 
@@ -218,34 +220,27 @@ def _largest_cut(request: Request) -> int:
     return max((ask.k for ask in request.asks if ask.k is not None), default=0)
 
 
-def _warnings(request: Request, counts: Mapping[str, int], found: Gathered) -> Iterable[str]:
-    users = counts.get("users", 0)
+WARNINGS = {
+    "users_without_list": "{n} of {users} users have no list: they score 0",
+    "short_lists": "{n} of {users} lists are shorter than {k} items",
+    "duplicates": "{n} repeats of an item in a list were passed over",
+    "rank_gaps": "{n} lists leave out ranks: they were closed up",
+    "tied_ranks": "{n} places share a rank with another item: ordered by item id",
+    "tied_scores": "{n} places have the score of the place before: ordered by item id",
+    "unpredicted": "{n} rows of truth have no prediction and are left out",
+    "unknown_items": "{n} items that are recommended are in no table of items or train",
+    "seen_truth": "{n} rows of truth are training rows: lists without seen items cannot hit them",
+    "seen_recommended": "{n} places are taken by items that the user has in train",
+}
 
-    def told(name: str, text: str) -> Iterable[str]:
-        if counts.get(name):
-            yield text.format(
-                n=f"{counts[name]:,}", users=f"{users:,}", depth=_largest_cut(request)
-            )
 
-    yield from told("users_without_list", "{n} of {users} users have no list: they score 0")
-    yield from told("short_lists", "{n} of {users} lists are shorter than {depth} items")
-    yield from told("duplicates", "{n} repeats of an item in a list were passed over")
-    yield from told("rank_gaps", "{n} lists leave out ranks: they were closed up")
-    yield from told("tied_ranks", "{n} places share a rank with another item: ordered by item id")
-    if request.policy.ties != "average":
-        yield from told(
-            "tied_scores", "{n} places have the score of the place before: ordered by item id"
-        )
-    yield from told("unpredicted", "{n} rows of truth have no prediction and are left out")
-    yield from told(
-        "unknown_items", "{n} items that are recommended are in no table of items or train"
-    )
-    yield from told(
-        "seen_truth",
-        "{n} rows of truth are training rows: lists without seen items cannot hit them",
-    )
-    yield from told("seen_recommended", "{n} places are taken by items that the user has in train")
-    if SCORE in request.recs and request.key == SCORE and found.depth > 1:
-        ends = request.recs.range(SCORE)
-        if ends[0] == ends[1]:
+def _warnings(request: Request, counts: Mapping[str, int], found: Gathered | None) -> Iterable[str]:
+    users, k = f"{counts['users']:,}", _largest_cut(request)
+    for name, text in WARNINGS.items():
+        averaged = name == "tied_scores" and request.policy.ties == "average"
+        if counts.get(name) and not averaged:
+            yield text.format(n=f"{counts[name]:,}", users=users, k=k)
+    if found is not None and SCORE in request.recs and request.key == SCORE:
+        low, high = request.recs.range(SCORE)
+        if low == high and counts["rows"] > counts["users"]:
             yield "every score is the same: the order is that of item ids alone"
