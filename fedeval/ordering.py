@@ -131,12 +131,31 @@ def sorted_rows(
     rows = pl.concat(parts).rechunk()
     if policy.duplicates == "last":
         rows = rows.unique(["row", "item"], keep="last", maintain_order=True)
+    if source.key == SCORE and rows.height:
+        return _by_score(rows, len(users), source)
+    return _by_all(rows, source)
+
+
+def _by_all(rows: pl.DataFrame, source: Source) -> pl.DataFrame:
+    """Sorted by user, key and tie: exact, and slow."""
     down = source.key == SCORE
-    if policy.ties == "text_descending":
+    if source.policy.ties == "text_descending":
         text = source.names[ITEM_ID].text(rows["item"].to_numpy())
         rows = rows.with_columns(text.alias("text"))
         return rows.sort("row", "key", "text", descending=[False, down, True]).drop("text")
     return rows.sort("row", "key", "item", descending=[False, down, False])
+
+
+def _by_score(rows: pl.DataFrame, n_users: int, source: Source) -> pl.DataFrame:
+    """The same, of which only runs of equal scores are sorted by all keys."""
+    at, _, doubt = places_by_score(
+        rows["row"].to_numpy(), rows["key"].to_numpy(), n_users, rows.height
+    )
+    runs = np.flatnonzero(doubt | np.append(doubt[1:], False))
+    if len(runs):
+        tied = rows[at[runs]].with_columns(pl.Series("at", at[runs]))
+        at[runs] = _by_all(tied, source)["at"].to_numpy()
+    return rows[at]
 
 
 def place_rows(

@@ -55,11 +55,14 @@ def groups_of(rows: pl.DataFrame, truth: Truth, *, n_candidates: int | None = No
             are missing.
     """
     n = len(truth.n_relevant)
-    pair = pl.Series(_pairs(rows["row"].to_numpy(), rows["item"].to_numpy()))
-    rows = rows.filter(pair.is_first_distinct())
     row, item, key = (rows[name].to_numpy() for name in ("row", "item", "key"))
+    pairs = _pairs(row, item)
+    ordered = np.sort(pairs)
+    if (ordered[1:] == ordered[:-1]).any():
+        first = pl.Series(pairs).is_first_distinct().to_numpy()
+        row, item, key, pairs = row[first], item[first], key[first], pairs[first]
     relevance = np.ones(len(truth.row)) if truth.gain is None else truth.gain
-    pairs, known = _pairs(row, item), _pairs(truth.row, truth.item)
+    known = _pairs(truth.row, truth.item)
     at = np.minimum(np.searchsorted(known, pairs), max(len(known) - 1, 0))
     hit = known[at] == pairs if len(known) else np.zeros(len(pairs), bool)
     begin = np.append(True, (row[1:] != row[:-1]) | (key[1:] != key[:-1]))[: len(row)]

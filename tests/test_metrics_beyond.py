@@ -225,6 +225,17 @@ def test_broken_items_are_refused() -> None:
             evaluate(recs, truth, "hr@1", items=items)
 
 
+def test_a_training_row_that_stands_there_twice_counts_once() -> None:
+    recs, truth = {"user_id": [1], "item_id": [1], "rank": [1]}, {"user_id": [1], "item_id": [1]}
+    once = {"user_id": [1, 2, 2], "item_id": [2, 1, 3]}
+    twice = {"user_id": [1, 2, 2, 2, 1], "item_id": [2, 1, 3, 1, 2]}
+    metrics = ["arp@1", "popularity_lift@1", "novelty@1", "aplt@1"]
+    wanted = evaluate(recs, truth, metrics, train=once)
+    found = evaluate(recs, truth, metrics, train=twice)
+    assert found.mean == wanted.mean
+    assert found.counts == wanted.counts
+
+
 def test_an_embedding_of_zeros_has_no_direction_and_counts_as_none() -> None:
     recs = {"user_id": [1, 1, 1], "item_id": [1, 2, 3], "rank": [1, 2, 3]}
     items = pl.DataFrame({"item_id": [1, 2, 3], "embedding": [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]})

@@ -345,7 +345,6 @@ def _serendipity(
         np.minimum.at(surprise, hit, far)
         begin = stop
     unknown = np.bincount(user, weights=~known[item], minlength=shelf.n_users) > 0
-    surprise[np.isinf(surprise)] = 0  # of users without a history: undefined below
     total = np.bincount(user, weights=surprise, minlength=shelf.n_users)
     length = np.minimum((shelf.items[:end] >= 0).sum(axis=0), end) if k is None else end
     value = total / np.maximum(length, 1)
