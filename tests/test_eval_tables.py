@@ -94,6 +94,8 @@ def test_qrels_are_a_truth_and_text_ids_stay_text_beside_text(
     as_text = truth.with_columns(pl.col("user_id", "item_id").cast(pl.String))
     assert evaluate("recs.run", as_text, METRICS).mean == wanted
     assert evaluate("recs.run", as_text, METRICS).per_user["user_id"].to_list() == ["1", "2", "30"]
+    recs_as_text = recs.with_columns(pl.col("user_id", "item_id").cast(pl.String))
+    assert evaluate(recs_as_text, "truth.qrels", METRICS).mean == wanted
 
 
 def test_ids_of_text_that_are_not_all_integers_stay_text() -> None:
