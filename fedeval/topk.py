@@ -46,6 +46,9 @@ TILE_BYTES = 16 << 20
 
 TILE_ITEMS = 8_192
 
+SAMPLE = 4_096
+"""Items of the first tile that the floors are guessed from."""
+
 Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
 
@@ -182,7 +185,8 @@ def _block_keys(
     n_rows = len(block.factors)
     part = -(-n_rows // threads())
     slices = [slice(begin, begin + part) for begin in range(0, n_rows, part)]
-    rank = sample_rank(k, TILE_ITEMS, len(tiles.item_id))
+    sample = min(SAMPLE, TILE_ITEMS)
+    rank = sample_rank(k, sample, len(tiles.item_id))
     floors = np.empty((n_rows, 1), np.float32)
     reach = np.empty(buffer.shape, np.bool_)
     count = np.zeros(n_rows, np.int64)
@@ -193,7 +197,7 @@ def _block_keys(
         hidden = slice(block.edges[number], block.edges[number + 1])
         scores[block.row[hidden], block.column[hidden] - begin] = -np.inf
         if number == 0:
-            lowest = pool.map(functools.partial(_lowest, scores, rank), slices)
+            lowest = pool.map(functools.partial(_lowest, scores[:, :sample], rank), slices)
             floors = np.concatenate(list(lowest))
         names = tiles.item_id[begin:]
         reaching = functools.partial(_reaching, scores, floors, names, reach)
