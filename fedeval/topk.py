@@ -1,17 +1,21 @@
 """The k best items of each user by a model that is two matrices: product and selection in one pass.
 
 Users × items never exist: a block of users meets one tile of items at a time (`TILE_BYTES`, small enough
-for the cache), and of each tile only the scores that reach the user's floor are kept. Items stand in a
-random order, so that the first tile is a fair sample to guess the floors from. Where a guess fails, the
-user's scores are computed again and partitioned: the lists are exact always. Scores are float32.
+for the cache), and of each tile only the scores that reach the user's floor are kept. Each thread does
+blocks of its own, with one thread of BLAS (by threadpoolctl, where it is installed), so that none waits
+for another. Items stand in a random order, so that the first tile is a fair sample to guess the floors
+from. Where a guess fails, the user's scores are computed again and partitioned: the lists are exact always.
+Scores are float32.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 import numpy as np
 import numpy.typing as npt
@@ -41,13 +45,13 @@ from fedprep.errors import EvaluationError
 
 __all__ = ["TILE_BYTES", "top_k", "top_k_blocks"]
 
-TILE_BYTES = 16 << 20
+TILE_BYTES = 8 << 20
 """Scores of one block of users and one tile of items, in bytes."""
 
 TILE_ITEMS = 8_192
 
-SAMPLE = 4_096
-"""Items of the first tile that the floors are guessed from."""
+ROUND = 4
+"""Blocks that each thread does before lists are handed on."""
 
 Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
@@ -121,12 +125,41 @@ def top_k_blocks(
         return
     tiles = _tiles(item_factors, items)
     step = TILE_BYTES // (4 * TILE_ITEMS)
-    buffer = np.empty((min(step, len(wanted)), TILE_ITEMS), np.float32)
-    with ThreadPoolExecutor(threads()) as pool:
-        for begin in range(0, len(wanted), step):
-            some = wanted[begin : begin + step]
-            block = _block(user_factors[some], some, seen, tiles)
-            yield list_frame(some, selected(_block_keys(block, tiles, k, buffer, pool)))
+    parts = [wanted[begin : begin + step] for begin in range(0, len(wanted), step)]
+    limit, workers = _one_thread_each()
+    spare: SimpleQueue[Floats] = SimpleQueue()
+    for _ in range(workers):
+        spare.put(np.empty((min(step, len(wanted)), TILE_ITEMS), np.float32))
+
+    def lists(users: Places) -> pl.DataFrame:
+        buffer = spare.get()
+        try:
+            block = _block(user_factors[users], users, seen, tiles)
+            return list_frame(users, selected(_block_keys(block, tiles, k, buffer)))
+        finally:
+            spare.put(buffer)
+
+    with ThreadPoolExecutor(workers) as pool:
+        for begin in range(0, len(parts), ROUND * workers):
+            with limit():  # not while the caller works on what it was given
+                done = list(pool.map(lists, parts[begin : begin + ROUND * workers]))
+            yield from done
+
+
+def _one_thread_each() -> tuple[Callable[[], AbstractContextManager[object]], int]:
+    """Returns a context in which the product has one thread, and how many blocks to do at once in it.
+
+    A thread that multiplies and selects by itself waits for no other. Where the threads of BLAS
+    cannot be limited, one block is done at a time, with as many threads as BLAS takes.
+    """
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return nullcontext, 1
+    found = ThreadpoolController().select(user_api="blas")
+    if threads() == 1 or not len(found):
+        return nullcontext, 1
+    return functools.partial(found.limit, limits=1), threads()
 
 
 @dataclass(frozen=True)
@@ -178,17 +211,15 @@ def _block(factors: Floats, users: Places, seen: Interactions | None, tiles: _Ti
     return _Block(factors, row[order], column[order], np.searchsorted(tile[order], numbers))
 
 
-def _block_keys(
-    block: _Block, tiles: _Tiles, k: int, buffer: Floats, pool: Executor
-) -> npt.NDArray[np.int64]:
-    """Returns int64 (b, k): the keys of the k best items of each user of a block."""
+def _block_keys(block: _Block, tiles: _Tiles, k: int, buffer: Floats) -> npt.NDArray[np.int64]:
+    """Returns int64 (b, k): the keys of the k best items of each user of a block.
+
+    buffer: float32 (b or more, TILE_ITEMS), to write scores into.
+    """
     n_rows = len(block.factors)
-    part = -(-n_rows // threads())
-    slices = [slice(begin, begin + part) for begin in range(0, n_rows, part)]
-    sample = min(SAMPLE, TILE_ITEMS)
-    rank = sample_rank(k, sample, len(tiles.item_id))
+    rank = sample_rank(k, TILE_ITEMS, len(tiles.item_id))
     floors = np.empty((n_rows, 1), np.float32)
-    reach = np.empty(buffer.shape, np.bool_)
+    reach = np.empty((n_rows, TILE_ITEMS), np.bool_)
     count = np.zeros(n_rows, np.int64)
     kept = []
     for number, factors in enumerate(tiles.factors):
@@ -197,40 +228,32 @@ def _block_keys(
         hidden = slice(block.edges[number], block.edges[number + 1])
         scores[block.row[hidden], block.column[hidden] - begin] = -np.inf
         if number == 0:
-            lowest = pool.map(functools.partial(_lowest, scores[:, :sample], rank), slices)
-            floors = np.concatenate(list(lowest))
-        names = tiles.item_id[begin:]
-        reaching = functools.partial(_reaching, scores, floors, names, reach)
-        for row, keys in pool.map(reaching, slices):
-            kept.append((row, keys))
-            count += np.bincount(row, minlength=n_rows)
+            floors = np.partition(scores, TILE_ITEMS - rank, axis=1)[:, -rank, None]
+        row, column = _reaching(scores, floors, reach)
+        kept.append((row, keys_of(scores[row, column], tiles.item_id[begin + column])))
+        count += np.bincount(row, minlength=n_rows)
         floors[count > most_kept(k)] = np.inf  # scores too alike to be told apart: see below
     odd = (count < k) | (count > most_kept(k))
-    row, found = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-    row, found = row[~odd[row]], found[~odd[row]]
+    row, keys = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    row, keys = row[~odd[row]], keys[~odd[row]]
     order = _by_small(row, n_rows)
-    best = sorted_keys(row[order], found[order], n_rows, k)
+    best = sorted_keys(row[order], keys[order], n_rows, k)
     if odd.any():
         best[odd] = _again(block, np.flatnonzero(odd), tiles, k)
     return best
 
 
-def _lowest(scores: Floats, rank: int, rows: slice) -> Floats:
-    return np.partition(scores[rows], scores.shape[1] - rank, axis=1)[:, -rank, None]
-
-
 def _reaching(
-    scores: Floats, floors: Floats, names: Places, reach: npt.NDArray[np.bool_], rows: slice
-) -> tuple[Places, npt.NDArray[np.int64]]:
-    """Returns row and key of the scores that reach the floor of their row; the rows ascend.
+    scores: Floats, floors: Floats, reach: npt.NDArray[np.bool_]
+) -> tuple[Places, Places]:
+    """Returns row and column of the scores that reach the floor of their row.
 
     reach: bool, as large as a tile, to write into: new memory would cost more than the comparison.
     """
-    mask = reach[rows, : scores.shape[1]]
-    np.greater_equal(scores[rows], floors[rows], out=mask)
+    mask = reach[:, : scores.shape[1]]
+    np.greater_equal(scores, floors, out=mask)
     row, column = np.divmod(places(mask), scores.shape[1])
-    row += rows.start
-    return row, keys_of(scores[row, column], names[column])
+    return row, column
 
 
 def _again(block: _Block, rows: Places, tiles: _Tiles, k: int) -> npt.NDArray[np.int64]:

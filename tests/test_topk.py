@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tracemalloc
 
 import hypothesis.strategies as st
@@ -110,7 +111,11 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("most", [0, 1, 3, 1_000])
 @pytest.mark.parametrize("k", [1, 7, 13])
-def test_tiles_give_what_a_full_sort_gives(most: int, k: int) -> None:
+@pytest.mark.parametrize("cores", [1, 8])
+def test_tiles_give_what_a_full_sort_gives(
+    most: int, k: int, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topk, "threads", lambda: cores)
     rng = np.random.default_rng(most)
     users, items = factors(rng, 21, 5, most), factors(rng, 500, 5, most)
     seen = some_seen(rng, 21, 500, 900)
@@ -130,6 +135,16 @@ def test_many_items_and_short_lists_go_by_tiles(monkeypatch: pytest.MonkeyPatch)
     top_k(np.ones((3, 2), "f4"), np.ones((500, 2), "f4"), k=13)
     with pytest.raises(NameError):
         top_k(np.ones((3, 2), "f4"), np.ones((100, 2), "f4"), k=13)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_without_threadpoolctl_one_block_is_done_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    users, items = factors(rng, 40, 5), factors(rng, 400, 5)
+    found = top_k(users, items, k=6)
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    assert top_k(users, items, k=6).equals(found)
+    assert topk._one_thread_each()[1] == 1
 
 
 @pytest.mark.usefixtures("small_tiles")
