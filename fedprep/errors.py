@@ -10,6 +10,7 @@
     ├── EncoderError              (RuntimeError) an encoder cannot be loaded or gives nonsense
     ├── MissingExtraError         (ImportError)  an optional package is not installed
     ├── EvaluationError           (ValueError)   recommendations, truth or a metric cannot be used as asked
+    ├── TrainingError             (ValueError)   a run cannot be done as asked, or went wrong
     ├── DatasetError              (ValueError)   a directory is not a Dataset, or a broken one
     └── OutputError               (OSError)      the result cannot be written where it was asked
 
@@ -34,6 +35,7 @@ __all__ = [
     "PartitionError",
     "RecipeError",
     "SourceError",
+    "TrainingError",
     "nearest",
 ]
 
@@ -97,6 +99,10 @@ class MissingExtraError(FedprepError, ImportError):
 
 class EvaluationError(FedprepError, ValueError):
     """Recommendations, truth, a protocol or a metric's name cannot be used as asked."""
+
+
+class TrainingError(FedprepError, ValueError):
+    """A run cannot be done as asked, or its numbers went wrong."""
 
 
 class DatasetError(FedprepError, ValueError):
