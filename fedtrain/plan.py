@@ -1,0 +1,160 @@
+"""A plan: the table `[train]` of a recipe, every key with its value.
+
+The fields below are the only keys, their types the only values. A table of an algorithm or a model
+(`[train.fedprox]`, `[train.mf]`) holds the keywords of its constructor; `fedtrain.settings` reads and
+checks it. Metrics have the names of `rounds.jsonl`, such as `loss/valid` or `ndcg@10/valid`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+__all__ = ["Compression", "Faults", "Loggers", "Plan", "Privacy", "Secure", "Stop"]
+
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+PartShare = Annotated[float, Meta(ge=0.0, lt=1.0)]
+From0 = Annotated[float, Meta(ge=0.0)]
+Above0 = Annotated[float, Meta(gt=0.0)]
+
+
+class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What goes wrong on purpose: clients that never answer, clients that do less."""
+
+    dropout: PartShare = 0.0  # share of a cohort's clients whose answer is lost
+    stragglers: Share = 0.0  # share of a cohort's clients that do only a part of their steps
+    straggler_work: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.5  # the least part that they do
+
+
+class Privacy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Client-level differential privacy: clipped updates, Gaussian noise on their sum."""
+
+    clip: From0 = 0.0  # L2 norm that an update is clipped to; 0: none
+    noise_multiplier: From0 = 0.0  # deviation of the noise over `clip`; 0: none
+    delta: Annotated[float, Meta(gt=0.0, lt=1.0)] = 1e-5
+    accountant: Literal["rdp", "pld"] = "rdp"
+
+
+class Compression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an update is made smaller on its way up."""
+
+    method: Literal["none", "topk", "int8"] = "none"
+    share: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.1  # topk: part of the values that is sent
+
+
+class Secure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Secure sum, simulated: the server sees masked updates, and their sum."""
+
+    enabled: bool = False
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which round is the best one, and when there is no better one to come."""
+
+    metric: str = ""  # empty: the last round is the best
+    patience: Count = 0  # values without an improvement before the run stops; 0: it never does
+    min_delta: From0 = 0.0  # what counts as an improvement
+    mode: Literal["max", "min"] = "max"
+
+
+class Loggers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where metrics go beside the Run directory."""
+
+    names: list[Literal["tensorboard", "mlflow", "wandb"]] = []
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a run trains."""
+
+    algorithm: str = "fedavg"
+    model: str = "mf"
+    task: Literal[
+        "implicit", "binary", "classes", "rating", "bce", "bpr", "softmax", "contrastive"
+    ] = "implicit"
+    rounds: Positive = 50
+    clients_per_round: Count = 100  # 0: all
+
+    local_epochs: Positive = 1
+    local_steps: Count = 0  # steps of a client a round; 0: whole epochs
+    batch_size: Count = 64  # 0: all rows of the client
+    optimizer: Literal["sgd", "momentum", "adam"] = "sgd"  # of the client; starts anew each round
+    lr: From0 = 0.1
+    lr_user: From0 | None = None  # of rows of users; None: lr
+    lr_item: From0 | None = None  # of rows of items; None: lr
+    lr_head: From0 | None = None  # of a personal head; None: lr
+    momentum: PartShare = 0.9
+    weight_decay: From0 = 0.0
+    clip_norm: From0 = 0.0  # L2 norm that a client's gradient is clipped to; 0: none
+
+    server_optimizer: Literal["sgd", "momentum", "adam", "yogi", "adagrad"] = "sgd"
+    server_lr: From0 = 1.0
+    server_momentum: PartShare = 0.9
+    server_beta2: PartShare = 0.99
+    server_tau: Above0 = 1e-3
+    item_mean: Literal["touched", "cohort", "sum"] = "touched"
+    weights: Literal["rows", "uniform"] = "rows"
+
+    negatives: Count = 4  # a positive row, in implicit tasks
+    negative_pool: Literal["train", "all", "leaky"] = "train"
+    max_history: Positive = 200  # longest sequence: a user's latest rows
+
+    sampler: Literal["uniform", "by_size", "cyclic", "trace", "poisson"] = "uniform"
+    trace: str = ""
+    valid_clients: PartShare = 0.0  # share of clients that never train, for valid
+    test_clients: PartShare = 0.0  # share of clients that never train, for test
+
+    schedule: Literal["constant", "cosine", "warmup", "plateau"] = "constant"
+    warmup_rounds: Count = 0
+    schedule_floor: Share = 0.0
+    schedule_metric: str = "loss/valid"  # plateau
+    schedule_mode: Literal["max", "min"] = "min"  # plateau
+    schedule_patience: Positive = 5  # plateau
+    schedule_factor: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.5  # plateau
+
+    eval_every: Positive = 5
+    eval_clients: Count = 0  # 0: all
+    checkpoint_every: Positive = 1
+    on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
+    rollback_factor: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.5
+
+    chunk_rows: Positive = 50_000
+    threads: Count = 0  # 0: as many as there are cores
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    mixed_precision: bool = False
+    compile: bool = False
+
+    faults: Faults = Faults()
+    privacy: Privacy = Privacy()
+    compression: Compression = Compression()
+    secure: Secure = Secure()
+    stop: Stop = Stop()
+    loggers: Loggers = Loggers()
+
+    tables: dict[str, dict[str, Any]] = {}  # of algorithms and models, by name
+
+    @property
+    def loss(self) -> str:
+        """Returns the task's name in `TASKS`: `implicit` is `bce`."""
+        return "bce" if self.task == "implicit" else self.task
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Returns the client's learning rate of each kind of parameter: shared, user, item, head."""
+        own = {"user": self.lr_user, "item": self.lr_item, "head": self.lr_head}
+        filled = {kind: self.lr if rate is None else rate for kind, rate in own.items()}
+        return {"shared": self.lr, **filled}
+
+    def table(self, name: str) -> Mapping[str, Any]:
+        """Returns the keywords that the plan gives an algorithm or a model."""
+        return self.tables.get(name, {})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the plan as the table it was read from, with every key: plain values, ready for JSON."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        free: dict[str, Any] = plain.pop("tables")
+        return {**plain, **free}

@@ -1,0 +1,206 @@
+"""From the table `[train]` of a recipe to a plan, checked key by key."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import tomllib
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+
+from fedprep.errors import RecipeError, nearest
+from fedtrain.plan import Plan
+
+__all__ = ["ALGORITHM_DEFAULTS", "known_tables", "parse_plan", "plan_defaults", "with_settings"]
+
+ALGORITHM_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "fedadam": {"server_optimizer": "adam", "server_lr": 0.01},
+    "fedyogi": {"server_optimizer": "yogi", "server_lr": 0.01},
+    "fedadagrad": {"server_optimizer": "adagrad", "server_lr": 0.01},
+    "centralised": {"clients_per_round": 0},
+    "local": {"clients_per_round": 0},
+}
+"""The keys whose defaults an algorithm changes."""
+
+
+def known_tables() -> dict[str, Callable[..., Any]]:
+    """Returns the constructor behind each table that a plan may hold: algorithms and models."""
+    from fedtrain.algorithms import ALGORITHMS
+    from fedtrain.models import MODELS
+
+    return {**ALGORITHMS, **MODELS}
+
+
+def plan_defaults(algorithm: str) -> Plan:
+    """Returns the plan of a recipe that names this algorithm and nothing else.
+
+    Raises:
+        RecipeError: no algorithm has that name.
+    """
+    return parse_plan({"algorithm": algorithm})
+
+
+def parse_plan(table: Mapping[str, Any], where: str = "") -> Plan:
+    """Returns the plan that a table `[train]` describes.
+
+    Args:
+        table: plain values, as TOML gives them, or `Plan.to_dict()`.
+        where: the recipe's file, for messages.
+
+    Raises:
+        RecipeError: an unknown key, algorithm or model (the nearest known one is named), or a value of
+            a wrong kind.
+    """
+    from fedtrain.algorithms import ALGORITHMS
+    from fedtrain.models import MODELS
+
+    keys = {field.name for field in msgspec.structs.fields(Plan)} - {"tables"}
+    constructors = known_tables()
+    own = {key: value for key, value in table.items() if key in keys}
+    free = {key: value for key, value in table.items() if key not in keys}
+    for key in free:
+        if key not in constructors:
+            raise RecipeError(
+                f"unknown key 'train.{key}' in the recipe",
+                where=where,
+                hint=nearest(key, keys | set(constructors)),
+            )
+    algorithm = own.get("algorithm")
+    changed = ALGORITHM_DEFAULTS.get(algorithm, {}) if isinstance(algorithm, str) else {}
+    plan: Plan = _converted({**changed, **own}, Plan, "train", where)
+    for kind, name, known in (
+        ("algorithm", plan.algorithm, ALGORITHMS),
+        ("model", plan.model, MODELS),
+    ):
+        if name not in known:
+            raise RecipeError(
+                f"train.{kind}: there is no {kind} '{name}'",
+                where=where,
+                hint=nearest(name, known),
+            )
+    tables = {
+        name: _keywords(constructors[name], values, name, where) for name, values in free.items()
+    }
+    return msgspec.structs.replace(plan, tables=tables)
+
+
+def with_settings(table: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """Returns a table `[train]` with `key=value` settings laid over it; the table itself stays as it is.
+
+    Args:
+        table: plain values, as TOML gives them.
+        settings: such as `"lr=0.1"`, `"train.lr=0.1"` or `"mf.dim=64"`; values are TOML, bare words
+            are strings.
+
+    Raises:
+        RecipeError: a setting without `=`, or one that goes through a value as if it were a table.
+    """
+    tree = _copy(table)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        *path, last = key.strip().removeprefix("train.").split(".")
+        if not equals or not all([*path, last]):
+            raise RecipeError(f"'{setting}' is no setting", expected="key=value, such as lr=0.1")
+        inner = tree
+        for part in path:
+            inner = inner.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise RecipeError(
+                    f"'train.{part}' is a value, not a table", where=f"--set {setting}"
+                )
+        inner[last] = _value(text)
+    return tree
+
+
+def _value(text: str) -> Any:
+    """Returns a TOML value; a bare word is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
+def _copy(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _copy(value) if isinstance(value, Mapping) else value for key, value in table.items()
+    }
+
+
+def _converted(value: Any, kind: Any, path: str, where: str) -> Any:
+    """Returns a value as msgspec converts it; a mistake is said with its key."""
+    _refuse_unknown_keys(value, kind, path, where)
+    try:
+        converted = msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        what, _, at = str(error).partition(" - at `$")
+        key = path + at.rstrip("`")
+        raise RecipeError(
+            f"{key}: {what[:1].lower()}{what[1:]}", where=where, expected=_choices(kind, at)
+        ) from None
+    _refuse_infinite(converted, path, where)
+    return converted
+
+
+def _refuse_unknown_keys(value: Any, kind: Any, path: str, where: str) -> None:
+    if not (isinstance(value, Mapping) and isinstance(kind, type)):
+        return
+    if not issubclass(kind, msgspec.Struct):
+        return
+    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    for key, inner in value.items():
+        if key not in types:
+            raise RecipeError(
+                f"unknown key '{path}.{key}' in the recipe", where=where, hint=nearest(key, types)
+            )
+        _refuse_unknown_keys(inner, types[key], f"{path}.{key}", where)
+
+
+def _refuse_infinite(value: Any, path: str, where: str) -> None:
+    """TOML knows nan and inf; no key of a plan does."""
+    if isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            _refuse_infinite(getattr(value, name), f"{path}.{name}", where)
+    elif isinstance(value, float) and not abs(value) < float("inf"):
+        raise RecipeError(f"{path}: {value} is no finite number", where=where)
+
+
+def _choices(kind: Any, at: str) -> str:
+    """Returns the choices of the key at `.a.b` in words, or nothing where its type says it all."""
+    for part in filter(None, at.rstrip("`").split("[")[0].split(".")):
+        kind = {field.name: field.type for field in msgspec.structs.fields(kind)}[part]
+    literal = next((k for k in (kind, *get_args(kind)) if get_origin(k) is Literal), None)
+    return " | ".join(map(str, get_args(literal)))
+
+
+def _keywords(
+    constructor: Callable[..., Any], values: Any, name: str, where: str
+) -> dict[str, Any]:
+    """Returns the keywords of a constructor, each of the type that its signature says."""
+    if not isinstance(values, Mapping):
+        raise RecipeError(
+            f"train.{name} is a value, not a table",
+            where=where,
+            expected=f"[train.{name}] with keys of its own",
+        )
+    signature = inspect.signature(constructor).parameters
+    inner = constructor.func if isinstance(constructor, functools.partial) else constructor
+    hints = typing.get_type_hints(
+        SimpleNamespace(__annotations__={key: p.annotation for key, p in signature.items()}),
+        vars(sys.modules[inner.__module__]),
+    )
+    for key in values:
+        if key not in signature:
+            raise RecipeError(
+                f"unknown key 'train.{name}.{key}' in the recipe",
+                where=where,
+                hint=nearest(key, signature) if signature else f"{name} has no keys",
+            )
+    return {
+        key: _converted(value, hints[key], f"train.{name}.{key}", where)
+        for key, value in values.items()
+    }
