@@ -1,0 +1,239 @@
+"""A Run on disk: what was trained on what, each round's measures, checkpoints, the model.
+
+```
+runs/NAME/
+  manifest.json            what it is: Dataset, recipe, plan, seed, versions, device, how it ended
+  rounds.jsonl             a line a round and metric, there the moment it is known; timings.jsonl, events.jsonl
+  checkpoint/  best/       the state to go on from, and that of the best round
+  model.safetensors        recommendations.parquet  curves.png  report/
+```
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fedprep.errors import OutputError, TrainingError
+from fedprep.files import whole_file, whole_folder
+from fedprep.manifest import MANIFEST, tool_versions
+from fedtrain.run.rounds import EVENTS, append, parted, read_events, read_rounds
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["CURVES", "FORMAT", "MODEL", "RECOMMENDATIONS", "REPORT", "Run", "Status"]
+
+FORMAT = 1
+MODEL, RECOMMENDATIONS = "model.safetensors", "recommendations.parquet"
+CURVES, REPORT = "curves.png", "report"
+LOCK = ".lock"
+NEEDED = ("format", "dataset_id", "plan", "seed", "status", "rounds_done")
+
+Status = Literal["running", "finished", "stopped", "failed"]
+
+
+class Run:
+    """A training run on disk, in format 1. `Run.create` makes one, `Run.open` opens one.
+
+    Reading needs no lock; who trains holds `lock()`.
+
+    Example:
+        >>> run = Run.open("runs/demo")  # doctest: +SKIP
+        >>> run.rounds().filter(metric="ndcg@10/valid")  # doctest: +SKIP
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def create(cls, path: str | Path, manifest: Mapping[str, Any], force: bool = False) -> Run:
+        """Returns a new Run, its folder written whole or not at all.
+
+        Args:
+            path: a folder that is not there yet, or is empty.
+            manifest: at least `dataset_id`, `plan` and `seed`; `name`, `started`, `versions` are added.
+            force: replace a Run that is there.
+
+        Raises:
+            TrainingError: something is there already, with `force` something else than a Run, or a Run
+                that another process is training.
+            OutputError: the folder cannot be written.
+        """
+        folder = Path(path)
+        facts = {
+            "format": FORMAT,
+            "name": folder.absolute().name,
+            "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "seconds": 0.0,
+            "status": "running",
+            "rounds_done": 0,
+            "versions": tool_versions(),
+            **manifest,
+        }
+        missing = [key for key in NEEDED if key not in facts]
+        assert not missing, f"the manifest lacks {missing}"
+        with _room_for(folder, force), whole_folder(folder, marker=MANIFEST, force=force) as new:
+            _write(new, facts)
+        return cls(folder, facts)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Returns the Run in a folder.
+
+        Raises:
+            TrainingError: there is none, its manifest cannot be read, or a newer version wrote it.
+        """
+        folder = Path(path)
+        return cls(folder, _read(folder))
+
+    def __repr__(self) -> str:
+        done, status = self.manifest["rounds_done"], self.manifest["status"]
+        return f"<Run {self.name}: {done} rounds, {status}>"
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest.get("name") or self.path.absolute().name)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[Run]:
+        """The Run is this process's own inside; what a killed one left half written is cleared away.
+
+        The lock ends with the process, however that ends.
+
+        Raises:
+            TrainingError: another process has it.
+        """
+        with _alone(self.path):
+            for stale in (*self.path.glob("*.tmp"), *self.path.glob("*/*.tmp")):
+                stale.unlink(missing_ok=True)
+            self.manifest = _read(self.path)
+            yield self
+
+    def update(self, *, status: Status | None = None, **changes: Any) -> None:
+        """Sets keys of the manifest and writes it, whole."""
+        given = {"status": status} if status else {}
+        self.manifest = {**self.manifest, **given, **changes}
+        _write(self.path, self.manifest)
+
+    def log(self, round: int, values: Mapping[str, float | str]) -> None:
+        """Appends the measures of a round: they are in the file when this returns.
+
+        `seconds…` and `cpu_seconds…` go to `timings.jsonl`, texts to `events.jsonl`, all else to
+        `rounds.jsonl`; a value that is not finite becomes the line `NAME/nonfinite` of 1.
+
+        Raises:
+            OutputError: the disk is full, or the file cannot be written.
+        """
+        for name, lines in parted(round, values).items():
+            append(self.path / name, lines)
+
+    def event(self, round: int, name: str, **facts: Any) -> None:
+        """Appends what happened in a round to `events.jsonl`, with what JSON can hold of it."""
+        append(self.path / EVENTS, [{"round": round, "event": name, **facts}])
+
+    def rounds(self) -> pl.DataFrame:
+        """Returns round (i32), metric (str), value (f64) of all that was measured, times too.
+
+        Raises:
+            TrainingError: a line cannot be read.
+        """
+        return read_rounds(self.path)
+
+    def events(self) -> list[dict[str, Any]]:
+        """Returns what happened, in order.
+
+        Raises:
+            TrainingError: a line cannot be read.
+        """
+        return read_events(self.path)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise TrainingError(
+            "another process is training this Run",
+            where=str(folder),
+            hint="wait for it, or train into another folder with --out",
+        ) from None
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written to: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _room_for(folder: Path, force: bool) -> Iterator[None]:
+    """The place is free inside, or holds a Run that nobody trains and that may be replaced."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        if folder.exists():
+            folder.rmdir()
+        yield
+        return
+    try:
+        _read(folder)
+    except TrainingError:
+        raise TrainingError(
+            "something is there that is no Run: it is not replaced",
+            where=str(folder),
+            hint="choose another folder with --out",
+        ) from None
+    if not force:
+        raise TrainingError(
+            "a Run is there already",
+            where=str(folder),
+            hint="--resume continues it, --force replaces it, --out chooses another folder",
+        )
+    with _alone(folder):
+        yield
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        what = "it has no manifest.json" if folder.is_dir() else "no such folder"
+        raise TrainingError(
+            f"no Run: {what}", where=str(folder), hint="`fedtrain run DATASET --out PATH` makes one"
+        )
+    try:
+        facts = json.loads(path.read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        raise TrainingError("the Run's manifest cannot be read", where=f"{path}: {error}") from None
+    if not isinstance(facts, dict) or any(key not in facts for key in NEEDED):
+        known = facts if isinstance(facts, dict) else {}
+        raise TrainingError(
+            "the manifest is not that of a Run"
+            + (": this is a Dataset" if "tables" in known else ""),
+            where=str(path),
+            expected=", ".join(NEEDED),
+        )
+    if not isinstance(facts["format"], int) or facts["format"] > FORMAT:
+        raise TrainingError(
+            f"the Run has format {facts['format']}",
+            where=str(path),
+            expected=f"at most {FORMAT}, the newest that this version reads",
+            hint="pip install --upgrade fedprep",
+        )
+    return facts
+
+
+def _write(folder: Path, facts: Mapping[str, Any]) -> None:
+    text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with whole_file(folder / MANIFEST) as path, path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
