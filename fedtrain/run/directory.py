@@ -3,7 +3,7 @@
 ```
 runs/NAME/
   manifest.json            what it is: Dataset, recipe, plan, seed, versions, device, how it ended
-  rounds.jsonl             a line a round and metric, there the moment it is known; timings.jsonl, events.jsonl
+  rounds.jsonl             a line a round and metric, at once; timings.jsonl, events.jsonl
   checkpoint/  best/       the state to go on from, and that of the best round
   model.safetensors        recommendations.parquet  curves.png  report/
 ```

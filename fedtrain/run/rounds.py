@@ -1,10 +1,10 @@
 """The files of a Run that grow: a line of JSON for each thing measured, and no line is ever half there.
 
-| file            | a line                                             | what                                  |
-| --------------- | -------------------------------------------------- | ------------------------------------- |
-| `rounds.jsonl`  | `{"round": 3, "metric": "ndcg@10", "value": 0.04}` | the same bytes for the same recipe    |
-| `timings.jsonl` | the same, for `seconds…` and `cpu_seconds…`        | what differs from one run to the next |
-| `events.jsonl`  | `{"round": 3, "event": "guard", "text": "…"}`      | what happened, in words               |
+| file            | a line                                             | what                              |
+| --------------- | -------------------------------------------------- | --------------------------------- |
+| `rounds.jsonl`  | `{"round": 3, "metric": "ndcg@10", "value": 0.04}` | the same bytes for a recipe       |
+| `timings.jsonl` | the same, for `seconds…` and `cpu_seconds…`        | what differs from run to run      |
+| `events.jsonl`  | `{"round": 3, "event": "guard", "text": "…"}`      | what happened, in words           |
 
 The lines of a round are appended by one write, so a reader sees them at once. A process that is killed in
 it leaves a last line without an end: it is passed over by readers and cut off by the next writer.
