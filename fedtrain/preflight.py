@@ -1,0 +1,329 @@
+"""Before the first round: whether a plan fits together, and fits its Dataset.
+
+Each of `CHECKS` returns the error it finds, or None; `check_plan` raises the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from fedprep.dataset import Dataset
+from fedprep.errors import FedprepError, RecipeError, TrainingError
+from fedprep.schema import BEHAVIOR, EMBEDDING
+from fedtrain.plan import Plan
+
+if TYPE_CHECKING:
+    from fedtrain.models import Sizes
+
+__all__ = ["CHECKS", "Facts", "check_plan", "facts_of", "sizes_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a plan is checked against.
+
+    n_able: clients with train rows · n_valid: rows of valid · label: what labels are (`binary`, `classes`,
+    `implicit`) · n_classes: how many there may be · n_labels, n_ratings: how many distinct ones there are ·
+    modalities, behavior: their dimensions, as `Sizes` has them.
+    """
+
+    n_users: int
+    n_items: int
+    n_clients: int
+    n_able: int
+    n_valid: int
+    label: str
+    n_classes: int
+    n_labels: int
+    n_ratings: int
+    modalities: Mapping[str, int]
+    behavior: int = 0
+
+
+def facts_of(dataset: Dataset) -> Facts:
+    """Returns the facts of a Dataset, from its manifest and its tables' schemas."""
+    facts = dataset.manifest["facts"]
+    behavior = dataset.users().collect_schema().get(BEHAVIOR)
+    widths = {
+        name: dataset.embeddings(name).collect_schema()[EMBEDDING] for name in dataset.modalities
+    }
+    return Facts(
+        n_users=int(facts["n_users"]),
+        n_items=int(facts["n_items"]),
+        n_clients=int(facts["n_clients"]),
+        n_able=int((dataset.index["n_train"] > 0).sum()),
+        n_valid=int(dataset.index["n_valid"].sum()),
+        label=str(dataset.manifest["recipe"]["clean"]["label"]),
+        n_classes=len(dataset.manifest["classes"]),
+        n_labels=sum(count > 0 for _, count in facts["labels"]),
+        n_ratings=sum(count > 0 for _, count in facts["ratings"]),
+        modalities={name: _width(dtype) for name, dtype in widths.items()},
+        behavior=_width(behavior),
+    )
+
+
+def _width(dtype: pl.DataType | None) -> int:
+    return int(dtype.shape[0]) if isinstance(dtype, pl.Array) else 0
+
+
+def sizes_of(plan: Plan, facts: Facts) -> Sizes:
+    """Returns what the plan's model must know of the data and the task."""
+    from fedtrain.models import Sizes
+
+    return Sizes(
+        n_users=facts.n_users,
+        n_items=facts.n_items,
+        modalities=facts.modalities,
+        behavior=facts.behavior,
+        n_outputs=facts.n_classes if plan.task == "classes" else 1,
+    )
+
+
+def check_plan(plan: Plan, facts: Facts) -> None:
+    """Refuses a plan that contradicts itself or asks for what the Dataset lacks.
+
+    Raises:
+        RecipeError: two keys contradict each other.
+        TrainingError: the Dataset, or the model, cannot give what the plan asks for.
+    """
+    for check in CHECKS:
+        error = check(plan, facts)
+        if error is not None:
+            raise error
+
+
+def check_steps(plan: Plan, facts: Facts) -> FedprepError | None:
+    """Steps and epochs are two ways to say how long a client trains."""
+    if plan.local_steps and plan.local_epochs != 1:
+        return RecipeError(
+            f"local_steps = {plan.local_steps} and local_epochs = {plan.local_epochs} "
+            "both say how long a client trains",
+            where="train.local_steps",
+            hint="leave one of them out",
+        )
+    return None
+
+
+def check_schedule(plan: Plan, facts: Facts) -> FedprepError | None:
+    """A warm-up is shorter than the run, and there is one where it is asked for."""
+    if plan.schedule == "warmup" and not plan.warmup_rounds:
+        return RecipeError(
+            "schedule = warmup without a length",
+            where="train.schedule",
+            hint="--set warmup_rounds=5",
+        )
+    if plan.warmup_rounds >= plan.rounds and plan.warmup_rounds:
+        return RecipeError(
+            f"the warm-up of {plan.warmup_rounds} rounds does not end within {plan.rounds} rounds",
+            where="train.warmup_rounds",
+            expected=f"at most {plan.rounds - 1}",
+        )
+    return None
+
+
+def check_metrics(plan: Plan, facts: Facts) -> FedprepError | None:
+    """What steers a run is measured on train or valid, never on test; and patience has a metric."""
+    if plan.stop.patience and not plan.stop.metric:
+        return RecipeError(
+            f"stop.patience = {plan.stop.patience} without a metric to wait for",
+            where="train.stop.patience",
+            hint="--set stop.metric=ndcg@10/valid",
+        )
+    steering = {"train.stop.metric": plan.stop.metric}
+    if plan.schedule == "plateau":
+        steering["train.schedule_metric"] = plan.schedule_metric
+    for where, metric in steering.items():
+        if metric.endswith("/test"):
+            return RecipeError(
+                f"'{metric}' would steer the run by the rows that judge it",
+                where=where,
+                hint=f"{metric.removesuffix('/test')}/valid",
+            )
+        if metric.endswith("/valid") and not facts.n_valid:
+            return TrainingError(
+                f"'{metric}' cannot be measured: the Dataset has no valid row",
+                where=where,
+                hint="build it with another [split], or use loss/train",
+            )
+    return None
+
+
+def check_clients(plan: Plan, facts: Facts) -> FedprepError | None:
+    """There are as many clients to train as a round asks for."""
+    if plan.valid_clients + plan.test_clients >= 1:
+        return RecipeError(
+            f"valid_clients = {plan.valid_clients} and test_clients = {plan.test_clients} "
+            "leave no client to train",
+            where="train.valid_clients",
+            expected="a sum below 1",
+        )
+    kept = [round(share * facts.n_able) for share in (plan.valid_clients, plan.test_clients)]
+    left = 1 if plan.algorithm == "centralised" else facts.n_able - sum(kept)
+    if left < 1:
+        return TrainingError(
+            f"no client is left to train: of {facts.n_clients:,} {facts.n_able:,} have train rows, "
+            f"{sum(kept):,} are held out",
+            hint="another [split] or [partition], or fewer clients held out",
+        )
+    if plan.clients_per_round > left:
+        return TrainingError(
+            f"{plan.clients_per_round:,} clients a round, but there are {left:,} to train",
+            where="train.clients_per_round",
+            expected=f"at most {left:,}; 0 takes all of them",
+            hint="--clients-per-round 0",
+        )
+    if (plan.sampler == "trace") != bool(plan.trace):
+        return RecipeError(
+            f"sampler = {plan.sampler} and trace = '{plan.trace}' do not belong together",
+            where="train.trace",
+            expected="sampler = trace with a CSV or Parquet file, or neither",
+        )
+    return None
+
+
+def check_task(plan: Plan, facts: Facts) -> FedprepError | None:
+    """The Dataset's labels and ratings are what the task learns."""
+    if plan.task in ("binary", "classes"):
+        if facts.label != "binary" and (plan.task == "binary" or facts.label == "implicit"):
+            return TrainingError(
+                f"the task {plan.task} needs labels; those of the Dataset are {facts.label}",
+                where="train.task",
+                hint=f"build it with --set clean.label={plan.task}",
+            )
+        if facts.n_labels < 2:
+            return TrainingError(
+                f"the task {plan.task} has nothing to tell apart: every row has the same label",
+                where="train.task",
+                hint="--task implicit, or build with another clean.threshold",
+            )
+    if plan.task == "rating" and facts.n_ratings < 2:
+        return TrainingError(
+            "the task rating has nothing to learn: every row has the same rating",
+            where="train.task",
+            hint="--task implicit",
+        )
+    if plan.loss in ("bce", "bpr", "softmax") and not plan.negatives:
+        return RecipeError(
+            f"the task {plan.task} needs items to tell a positive from",
+            where="train.negatives",
+            expected="at least 1",
+        )
+    if plan.task == "contrastive" and plan.batch_size == 1:
+        return RecipeError(
+            "the task contrastive tells the rows of a batch from each other: one is too few",
+            where="train.batch_size",
+            expected="at least 2, or 0 for all rows of the client",
+        )
+    return None
+
+
+def check_model(plan: Plan, facts: Facts) -> FedprepError | None:
+    """The model can do the task, and has the parts that the algorithm needs."""
+    from dataclasses import replace
+
+    from fedtrain.models import MODELS
+
+    model = MODELS[plan.model](**plan.table(plan.model))
+    sizes = sizes_of(plan, facts)
+    parameters = model.parameters(sizes)
+    more = replace(sizes, n_outputs=sizes.n_outputs + 1)
+    if plan.task == "classes" and model.parameters(more) == parameters:
+        return TrainingError(
+            f"the model {plan.model} gives one number an item, not one a class",
+            where="train.task",
+            hint="--model two_tower, or --task binary, rating or implicit",
+        )
+    if model.examples != "rows" and plan.task in ("binary", "classes", "contrastive"):
+        return TrainingError(
+            f"the model {plan.model} learns from {model.examples}, which have no {plan.task} target",
+            where="train.task",
+            hint="--task implicit",
+        )
+    if plan.algorithm == "fedper" and not any(p.head for p in parameters.values()):
+        return TrainingError(
+            f"fedper keeps heads at the clients, and the model {plan.model} has none",
+            where="train.model",
+            hint="--model two_tower",
+        )
+    if plan.algorithm == "fedrecon" and not any(p.scope == "user" for p in parameters.values()):
+        return TrainingError(
+            f"fedrecon rebuilds the users' own rows, and the model {plan.model} has none",
+            where="train.model",
+            hint="--model mf",
+        )
+    return None
+
+
+def check_optimisers(plan: Plan, facts: Facts) -> FedprepError | None:
+    """An algorithm that corrects the client's steps knows how those steps were made."""
+    known = {"scaffold": ("sgd",), "fednova": ("sgd", "momentum")}
+    fits = known.get(plan.algorithm, (plan.optimizer,))
+    if plan.optimizer not in fits:
+        return RecipeError(
+            f"{plan.algorithm} corrects the steps of {' or '.join(fits)}, not of {plan.optimizer}",
+            where="train.optimizer",
+            hint=f"--set optimizer={fits[0]}",
+        )
+    server = {"fedadam": "adam", "fedyogi": "yogi", "fedadagrad": "adagrad"}
+    if plan.server_optimizer != server.get(plan.algorithm, plan.server_optimizer):
+        return RecipeError(
+            f"{plan.algorithm} is fedavg with server_optimizer = {server[plan.algorithm]}, "
+            f"not {plan.server_optimizer}",
+            where="train.server_optimizer",
+            hint="--algorithm fedavg takes any",
+        )
+    return None
+
+
+def check_privacy(plan: Plan, facts: Facts) -> FedprepError | None:
+    """What noise on a sum promises holds: a bound for each client, a fixed denominator, a known sampling."""
+    if plan.privacy.noise_multiplier:
+        unmet = {
+            "privacy.clip": (plan.privacy.clip > 0, "above 0", "1.0"),
+            "weights": (plan.weights == "uniform", "uniform", "uniform"),
+            "item_mean": (plan.item_mean != "touched", "cohort or sum", "cohort"),
+            "sampler": (plan.sampler in ("uniform", "poisson"), "uniform or poisson", "poisson"),
+        }
+        for key, (met, expected, value) in unmet.items():
+            if not met:
+                return RecipeError(
+                    f"with noise the privacy holds only where {key} is {expected}",
+                    where=f"train.{key}",
+                    hint=f"--set {key}={value}",
+                )
+    hidden = "privacy.noise_multiplier" if plan.privacy.noise_multiplier else "secure.enabled"
+    if plan.algorithm == "fedfnn" and (plan.privacy.noise_multiplier or plan.secure.enabled):
+        return RecipeError(
+            "fedfnn learns from the update of each client, which this hides",
+            where=f"train.{hidden}",
+        )
+    return None
+
+
+def check_device(plan: Plan, facts: Facts) -> FedprepError | None:
+    """Mixed precision is for CUDA."""
+    if plan.mixed_precision and plan.device == "cpu":
+        return RecipeError(
+            "mixed precision is for CUDA, and the device is the CPU",
+            where="train.mixed_precision",
+            hint="--set mixed_precision=false",
+        )
+    return None
+
+
+CHECKS: tuple[Callable[[Plan, Facts], FedprepError | None], ...] = (
+    check_steps,
+    check_schedule,
+    check_metrics,
+    check_clients,
+    check_task,
+    check_model,
+    check_optimisers,
+    check_privacy,
+    check_device,
+)
+"""Each check, in the order in which they are asked."""
