@@ -5,82 +5,14 @@ Each of `CHECKS` returns the error it finds, or None; `check_plan` raises the fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import replace
 
-import polars as pl
-
-from fedprep.dataset import Dataset
 from fedprep.errors import FedprepError, RecipeError, TrainingError
-from fedprep.schema import BEHAVIOR, EMBEDDING
+from fedtrain.facts import Facts, sizes_of
 from fedtrain.plan import Plan
 
-if TYPE_CHECKING:
-    from fedtrain.models import Sizes
-
-__all__ = ["CHECKS", "Facts", "check_plan", "facts_of", "sizes_of"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What a plan is checked against.
-
-    n_able: clients with train rows · n_valid: rows of valid · label: what labels are (`binary`, `classes`,
-    `implicit`) · n_classes: how many there may be · n_labels, n_ratings: how many distinct ones there are ·
-    modalities, behavior: their dimensions, as `Sizes` has them.
-    """
-
-    n_users: int
-    n_items: int
-    n_clients: int
-    n_able: int
-    n_valid: int
-    label: str
-    n_classes: int
-    n_labels: int
-    n_ratings: int
-    modalities: Mapping[str, int]
-    behavior: int = 0
-
-
-def facts_of(dataset: Dataset) -> Facts:
-    """Returns the facts of a Dataset, from its manifest and its tables' schemas."""
-    facts = dataset.manifest["facts"]
-    behavior = dataset.users().collect_schema().get(BEHAVIOR)
-    widths = {
-        name: dataset.embeddings(name).collect_schema()[EMBEDDING] for name in dataset.modalities
-    }
-    return Facts(
-        n_users=int(facts["n_users"]),
-        n_items=int(facts["n_items"]),
-        n_clients=int(facts["n_clients"]),
-        n_able=int((dataset.index["n_train"] > 0).sum()),
-        n_valid=int(dataset.index["n_valid"].sum()),
-        label=str(dataset.manifest["recipe"]["clean"]["label"]),
-        n_classes=len(dataset.manifest["classes"]),
-        n_labels=sum(count > 0 for _, count in facts["labels"]),
-        n_ratings=sum(count > 0 for _, count in facts["ratings"]),
-        modalities={name: _width(dtype) for name, dtype in widths.items()},
-        behavior=_width(behavior),
-    )
-
-
-def _width(dtype: pl.DataType | None) -> int:
-    return int(dtype.shape[0]) if isinstance(dtype, pl.Array) else 0
-
-
-def sizes_of(plan: Plan, facts: Facts) -> Sizes:
-    """Returns what the plan's model must know of the data and the task."""
-    from fedtrain.models import Sizes
-
-    return Sizes(
-        n_users=facts.n_users,
-        n_items=facts.n_items,
-        modalities=facts.modalities,
-        behavior=facts.behavior,
-        n_outputs=facts.n_classes if plan.task == "classes" else 1,
-    )
+__all__ = ["CHECKS", "check_plan"]
 
 
 def check_plan(plan: Plan, facts: Facts) -> None:
@@ -223,8 +155,6 @@ def check_task(plan: Plan, facts: Facts) -> FedprepError | None:
 
 def check_model(plan: Plan, facts: Facts) -> FedprepError | None:
     """The model can do the task, and has the parts that the algorithm needs."""
-    from dataclasses import replace
-
     from fedtrain.models import MODELS
 
     model = MODELS[plan.model](**plan.table(plan.model))
