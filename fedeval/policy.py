@@ -14,6 +14,28 @@ from fedprep.errors import EvaluationError, nearest
 
 __all__ = ["PRESETS", "Policy", "Preset"]
 
+TIES = {
+    "item_id": "Equal scores stand in ascending order of item id",
+    "text_descending": "Equal scores stand in descending order of item id, read as text",
+    "average": "Equal scores stand in every order at once: values are the mean over these",
+}
+DUPLICATES = {
+    "first": "an item that a list repeats counts once, where it stands first, and the list closes up",
+    "last": "an item that a list repeats counts once, by its last row",
+    "keep": "an item that a list repeats counts each time",
+    "join": "an item that a list repeats counts each time, and as a further relevant item",
+}
+USERS = {
+    "relevant": "Means are over the users with a relevant item; one of them without a list scores 0.",
+    "relevant_with_list": "Means are over the users with a relevant item and a list.",
+    "truth": "Means are over the users with any row of truth; one without a list, or without a "
+    "relevant item, scores 0.",
+    "truth_with_list": "Means are over the users with any row of truth and a list; one without a "
+    "relevant item scores 0.",
+    "list": "Means are over the users with a list, whether or not they have a row of truth.",
+}
+"""Choices of a `Policy` in words."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -77,6 +99,13 @@ class Policy:
             for f in fields(self)
             if getattr(self, f.name) != f.default
         }
+
+    def describe(self) -> str:
+        """Returns the policy in plain sentences: ties, repeats, users, and what else is not the default."""
+        told = ("ties", "duplicates", "users")
+        rest = [f"{k} is {v}" for k, v in self.changes().items() if k not in told]
+        text = f"{TIES[self.ties]}; {DUPLICATES[self.duplicates]}. {USERS[self.users]}"
+        return text + (f" Not as usual: {', '.join(rest)}." if rest else "")
 
     def to_dict(self) -> dict[str, str]:
         """Returns every choice, by name."""

@@ -33,11 +33,28 @@ LEAKING_POOL = (
 )
 
 SPLITS = {
-    "leave_last_out": "each user's last row is the truth",
-    "user_ratio": "the last share of each user's rows is the truth",
-    "global_time": "all rows from one moment on are the truth",
-    "ratio": "a random share of all rows is the truth",
-    "given": "the truth is a table that was given",
+    "leave_last_out": "The truth is each user's last row",
+    "user_ratio": "The truth is the last share of each user's rows",
+    "global_time": "The truth is all rows from one moment on",
+    "ratio": "The truth is a random share of all rows",
+    "given": "The truth is a table that was given",
+}
+
+CANDIDATES = {
+    "full": "Every item of train is ranked for each user",
+    "uniform": "A user's relevant items are ranked among {n} others, drawn uniformly",
+    "popularity": "A user's relevant items are ranked among {n} others, drawn by popularity",
+    "file": "For each user the candidates that a file names are ranked",
+}
+
+SEEN = {
+    "excluded": "except those the user has already had",
+    "kept": "including those the user has already had",
+}
+
+POOLS = {
+    "train": "Training negatives are drawn from the items outside the user's train rows.",
+    "all": "Training negatives are drawn from the items outside all of the user's rows, the truth's too.",
 }
 
 
@@ -104,26 +121,17 @@ class Protocol:
         return plain | {"policy": self.policy.to_dict(), "k": list(self.k)}
 
     def describe(self) -> str:
-        """Returns the protocol in a sentence or two."""
-        among = {
-            "full": "all items of train are ranked",
-            "uniform": f"the relevant items are ranked among {self.n_negatives} drawn uniformly",
-            "popularity": f"the relevant items are ranked among {self.n_negatives} drawn by popularity",
-            "file": "the candidates that a file names are ranked",
-        }[self.candidates]
+        """Returns the protocol in plain sentences, for a reader who has never seen one."""
+        truth = SPLITS.get(self.split, f"The truth is held out by {self.split}")
+        liked = "; only liked rows of it are relevant" if self.relevant == "liked" else ""
+        among = CANDIDATES[self.candidates].format(n=self.n_negatives)
         parts = [
-            SPLITS.get(self.split, f"the truth is held out by {self.split}"),
-            "its liked rows alone are relevant" if self.relevant == "liked" else "",
-            among,
-            f"items that the user has in train are {self.seen}",
-            f"ties {self.policy.ties}",
-            f"users: {self.policy.users}",
-            f"duplicates: {self.policy.duplicates}",
-            f"training negatives leave out {self.negative_pool} rows"
-            if self.negative_pool != "unknown"
-            else "",
+            f"{truth}{liked}.",
+            f"{among}, {SEEN[self.seen]}.",
+            self.policy.describe(),
+            POOLS.get(self.negative_pool, ""),
         ]
-        return "; ".join(part for part in parts if part)
+        return " ".join(part for part in parts if part)
 
     def warning(self) -> str:
         """Returns what must be printed beside every number, "" where there is nothing."""

@@ -60,6 +60,22 @@ def test_the_description_says_every_choice() -> None:
         assert OTHERS[name].describe() != Protocol().describe(), name
 
 
+def test_the_description_is_sentences_and_not_the_names_of_fields() -> None:
+    for protocol in [Protocol(split="leave_last_out"), *OTHERS.values()]:
+        text = protocol.describe()
+        assert all(part[:1].isupper() for part in text.removesuffix(".").split(". ")), text
+        assert text.endswith(".") and "_" not in text.replace("leave_last_out", ""), text
+    usual = Protocol(split="leave_last_out").describe()
+    for words in ("each user's last row", "Every item of train is ranked", "item id", "scores 0"):
+        assert words in usual
+    assert "discount is log2(r)" in Protocol(policy=Policy(discount="log2(r)")).describe()
+
+
+def test_the_words_of_a_protocol_are_no_part_of_its_id() -> None:
+    assert Protocol(split="leave_last_out").id == "leave_last_out/full/seen-excluded@5662"
+    assert OTHERS["negative pool"].id == "given/full/seen-excluded@c2bc"
+
+
 def test_a_protocol_is_plain_values_and_frozen() -> None:
     facts = Protocol(k=(5, 10)).to_dict()
     assert facts["k"] == [5, 10]
