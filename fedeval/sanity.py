@@ -87,8 +87,9 @@ class SanityRow:
             else "no more than chance"
         )
         return (
-            f"{self.scorer} scorer{self.told}, ties {self.ties}: HR@{self.k} {self.value:.3f} of "
-            f"{self.n_users:,} users, chance {self.chance:.3f} (at most {self.bound:.3f}): {verdict}"
+            f"{self.scorer} scorer{self.told}, {_TIES[self.ties]}: HR@{self.k} {self.value:.3f} of "
+            f"{self.n_users:,} users, chance {self.chance:.3f} (with luck up to {self.bound:.3f}): "
+            f"{verdict}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,6 +97,7 @@ class SanityRow:
         return asdict(self) | {"beats_chance": self.beats_chance, "text": self.text}
 
 
+_TIES = {"item_id": "ties by item id", "average": "ties averaged"}
 _WHY = {
     "constant": "Without ties it would know nothing: the order of item ids tells what is relevant.",
     "memoriser": "Training negatives leave out what is tested: what was never drawn is the answer.",

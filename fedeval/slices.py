@@ -15,6 +15,7 @@ from fedeval.groups import NO_GROUP
 from fedeval.per_user import GROUP, key_of, metrics_of, paired_frame, same_ids, with_clients
 from fedeval.statistics.bootstrap import bootstrap_interval
 from fedeval.statistics.comparison import COMPARISON, Inference, compare_values, decided
+from fedeval.statistics.repeats import repeated_metrics
 from fedeval.tables import RANK
 from fedprep.errors import EvaluationError, nearest
 from fedprep.schema import CLIENT_ID, ITEM_ID, USER_ID
@@ -133,7 +134,9 @@ def slice_comparison(
                 inference=how,
             )
             rows.append({"metric": metric, "group": group, "a": names[0], "b": names[1], **fields})
+    same = dict.fromkeys(wanted, "") | repeated_metrics((a, b), wanted)
     table = _by_metric(pl.DataFrame(rows, schema_overrides=COMPARISON), wanted)
+    table = table.with_columns(same_as=pl.col("metric").replace_strict(same))
     return decided(table, how, lower_is_better=lower_is_better)
 
 

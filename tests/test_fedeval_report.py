@@ -270,6 +270,72 @@ def test_undefined_values_are_dashes_with_a_reason_and_null_in_json(found: dict[
     assert 'title="no user has a value">–' in report.page(changed, {})
 
 
+def over_few_clients(dataset: Path, run: Path, n_clients: int, **asked: Any) -> dict[str, Any]:
+    """An assessment of two systems in which so many clients are drawn."""
+    setting = setting_of(dataset)
+    assert setting.clients is not None
+    fewer = setting.clients.with_columns(pl.col("client_id") % n_clients)
+    setting.__dict__["clients"] = fewer
+    systems = {"mf": run, "other": lists(dataset, seed=2)}
+    return assess(
+        systems, setting, metrics=["ndcg", "hr", "recall"], k=[5, 10], over="clients", **asked
+    )
+
+
+def test_too_few_clients_to_decide_anything_are_told_on_top_with_the_reason(
+    dataset: Path, run: Path
+) -> None:
+    found = over_few_clients(dataset, run, 4)
+    (text,) = [n["text"] for n in found["notices"] if "Nothing could be decided" in n["text"]]
+    assert {row["better"] for row in found["comparisons"]} == {"undecided"}
+    # 2^4 sign patterns, two of them extreme; of 4 distinct tests (recall is the hit rate) one needs 0.05 / 4
+    assert "no more than 4 clients show a difference" in text
+    assert "no p-value below 0.12" in text and "4 tests after this correction" in text
+    assert "would need 0.013 or less, which takes 8 clients" in text
+    (few,) = [n["text"] for n in found["notices"] if "Only 4 clients are drawn" in n["text"]]
+    row = next(row for row in found["comparisons"] if row["metric"] == "ndcg@10")
+    assert f"at least {row['smallest_difference']:.4f} even without" in few
+    levels = [notice["level"] for notice in found["notices"]]
+    assert levels == sorted(levels, key=["red", "warn", "note"].index)
+    for form in (Page(report.page(found, {})).text, report.markdown(found), terminal(found)):
+        assert "Nothing could be decided" in form and "eight times in ten" in form
+    one = over_few_clients(dataset, run, 4, inference=Inference(correction="none"))
+    assert any(
+        "would need 0.05 or less, which takes 6 clients" in n["text"] for n in one["notices"]
+    )
+
+
+def test_clients_or_users_enough_to_decide_are_not_said_to_be_too_few(
+    dataset: Path, run: Path
+) -> None:
+    found = over_few_clients(dataset, run, 12)
+    texts = " ".join(notice["text"] for notice in found["notices"])
+    assert "Nothing could be decided" not in texts and "Only 12 clients are drawn" in texts
+    users = assess(
+        {"mf": run, "other": lists(dataset, seed=2)}, setting_of(dataset), metrics=["ndcg@10"]
+    )
+    assert not any("are drawn" in notice["text"] for notice in users["notices"])
+
+
+def test_a_family_too_large_for_the_flips_is_told(dataset: Path, run: Path) -> None:
+    found = over_few_clients(dataset, run, 12, inference=Inference(n_flips=50))
+    assert any("50 flips give no p-value below 0.02" in n["text"] for n in found["notices"])
+
+
+def test_a_metric_that_repeats_another_is_said_to_be_no_test_of_its_own(
+    dataset: Path, run: Path
+) -> None:
+    systems = {"mf": run, "other": lists(dataset, seed=2)}
+    metrics = ["ndcg", "hr", "recall", "precision"]
+    found = assess(systems, setting_of(dataset), metrics=metrics, k=[5, 10])
+    text = wording.how_tested(found)
+    assert "4 tests corrected" in text  # NDCG and hit rate, twice
+    assert "each user has one relevant item, and the two are one test" in text
+    assert "Precision@5 (Hit rate@5), Precision@10 (Hit rate@10)" in text
+    for form in (Page(report.page(found, {})).text, report.markdown(found), terminal(found)):
+        assert "4 tests corrected" in form
+
+
 # --- names by an enemy ---------------------------------------------------------------------------------
 
 

@@ -183,7 +183,7 @@ def test_a_row_is_plain_values_and_a_sentence() -> None:
         "n_users": 1_200, "told": "", "beats_chance": False, "text": row.text,
     }  # fmt: skip
     assert row.text == (
-        "constant scorer, ties average: HR@10 0.100 of 1,200 users, chance 0.100 (at most 0.200): "
+        "constant scorer, ties averaged: HR@10 0.100 of 1,200 users, chance 0.100 (with luck up to 0.200): "
         "no more than chance"
     )
 

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 
+from fedeval.slices import slice_comparison
 from fedeval.statistics import (
     CORRECTIONS,
     PAIRED_TESTS,
@@ -541,6 +542,70 @@ def test_systems_are_compared_pair_by_pair_and_corrected_as_one_family() -> None
     rmse = table.filter(pl.col("metric") == "rmse").row(0, named=True)
     assert rmse["difference"] < 0
     assert rmse["wins"] > rmse["losses"]  # less is better
+
+
+def hits(seed: int, *, n: int = 80, share: float = 0.5) -> pl.DataFrame:
+    """Values of users with one relevant item each: recall is the hit rate, precision a tenth of it."""
+    hit = (np.random.default_rng(seed).random(n) < share).astype(float)
+    user = pl.Series(range(n), dtype=pl.Int32)
+    frame = pl.DataFrame(
+        {"user_id": user, "hr@10": hit, "recall@10": hit, "precision@10": hit / 10}
+    )
+    return frame.with_columns(
+        pl.Series("mrr@10", hit / np.random.default_rng(9).integers(1, 11, n))
+    )
+
+
+def test_metrics_that_repeat_another_are_one_test_of_the_family() -> None:
+    systems = {"a": hits(1, share=0.8), "b": hits(2), "c": hits(3)}
+    metrics = ["hr@10", "recall@10", "precision@10", "mrr@10"]
+    table = compare_systems(systems, metrics, against="c")
+    assert table["same_as"].to_list() == ["", "", "hr@10", "hr@10", "hr@10", "hr@10", "", ""]
+    distinct = compare_systems(systems, ["hr@10", "mrr@10"], against="c")
+    for row in table.iter_rows(named=True):
+        metric = row["same_as"] or row["metric"]
+        other = distinct.row(
+            by_predicate=(pl.col("metric") == metric) & (pl.col("a") == row["a"]), named=True
+        )
+        assert row["p_corrected"] == pytest.approx(other["p_corrected"])
+        assert row["p"] == pytest.approx(other["p"])
+        assert row["better"] == other["better"]
+    assert distinct["p_corrected"].to_numpy() == pytest.approx(correct(distinct["p"].to_numpy()))
+    assert (distinct["p_corrected"] > distinct["p"]).any()
+
+
+def test_metrics_that_differ_for_one_user_of_one_system_are_two_tests() -> None:
+    a, b = hits(1), hits(2)
+    nudged = pl.when(pl.col("user_id") == 7).then(0.25).otherwise("recall@10").alias("recall@10")
+    table = compare_systems({"a": a, "b": b.with_columns(nudged)}, ["hr@10", "recall@10"])
+    assert table["same_as"].to_list() == ["", ""]
+    undefined = pl.when(pl.col("user_id") != 7).then("recall@10").alias("recall@10")
+    table = compare_systems({"a": a, "b": b.with_columns(undefined)}, ["hr@10", "recall@10"])
+    assert table["same_as"].to_list() == ["", ""]
+    nothing = [frame.with_columns(pl.lit(None, pl.Float64).alias("hr@10")) for frame in (a, b)]
+    assert compare_systems(dict(zip("ab", nothing, strict=True)), ["hr@10"])["n"].to_list() == [0]
+
+
+def test_slices_count_a_repeated_metric_once_too() -> None:
+    groups = pl.DataFrame({"user_id": range(80), "group": ["x", "y"] * 40}).with_columns(
+        pl.col("user_id").cast(pl.Int32)
+    )
+    a, b = hits(1, share=0.8), hits(2)
+    both = slice_comparison(a, b, groups, ["hr@10", "recall@10"])
+    once = slice_comparison(a, b, groups, ["hr@10"])
+    assert both["p_corrected"].to_list() == once["p_corrected"].to_list() * 2
+
+
+@pytest.mark.parametrize(("test", "n", "bound"), [
+    ("randomisation", 3, 0.25), ("randomisation", 13, 2**-12), ("randomisation", 40, 1e-4),
+    ("wilcoxon", 6, 2**-5), ("wilcoxon", 60, 0.0), ("t", 5, 0.0),
+])  # fmt: skip
+def test_no_p_comes_out_below_the_smallest_one_that_can(test: str, n: int, bound: float) -> None:
+    found = paired_test(np.append(np.linspace(1.0, 2.0, n), [0.0, 0.0, NAN]), test)
+    assert found.smallest_p == pytest.approx(bound)
+    assert found.p >= found.smallest_p
+    if bound:
+        assert found.p == pytest.approx(bound)  # all differences of one sign: it is reached
 
 
 def test_users_of_one_system_alone_are_left_out_and_counted() -> None:

@@ -12,8 +12,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from fedeval.assessment import parts
+from fedeval.assessment.few import few_units
 from fedeval.assessment.measured import Measured
-from fedeval.assessment.notices import facts_of, leak_of, notices_of
+from fedeval.assessment.notices import facts_of, in_order, leak_of, notices_of
 from fedeval.assessment.rivals import baseline_names, gathered, length_of
 from fedeval.assessment.ruled import protocol_of
 from fedeval.assessment.sane import pool_of, sanity_lines, sanity_systems
@@ -132,6 +133,8 @@ def assess(
         "coverage": parts.coverage_of(measured, coverage),
         "clients": parts.over_clients(measured),
     }
+    few = [{"level": "warn", "text": text} for text in few_units(measured, result["comparisons"])]
+    result["notices"] = in_order([*result["notices"], *few])
     progress("slices", 0, None)
     result["slices"] = slices_of(measured, by)
     result["learning"] = {one.name: list(one.system.rounds) for one in scored if one.system.rounds}
@@ -240,7 +243,7 @@ def _result(
     systems = [described(one, asks) for one in scored]
     told = {
         "id": protocol.id,
-        "text": _sentence(protocol.describe()),
+        "text": protocol.describe(),
         "warning": _sentence(protocol.warning()),
     }
     baselines = [s["name"] for s in systems if s["kind"] == "baseline"]

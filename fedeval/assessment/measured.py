@@ -11,8 +11,10 @@ import polars as pl
 from fedeval.assessment.scored import Scored
 from fedeval.definitions import entry
 from fedeval.metrics import Ask
+from fedeval.per_user import with_clients
 from fedeval.setting import Setting
 from fedeval.statistics import Inference
+from fedprep.schema import CLIENT_ID
 
 __all__ = ["Measured"]
 
@@ -39,6 +41,14 @@ class Measured:
     @property
     def lower_is_better(self) -> bool:
         return self.headline.metric.better == "lower"
+
+    @property
+    def n_units(self) -> int:
+        """How many users, or clients, intervals and tests draw."""
+        per_user = self.rivals[0].found.per_user
+        if self.clients is None:
+            return per_user.height
+        return with_clients(per_user, self.clients)[CLIENT_ID].n_unique()
 
     @property
     def draws(self) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from typing import Any
 from fedeval.assessment.scored import VALID
 from fedeval.setting import Setting
 
-__all__ = ["facts_of", "leak_of", "notices_of"]
+__all__ = ["facts_of", "in_order", "leak_of", "notices_of"]
+
+WORST_FIRST = ("red", "warn", "note")
 
 NO_BASELINES = (
     "No baseline stands beside these numbers: whether they are good cannot be told. "
@@ -46,6 +48,11 @@ def notices_of(
     if leak:
         found.append({"level": "note", "text": leak["text"]})
     return found
+
+
+def in_order(notices: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Returns notices, the worst first."""
+    return sorted(notices, key=lambda notice: WORST_FIRST.index(notice["level"]))
 
 
 def _leaking(sanity: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -6,7 +6,7 @@ it came to be, and no form computes a number of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fedeval.evaluation.result import COUNTS
@@ -241,7 +241,8 @@ def how_tested(assessment: Assessment, *, marks: bool = True) -> str:
         f"{how['n_resamples']:,} resamples, {how['interval']}."
     )
     if assessment["comparisons"]:
-        tests = plural(len(assessment["comparisons"]), "test")
+        distinct = [row for row in assessment["comparisons"] if not row["same_as"]]
+        tests = plural(len(distinct), "test")
         by = f"paired {how['test']} test, {tests} corrected after {how['correction_name']}"
         level = f"at level {1 - how['level']:.2g}"
         text += (
@@ -250,9 +251,28 @@ def how_tested(assessment: Assessment, *, marks: bool = True) -> str:
             if marks
             else f" Better {level}: {by}."
         )
+    return " ".join([text, *_repeats(assessment)])
+
+
+def _repeats(assessment: Assessment) -> Iterator[str]:
+    """Yields which columns say the same, and which metrics are therefore no test of their own."""
+    entries = {metric["name"]: metric for metric in assessment["metrics"]}
+    pairs = {row["metric"]: row["same_as"] for row in assessment["comparisons"] if row["same_as"]}
     if _recall_is_hit_rate(assessment):
-        text += " Recall is the hit rate here: each user has one relevant item."
-    return text
+        once = ", and the two are one test" if pairs else ""
+        yield f"Recall is the hit rate here: each user has one relevant item{once}."
+        both = {"recall", "hr"}
+        pairs = {
+            name: other
+            for name, other in pairs.items()
+            if {entries[name]["family"], entries[other]["family"]} != both
+        }
+    if pairs:
+        told = (f"{entries[a]['title']} ({entries[b]['title']})" for a, b in pairs.items())
+        yield (
+            "Counted as one test with the metric in brackets, as it is the same, or a fixed multiple, for "
+            f"every user: {', '.join(told)}."
+        )
 
 
 def _recall_is_hit_rate(assessment: Assessment) -> bool:

@@ -16,6 +16,7 @@ from fedeval.statistics.bootstrap import METHODS, bootstrap_interval
 from fedeval.statistics.corrections import CORRECTIONS, correct
 from fedeval.statistics.effects import cohens_dz, smallest_difference, superiority, win_tie_loss
 from fedeval.statistics.paired import PAIRED_TESTS, paired_test
+from fedeval.statistics.repeats import repeated_metrics
 from fedeval.statistics.values import paired_differences
 from fedprep.errors import EvaluationError, nearest
 from fedprep.schema import CLIENT_ID
@@ -31,6 +32,7 @@ COMPARISON: dict[str, pl.DataType] = {
     "low": pl.Float64(),
     "high": pl.Float64(),
     "p": pl.Float64(),
+    "smallest_p": pl.Float64(),
     "cohens_dz": pl.Float64(),
     "superiority": pl.Float64(),
     "wins": pl.Int64(),
@@ -44,6 +46,9 @@ COMPARISON: dict[str, pl.DataType] = {
     "reason": pl.String(),
 }
 """The columns of a comparison; `p_corrected` and `better` are added when the family is whole."""
+
+FAMILY = ("metric", "group", "a", "b")
+"""What names a test in a table; not every table has groups."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +103,9 @@ def compare_systems(
     """Returns a row per metric and pair of systems, in the order given.
 
     Columns: `metric`, `a`, `b`, those of `COMPARISON`, `n_only_a` and `n_only_b` (users that the other
-    system lacks: left out), `p_corrected` (the family is the whole table) and `better`: the system that
-    is better at level alpha after correction, or "undecided". Intervals are of each difference by
+    system lacks: left out), `same_as` (the metric before it that it repeats, see `repeated_metrics`, or
+    ""), `p_corrected` (the family is the whole table, each distinct test once) and `better`: the system
+    that is better at level alpha after correction, or "undecided". Intervals are of each difference by
     itself and not widened for their number.
 
     Args:
@@ -145,7 +151,9 @@ def compare_systems(
             rows.append(
                 {"metric": metric, "a": a, "b": b, **row, "n_only_a": only_a, "n_only_b": only_b}
             )
+    same = dict.fromkeys(wanted, "") | repeated_metrics(list(systems.values()), wanted)
     table = pl.DataFrame(rows, schema_overrides=COMPARISON)
+    table = table.with_columns(same_as=pl.col("metric").replace_strict(same))
     order = {name: at for at, name in enumerate(wanted)}
     table = table.sort(pl.col("metric").replace_strict(order), maintain_order=True)
     return decided(table, how, lower_is_better=lower_is_better)
@@ -194,6 +202,7 @@ def compare_values(
         "low": interval.low,
         "high": interval.high,
         "p": test.p,
+        "smallest_p": test.smallest_p,
         "cohens_dz": cohens_dz(d),
         "superiority": superiority(better),
         "wins": counts.wins,
@@ -213,17 +222,24 @@ def decided(
 ) -> pl.DataFrame:
     """Returns a table of comparisons with `p_corrected`, the table being the family, and `better`.
 
+    A test that repeats another (`same_as`) counts once, and has the other's corrected p.
+
     Args:
-        table: `metric`, `a`, `b` and the columns of `COMPARISON`.
+        table: `metric`, `a`, `b`, `same_as` and the columns of `COMPARISON`; `group` where there are some.
         inference: its correction and level.
         lower_is_better: metrics of which less is better.
     """
+    keys = [name for name in FAMILY if name in table.columns]
+    tested = table.filter(pl.col("same_as") == "")
+    corrected = pl.Series("p_corrected", correct(tested["p"].to_numpy(), inference.correction))
+    first = pl.when(pl.col("same_as") == "").then("metric").otherwise("same_as").alias("metric")
+    found = table.select(first, *keys[1:]).join(
+        tested.select(*keys, corrected), on=keys, how="left", maintain_order="left"
+    )
     sign = pl.when(pl.col("metric").is_in(list(lower_is_better))).then(-1.0).otherwise(1.0)
     gain = pl.col("difference") * sign
     seen = (pl.col("p_corrected") <= inference.alpha) & pl.col("p_corrected").is_not_nan()
-    return table.with_columns(
-        p_corrected=pl.Series(correct(table["p"].to_numpy(), inference.correction))
-    ).with_columns(
+    return table.with_columns(found["p_corrected"]).with_columns(
         better=pl.when(seen & (gain > 0))
         .then(pl.col("a"))
         .when(seen & (gain < 0))

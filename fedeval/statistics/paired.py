@@ -59,6 +59,7 @@ class PairedTest:
     test: str
     statistic: float
     p: float
+    smallest_p: float
     how: str
     n: int
     n_zero: int
@@ -128,6 +129,7 @@ def randomisation_test(kept: Defined, *, n_resamples: int, seed: int) -> PairedT
         kept,
         statistic=kept.mean(),
         p=p if kept.n else math.nan,
+        smallest_p=_of_patterns(sizes.size) if exact else 1.0 / (n_resamples + 1),
         how=f"exact, {sums.size:,} flips" if exact else f"Monte Carlo, {n_resamples:,} flips",
         n_units=int(units.size),
         reason="" if kept.n else "no user has both values",
@@ -155,7 +157,9 @@ def paired_t_test(kept: Defined, *, n_resamples: int = 0, seed: int = 0) -> Pair
     t = math.nan if reason else mean / (deviation / math.sqrt(kept.n))
     p = t_two_sided(t, kept.n - 1) if not reason else math.nan
     how = f"Student's t, {max(kept.n - 1, 0):,} degrees of freedom"
-    return _result("t", kept, statistic=t, p=p, how=how, n_units=kept.n, reason=reason)
+    return _result(
+        "t", kept, statistic=t, p=p, smallest_p=0.0, how=how, n_units=kept.n, reason=reason
+    )
 
 
 def wilcoxon_test(kept: Defined, *, n_resamples: int = 0, seed: int = 0) -> PairedTest:
@@ -187,6 +191,7 @@ def wilcoxon_test(kept: Defined, *, n_resamples: int = 0, seed: int = 0) -> Pair
         kept,
         statistic=w if kept.n else math.nan,
         p=p if kept.n else math.nan,
+        smallest_p=_of_patterns(d.size) if d.size <= EXACT_WILCOXON else 0.0,
         how=how,
         n_units=kept.n,
         reason="" if kept.n else "no user has both values",
@@ -246,6 +251,11 @@ def _signs(n: int) -> Floats:
     return np.asarray(1.0 - 2.0 * bits)
 
 
+def _of_patterns(n: int) -> float:
+    """Returns the smallest p of an exact test of n signs: two patterns, all + and all -, of 2^n."""
+    return min(1.0, 2.0 ** (1 - n))
+
+
 def _mean_ranks(sizes: Floats) -> Floats:
     """Returns ranks from 1, equal sizes (to 1e-12 of the largest) sharing their mean rank."""
     if not sizes.size:
@@ -273,12 +283,21 @@ def _exact_signed_rank(ranks: Floats, w: float) -> float:
 
 
 def _result(
-    test: str, kept: Defined, *, statistic: float, p: float, how: str, n_units: int, reason: str
+    test: str,
+    kept: Defined,
+    *,
+    statistic: float,
+    p: float,
+    smallest_p: float,
+    how: str,
+    n_units: int,
+    reason: str,
 ) -> PairedTest:
     return PairedTest(
         test=test,
         statistic=statistic,
         p=p,
+        smallest_p=smallest_p,
         how=how,
         n=kept.n,
         n_zero=int((kept.values == 0.0).sum()),
