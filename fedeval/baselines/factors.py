@@ -19,9 +19,9 @@ def ials(
     train: Interactions,
     *,
     seed: int = 0,
-    factors: int = 64,
-    regularisation: float = 20.0,
-    alpha: float = 5.0,
+    factors: int = 128,
+    regularisation: float = 30.0,
+    alpha: float = 6.0,
     iterations: int = 15,
     **asked: Unpack[Asked],
 ) -> pl.DataFrame:
