@@ -95,7 +95,8 @@ def load(run: Run, folder: str = CHECKPOINT) -> Saved | None:
 def resume(run: Run) -> Saved | None:
     """Returns what `load` does, and cuts off what the Run logged after it; without a checkpoint, all.
 
-    So the rounds that come again write the same bytes as in a Run that nothing disturbed.
+    So the rounds that come again write the same bytes as in a Run that nothing disturbed. The manifest
+    says again that the Run is running, and how many rounds are done.
 
     Raises:
         TrainingError: the checkpoint is broken, or a log has lost lines that were there.
@@ -108,6 +109,7 @@ def resume(run: Run) -> Saved | None:
         saved, lines = (header["round"], tensors, header["state"]), header["lines"]
     for name in LOGS:
         cut(run.path / name, lines[name])
+    run.update(status="running", rounds_done=saved[0] if saved else 0)
     return saved
 
 

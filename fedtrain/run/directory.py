@@ -74,7 +74,7 @@ class Run:
             "seconds": 0.0,
             "status": "running",
             "rounds_done": 0,
-            "versions": tool_versions(),
+            "versions": manifest.get("versions") or tool_versions(),
             **manifest,
         }
         missing = [key for key in NEEDED if key not in facts]
