@@ -2,11 +2,15 @@
 
 C clients, B examples each (padded, see `mask`), m items an example. What an example is says the model:
 
-| examples    | an example is            | item (C, B, m)                                   | target          |
-| ----------- | ------------------------ | ------------------------------------------------ | --------------- |
-| `rows`      | a row of the client      | m = 1; implicit tasks: the row's item, then n negatives | (C, B): label or rating; implicit: 1 |
-| `sequences` | a user's rows in order of time | m = L inputs, L next items, L·n negatives   | (C, B, L): 1 where there is a next item, else 0 |
-| `bags`      | all rows of a user       | m = the most rows of a user of the step          | (C, B, m): rating, or 1; 0 where padded |
+| examples    | an example is                  | item (C, B, m)                          | target       |
+| ----------- | ------------------------------ | --------------------------------------- | ------------ |
+| `rows`      | a row of the client            | m = 1; implicit tasks: and n negatives  | (C, B)       |
+| `sequences` | a user's rows in order of time | L inputs, L next items, L·n negatives   | (C, B, L)    |
+| `bags`      | all rows of a user             | L, the most rows of a user of the step  | (C, B, L)    |
+| `graphs`    | all rows of a user             | L rows, L·n negatives                   | (C, B, L)    |
+
+The target is a row's label or rating, or 1 for implicit tasks; of a sequence 1 where there is a next item;
+0 where padded. The n negatives of a place stand together, in order of places.
 """
 
 from __future__ import annotations
@@ -38,9 +42,10 @@ class Features:
 class Batch:
     """C clients' examples of one step.
 
-    user: int64 (C, B): user ids, for features · item: int64 (C, B, m): item ids, for features ·
+    user: int64 (C, B): user ids, for features · item: int64 (C, B, m): item ids, 0 where padded ·
     target: float32, shapes above · mask: bool (C, B): False where a place is padded ·
-    given: bool (C, B, m), for sequences and bags: False where an example is padded ·
+    given: bool (C, B, L), for sequences, bags and graphs: False where an example is padded (of a sequence:
+    its inputs) ·
     features: frozen inputs · training: whether dropout and the like apply ·
     noise: `noise("dropout", 7)` → float32 (C, B, 7), uniform in [0, 1), by client, round and step alone.
     """
@@ -62,7 +67,7 @@ class UserBlock:
 
     user: int64 (C, U): user ids · history: int64 (C, U, H): the items of the user's seen rows in order of
     time, the latest last · given: bool (C, U, H): False where padded · rating: float32 (C, U, H), of
-    those rows · features: frozen inputs. The history is there for sequences and bags alone.
+    those rows · features: frozen inputs. The history is there for sequences, bags and graphs alone.
     """
 
     user: torch.Tensor

@@ -14,58 +14,16 @@ that it is given have the clients first:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import Any
 
+from fedtrain.models.interface import Examples, Loss, Model, Sizes, example_losses
 from fedtrain.models.mf import MatrixFactorisation
+from fedtrain.models.two_tower import TwoTower
 
-if TYPE_CHECKING:
-    import torch
-
-    from fedtrain.batch import Batch, Features, UserBlock
-    from fedtrain.parameters import Parameter
-
-__all__ = ["MODELS", "Examples", "Model", "Sizes"]
-
-Examples = Literal["rows", "sequences", "bags"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """What a model must know of the data and the task.
-
-    modalities: dimension of each modality's item embeddings · behavior: dimension of the users' behaviour
-    vectors, 0 without · n_outputs: 1, or the number of classes.
-    """
-
-    n_users: int
-    n_items: int
-    modalities: Mapping[str, int]
-    behavior: int = 0
-    n_outputs: int = 1
-
-
-class Model(Protocol):
-    """The interface of a model."""
-
-    examples: ClassVar[Examples]
-
-    def parameters(self, sizes: Sizes) -> dict[str, Parameter]:
-        """Returns its parameters by name."""
-
-    def outputs(self, values: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
-        """Returns (C, B, m), or (C, B, n_classes) for the task `classes`."""
-
-    def encode_items(self, values: Mapping[str, torch.Tensor], features: Features) -> torch.Tensor:
-        """Returns (C or 1, n_items, e): what `scores` needs of the items, computed once."""
-
-    def scores(
-        self, values: Mapping[str, torch.Tensor], items: torch.Tensor, block: UserBlock
-    ) -> torch.Tensor:
-        """Returns (C, U, n_items): a score of each item for each user, for ranking."""
-
+__all__ = ["MODELS", "Examples", "Loss", "Model", "Sizes", "example_losses"]
 
 MODELS: Mapping[str, Callable[..., Any]] = {
     "mf": MatrixFactorisation,
+    "two_tower": TwoTower,
 }
 """Each model's constructor by its name in a recipe."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from fedtrain.batch import Batch, Features, UserBlock
-    from fedtrain.models import Examples, Sizes
+    from fedtrain.models.interface import Examples, Sizes
 
 __all__ = ["MatrixFactorisation"]
 

@@ -1,0 +1,157 @@
+"""Layers of many clients side by side: every client has weights of its own, clients first.
+
+x is (C, ..., i); weights are (C, i, o), or (1, i, o) where all clients hold the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fedtrain.parameters import Parameter
+
+if TYPE_CHECKING:
+    import torch
+
+    from fedtrain.batch import Batch
+
+__all__ = [
+    "Distinct",
+    "distinct",
+    "dropout",
+    "layer_norm",
+    "linear",
+    "linear_parameters",
+    "norm_parameters",
+    "normal",
+    "rows_of",
+]
+
+
+def linear_parameters(
+    name: str,
+    inputs: int,
+    outputs: int,
+    *,
+    bias: bool = True,
+    head: bool = False,
+    gain: float = 1.0,
+) -> dict[str, Parameter]:
+    """Returns `name.weight` (inputs, outputs) and `name.bias` (outputs,); gain 2 before a rectifier.
+
+    Reference: Glorot, Bengio, Understanding the Difficulty of Training Deep Feedforward Neural Networks,
+    AISTATS 2010, equation 12: variance gain · 2 / (inputs + outputs).
+    """
+    scale = (gain * 2 / (inputs + outputs)) ** 0.5
+    found = {f"{name}.weight": Parameter("shared", (inputs, outputs), scale, head=head)}
+    return found | ({f"{name}.bias": Parameter("shared", (outputs,), head=head)} if bias else {})
+
+
+def norm_parameters(name: str, dim: int) -> dict[str, Parameter]:
+    """Returns `name.gain` (dim,), ones, and `name.shift` (dim,), zeros."""
+    return {
+        f"{name}.gain": Parameter("shared", (dim,), fill=1.0),
+        f"{name}.shift": Parameter("shared", (dim,)),
+    }
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """Returns x · weight + bias: (C, ..., o) of x (C or 1, ..., i), weight (C or 1, i, o), bias or none."""
+    import torch
+
+    flat = x.reshape(x.shape[0], -1, x.shape[-1])  # (C, places, i)
+    if bias is not None and flat.shape[0] == weight.shape[0]:
+        out = torch.baddbmm(bias.unsqueeze(1), flat, weight)
+    else:
+        out = flat @ weight
+        out = out if bias is None else out + bias.unsqueeze(1)
+    return out.reshape(out.shape[0], *x.shape[1:-1], weight.shape[-1])
+
+
+def rows_of(values: torch.Tensor, n_dims: int) -> torch.Tensor:
+    """Returns a client's row (C, d) as (C, 1, ..., 1, d) of `n_dims` dimensions."""
+    return values.reshape(values.shape[0], *[1] * (n_dims - 2), values.shape[-1])
+
+
+def layer_norm(x: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """Returns x (C, ..., d) with mean 0 and variance 1 along d, times gain (C, d), plus shift (C, d).
+
+    Reference: Ba, Kiros, Hinton, Layer Normalization, 2016, equation 4.
+    """
+    from torch.nn.functional import layer_norm as normed
+
+    return normed(x, x.shape[-1:]) * rows_of(gain, x.ndim) + rows_of(shift, x.ndim)
+
+
+def dropout(x: torch.Tensor, share: float, batch: Batch, purpose: str) -> torch.Tensor:
+    """Returns x (C, B, ...) with a share of its values 0 and the others raised by as much, in training.
+
+    Reference: Srivastava et al., Dropout, JMLR 2014.
+    """
+    if not (share and batch.training and batch.noise):
+        return x
+    size = x[0, 0].numel()
+    kept = batch.noise(purpose, size).reshape(x.shape) >= share
+    return x * kept / (1 - share)
+
+
+def normal(batch: Batch, purpose: str, size: int) -> torch.Tensor:
+    """Returns normal numbers (C, B, size); zeros where nothing is drawn.
+
+    Reference: Box, Muller, A Note on the Generation of Random Normal Deviates, 1958.
+    """
+    import torch
+
+    if not (batch.training and batch.noise):
+        return torch.zeros((*batch.mask.shape, size), device=batch.mask.device)
+    first, second = batch.noise(purpose, 2 * size).chunk(2, -1)
+    return (-2 * torch.log1p(-first)).sqrt() * torch.cos(2 * torch.pi * second)
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """The distinct items of each client in a step.
+
+    ids: int64 (C, K): them, ascending, padded with 0 · slot: int64 (C, P): which of them stands at a
+    place · counts: int64 (C,): how many there are.
+    """
+
+    ids: torch.Tensor
+    slot: torch.Tensor
+    counts: torch.Tensor
+
+    def take(self, values: torch.Tensor) -> torch.Tensor:
+        """Returns (C, P, *rest): at each place the value of its item, of values (C, K, *rest)."""
+        import torch
+
+        client = torch.arange(len(values), device=values.device)[:, None] * values.shape[1]
+        taken = values.flatten(0, 1).index_select(0, (self.slot + client).flatten())
+        return taken.reshape(*self.slot.shape, *values.shape[2:])
+
+    def first(self, values: torch.Tensor) -> torch.Tensor:
+        """Returns (C, K, *rest): the value of one place of each item, of values (C, P, *rest)."""
+        import torch
+
+        place = torch.arange(self.slot.shape[1], device=values.device).expand_as(self.slot)
+        found = torch.zeros_like(self.ids).scatter_reduce(
+            1, self.slot, place, "amin", include_self=False
+        )
+        client = torch.arange(len(values), device=values.device)[:, None] * values.shape[1]
+        taken = values.flatten(0, 1).index_select(0, (found + client).flatten())
+        return taken.reshape(*self.ids.shape, *values.shape[2:])
+
+
+def distinct(items: torch.Tensor, n_items: int) -> Distinct:
+    """Returns each client's distinct items of int64 (C, P)."""
+    import torch
+
+    n_clients = len(items)
+    client = torch.arange(n_clients, device=items.device)
+    keys, inverse = torch.unique(items + client[:, None] * n_items, return_inverse=True)
+    owner = torch.div(keys, n_items, rounding_mode="floor")
+    counts = torch.bincount(owner, minlength=n_clients)
+    rank = torch.arange(len(keys), device=items.device) - (counts.cumsum(0) - counts)[owner]
+    width = int(counts.max()) if len(keys) else 0
+    ids = torch.zeros((n_clients, width), dtype=torch.int64, device=items.device)
+    ids[owner, rank] = keys - owner * n_items
+    return Distinct(ids, rank[inverse], counts)

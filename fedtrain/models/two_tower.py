@@ -1,0 +1,322 @@
+"""Two towers: an item from its text, image and identity, a user from its behaviour; a head joins them.
+
+Each modality is projected to `dim` numbers and normalised by itself, so that none drowns another
+whatever its scale. An item without a modality has that modality's learned token in its place.
+
+    e_m  = LayerNorm(W_m x_m + b_m), or the token t_m where there is none
+    item = Σ_m α_m e_m, α = softmax_m(g_m · e_m + c_m)   (`gated`), or W [e_text; e_image] + b  (`concat`)
+    user = LayerNorm(W_b behaviour + b_b)
+    out  = w · relu(W_u user + W_i item + W_x (user ∘ item) + b) + c       the head
+
+The head is personal under FedPer: it never leaves the client.
+
+Reference: Arivazhagan et al., Federated Learning with Personalization Layers, 2019 (base and head);
+Arevalo et al., Gated Multimodal Units for Information Fusion, ICLR workshop 2017 (the gate);
+Covington et al., Deep Neural Networks for YouTube Recommendations, RecSys 2016 (the towers);
+Verma et al., Manifold Mixup, ICML 2019 (mixing of embeddings).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from fedprep.errors import TrainingError
+from fedtrain.models.layers import (
+    distinct,
+    dropout,
+    layer_norm,
+    linear,
+    linear_parameters,
+    norm_parameters,
+    rows_of,
+)
+from fedtrain.parameters import Parameter
+
+if TYPE_CHECKING:
+    import torch
+
+    from fedtrain.batch import Batch, Features, UserBlock
+    from fedtrain.models.interface import Examples, Sizes
+
+__all__ = ["TwoTower"]
+
+WORTH_SORTING = 256  # places of a client in a step from which its items are projected once each
+SCORED_AT_ONCE = 2**23  # numbers of the head's hidden layer
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoTower:
+    """Text, image and behaviour in two towers with a head.
+
+    dim: of the embeddings · hidden: of the head · text, image, behavior: which inputs are used ·
+    item_id, user_id: whether items (at the server) and users (at their client) also have a row of their
+    own, added to what their inputs give · fusion: `gated` or `concat` · head: `mlp`, or `cosine`:
+    cos(W user, item) / temperature + c, which suits softmax and contrastive · modality_dropout: share of
+    an item's modalities replaced by their token in training · dropout: share of the head's hidden values ·
+    mixup: in training each example is mixed with the client's next one in the step, by a weight uniform
+    in [0, mixup); 1 is α = 1 of the paper · start: deviation of the rows at the start.
+    """
+
+    dim: int = 64
+    hidden: int = 64
+    text: bool = True
+    image: bool = True
+    behavior: bool = True
+    item_id: bool = False
+    user_id: bool = False
+    fusion: Literal["gated", "concat"] = "gated"
+    head: Literal["mlp", "cosine"] = "mlp"
+    temperature: float = 0.1
+    modality_dropout: float = 0.0
+    dropout: float = 0.0
+    mixup: float = 0.0
+    start: float = 0.1
+
+    examples: ClassVar[Examples] = "rows"
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return ("text",) * self.text + ("image",) * self.image
+
+    def parameters(self, sizes: Sizes) -> dict[str, Parameter]:
+        """Returns its parameters; those of the head have `head` set.
+
+        Raises:
+            TrainingError: an input is asked for that the Dataset lacks, or none is, or an option is unknown.
+        """
+        self._refuse(sizes)
+        found: dict[str, Parameter] = {}
+        for name in self.modalities:
+            found |= linear_parameters(name, sizes.modalities[name], self.dim)
+            found |= norm_parameters(name, self.dim)
+            found[f"{name}.token"] = Parameter("shared", (self.dim,), 1.0)
+            if self.fusion == "gated" and len(self.modalities) > 1:
+                found |= linear_parameters(f"gate.{name}", self.dim, 1)
+        if self.fusion == "concat" and self.modalities:
+            found |= linear_parameters("concat", len(self.modalities) * self.dim, self.dim)
+        if self.item_id:
+            found["item.embedding"] = Parameter("item", (self.dim,), self.start)
+        if self.behavior:
+            found |= linear_parameters("behavior", sizes.behavior, self.dim)
+            found |= norm_parameters("behavior", self.dim)
+        if self.user_id:
+            found["user.embedding"] = Parameter("user", (self.dim,), self.start)
+        if not (self.behavior or self.user_id):
+            found["user.token"] = Parameter("shared", (self.dim,), 1.0)
+        if self.head == "cosine":
+            head = linear_parameters("head.user", self.dim, self.dim, bias=False, head=True)
+            return found | head | {"head.bias": Parameter("shared", (1,), head=True)}
+        for name in ("head.user", "head.item", "head.cross"):
+            bias = name == "head.user"
+            found |= linear_parameters(name, self.dim, self.hidden, bias=bias, head=True)
+        return found | linear_parameters("head.out", self.hidden, sizes.n_outputs, head=True)
+
+    def _refuse(self, sizes: Sizes) -> None:
+        has = {**sizes.modalities, **({"behavior": sizes.behavior} if sizes.behavior else {})}
+        wanted = [*self.modalities, *["behavior"] * self.behavior]
+        lacking = [name for name in wanted if name not in has]
+        if lacking:
+            raise TrainingError(
+                f"the Dataset has no {' and no '.join(lacking)}, which two_tower is told to use",
+                where="[train.two_tower]",
+                expected=f"inputs among: {', '.join(sorted(has)) or 'none'}",
+                hint=f"set two_tower.{lacking[0]} = false, or build the Dataset with it",
+            )
+        if not (self.modalities or self.item_id):
+            raise TrainingError(
+                "two_tower has nothing to tell items apart: no text, no image, no item_id",
+                where="[train.two_tower]",
+                hint="set one of text, image, item_id to true",
+            )
+        if self.fusion not in ("gated", "concat") or self.head not in ("mlp", "cosine"):
+            raise TrainingError(
+                f"fusion '{self.fusion}' with head '{self.head}' is unknown",
+                where="[train.two_tower]",
+                expected="fusion 'gated' or 'concat', head 'mlp' or 'cosine'",
+            )
+        if self.head == "cosine" and sizes.n_outputs > 1:
+            raise TrainingError(
+                f"head 'cosine' gives one output, the task has {sizes.n_outputs} classes",
+                where="[train.two_tower] head",
+                hint="set two_tower.head = 'mlp'",
+            )
+
+    def outputs(self, values: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+        """Returns (C, B, m), or (C, B, n_classes) of each example's first item."""
+        item = self._items(values, batch)  # (C, B, m, dim)
+        user = self._users(values, batch.features, batch.user)  # (C, B, dim)
+        if self.mixup and batch.training and batch.noise:
+            other, weight = self._partner(batch)
+            user = user + weight[..., None] * (_at(user, other) - user)
+            item = item + weight[..., None, None] * (_at(item, other) - item)
+        if self.head == "cosine":
+            user, item = self._directions(values, user, item)
+            found = (user.unsqueeze(2) * item).sum(-1) / self.temperature
+            return found + rows_of(values["head.bias"], 3)
+        hidden = self._hidden(values, user, item)
+        hidden = dropout(hidden.relu(), self.dropout, batch, "dropout")
+        found = linear(hidden, values["head.out.weight"], values["head.out.bias"])
+        return found[..., 0] if found.shape[-1] == 1 else found[:, :, 0]
+
+    def loss(
+        self,
+        outputs: torch.Tensor,
+        batch: Batch,
+        task: Callable[[torch.Tensor, Batch], torch.Tensor],
+    ) -> torch.Tensor:
+        """Returns float32 (C, B): the task's loss, under mixup against both targets by their weights."""
+        loss = task(outputs, batch)
+        if not (self.mixup and batch.training and batch.noise):
+            return loss
+        other, weight = self._partner(batch)
+        others = task(outputs, replace(batch, target=_at(batch.target, other)))
+        return loss + weight * (others - loss)
+
+    def encode_items(self, values: Mapping[str, torch.Tensor], features: Features) -> torch.Tensor:
+        """Returns (C or 1, n_items, dim): each item's embedding."""
+        import torch
+
+        found = None
+        if self.modalities:
+            n_items = len(features.items[self.modalities[0]])
+            ids = torch.arange(n_items, device=features.items[self.modalities[0]].device)[None]
+            found = self._fused(values, self._encoded(values, features, ids))
+        if self.item_id:
+            found = values["item.embedding"] + (0 if found is None else found)
+        assert found is not None
+        return found
+
+    def scores(
+        self, values: Mapping[str, torch.Tensor], items: torch.Tensor, block: UserBlock
+    ) -> torch.Tensor:
+        """Returns (C, U, n_items): the output; for classes the mean of the class under their shares."""
+        import torch
+
+        user = self._users(values, block.features, block.user)  # (C, U, dim)
+        if self.head == "cosine":
+            user, items = self._directions(values, user, items)
+            return user @ items.mT / self.temperature + rows_of(values["head.bias"], 3)
+        at_once = max(1, SCORED_AT_ONCE // (user.shape[0] * items.shape[1] * self.hidden))
+        found = []
+        for begin in range(0, user.shape[1], at_once):
+            some = user[:, begin : begin + at_once]
+            hidden = self._hidden(values, some, items.unsqueeze(1)).relu()  # (C, some, n_items, h)
+            output = linear(hidden, values["head.out.weight"], values["head.out.bias"])
+            if output.shape[-1] > 1:
+                classes = torch.arange(output.shape[-1], device=output.device, dtype=output.dtype)
+                found.append(output.softmax(-1) @ classes)
+            else:
+                found.append(output[..., 0])
+        return torch.cat(found, 1)
+
+    def _hidden(
+        self, values: Mapping[str, torch.Tensor], user: torch.Tensor, item: torch.Tensor
+    ) -> torch.Tensor:
+        # user (C, B, dim), item (C, B or 1, m, dim). (user ∘ item) W is item (diag(user) W).
+        by_user = linear(user, values["head.user.weight"], values["head.user.bias"]).unsqueeze(2)
+        by_item = linear(item, values["head.item.weight"])
+        if item.shape[1] == user.shape[1] and item.shape[0] == user.shape[0]:
+            cross = linear(item * user.unsqueeze(2), values["head.cross.weight"])
+        else:
+            cross = item @ (user[..., None] * values["head.cross.weight"][:, None])
+        return cross + by_item + by_user
+
+    def _directions(
+        self, values: Mapping[str, torch.Tensor], user: torch.Tensor, item: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        from torch.nn.functional import normalize
+
+        user = linear(user, values["head.user.weight"])
+        return normalize(user, dim=-1), normalize(item, dim=-1)
+
+    def _users(
+        self, values: Mapping[str, torch.Tensor], features: Features, user: torch.Tensor
+    ) -> torch.Tensor:
+        if not (self.behavior or self.user_id):
+            token = rows_of(values["user.token"], 3)
+            return token.expand(user.shape[0], user.shape[1], -1)
+        found = None
+        if self.behavior:
+            assert features.behavior is not None
+            found = linear(
+                features.behavior[user], values["behavior.weight"], values["behavior.bias"]
+            )
+            found = layer_norm(found, values["behavior.gain"], values["behavior.shift"])
+        if self.user_id:
+            found = values["user.embedding"] + (0 if found is None else found)
+        assert found is not None
+        return found
+
+    def _items(self, values: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+        """(C, B, m, dim): a batch's items; of a large one each client's distinct items are encoded once."""
+        import torch
+
+        shape = batch.item.shape
+        found = None
+        if self.modalities:
+            ids = batch.item.flatten(1)
+            n_items = len(batch.features.items[self.modalities[0]])
+            once = distinct(ids, n_items) if ids.shape[1] >= WORTH_SORTING else None
+            parts = self._encoded(values, batch.features, once.ids if once else ids)
+            if self.modality_dropout and batch.training and batch.noise:
+                parts = once.take(parts) if once else parts
+                once = None
+                tokens = torch.stack([values[f"{name}.token"] for name in self.modalities], 1)
+                noise = batch.noise("modality", shape[2] * len(self.modalities))
+                gone = noise.reshape(*parts.shape[:-1], 1) < self.modality_dropout
+                parts = torch.where(gone, tokens[:, None], parts)
+            fused = self._fused(values, parts)
+            found = (once.take(fused) if once else fused).reshape(*shape, self.dim)
+        if self.item_id:
+            found = values["item.embedding"] + (0 if found is None else found)
+        assert found is not None
+        return found
+
+    def _encoded(
+        self, values: Mapping[str, torch.Tensor], features: Features, ids: torch.Tensor
+    ) -> torch.Tensor:
+        # (C, P, modalities, dim) of ids (C or 1, P).
+        import torch
+
+        parts = []
+        for name in self.modalities:
+            x = features.items[name].index_select(0, ids.flatten())
+            x = linear(x.reshape(*ids.shape, -1), values[f"{name}.weight"], values[f"{name}.bias"])
+            x = layer_norm(x, values[f"{name}.gain"], values[f"{name}.shift"])
+            has = features.has[name][ids].unsqueeze(-1)
+            parts.append(torch.where(has, x, rows_of(values[f"{name}.token"], 3)))
+        return torch.stack(parts, 2)
+
+    def _fused(self, values: Mapping[str, torch.Tensor], parts: torch.Tensor) -> torch.Tensor:
+        # (C, P, dim) of parts (C, P, modalities, dim).
+        import torch
+
+        if self.fusion == "concat":
+            return linear(parts.flatten(2), values["concat.weight"], values["concat.bias"])
+        if len(self.modalities) == 1:
+            return parts[:, :, 0]
+        weight = torch.stack([values[f"gate.{name}.weight"] for name in self.modalities], 1)
+        bias = torch.cat([values[f"gate.{name}.bias"] for name in self.modalities], -1)
+        gate = (parts * weight[:, None, :, :, 0]).sum(-1) + bias[:, None]  # (C, P, modalities)
+        return (gate.softmax(-1).unsqueeze(-1) * parts).sum(2)
+
+    def _partner(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each example's next one of its client (after the last the first) and its weight, (C, B)."""
+        import torch
+
+        assert batch.noise is not None
+        order = (~batch.mask).to(torch.uint8).argsort(dim=1, stable=True)  # those in use first
+        n_used = batch.mask.sum(1, keepdim=True).clamp(min=1)
+        place = torch.arange(order.shape[1], device=order.device)
+        following = order.gather(1, (place + 1) % n_used)
+        other = torch.empty_like(order).scatter(1, order, following)
+        return other, batch.noise("mixup", 1)[..., 0] * self.mixup
+
+
+def _at(values: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+    # values (C, B, ...) at places (C, B).
+    import torch
+
+    return values[torch.arange(len(values), device=values.device)[:, None], place]

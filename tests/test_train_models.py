@@ -1,0 +1,193 @@
+"""What every model holds: one suite for all of `MODELS`."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fedtrain.models import MODELS, Model
+from fedtrain.parameters import initial
+from tests.model_toys import N_ITEMS, Toy, learn, sizes, toy
+
+torch.set_num_threads(1)
+
+CASES = {
+    "mf": ("mf", "rating", {"dim": 3}),
+    "mf bce": ("mf", "bce", {"dim": 3, "bias": False}),
+    "two_tower": ("two_tower", "binary", {"dim": 4, "hidden": 3}),
+    "two_tower classes": (
+        "two_tower", "classes", {"dim": 4, "hidden": 3, "fusion": "concat", "item_id": True, "user_id": True},
+    ),
+    "two_tower noisy": (
+        "two_tower", "bce",
+        {"dim": 4, "hidden": 3, "mixup": 0.7, "modality_dropout": 0.4, "dropout": 0.3, "item_id": True},
+    ),
+    "two_tower ids": (
+        "two_tower", "bpr",
+        {"dim": 4, "text": False, "image": False, "behavior": False, "item_id": True, "user_id": True},
+    ),
+    "two_tower cosine": (
+        "two_tower", "softmax",
+        {"dim": 4, "head": "cosine", "image": False, "behavior": False, "temperature": 0.5},
+    ),
+}  # fmt: skip
+
+
+def model_of(case: str) -> Model:
+    name, _, options = CASES[case]
+    model: Model = MODELS[name](**options)
+    return model
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def clients(case: str) -> Toy:
+    return toy(model_of(case), CASES[case][1])
+
+
+def test_every_model_stands_in_this_suite() -> None:
+    assert {name for name, _, _ in CASES.values()} == set(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_keyword_of_a_model_is_explained(name: str) -> None:
+    text = inspect.getdoc(MODELS[name]) or ""
+    named = text.replace(":", ",").replace("·", ",").replace(" ", ",").replace("\n", ",").split(",")
+    lacking = set(inspect.signature(MODELS[name]).parameters) - set(named)
+    assert not lacking
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_names_its_paper(name: str) -> None:
+    module = inspect.getmodule(MODELS[name])
+    assert module is not None and "Reference:" in (module.__doc__ or "")
+
+
+def test_parameters_start_finite_and_alike_for_equal_seeds(case: str) -> None:
+    parameters = model_of(case).parameters(sizes(3 if CASES[case][1] == "classes" else 1))
+    first, second = (initial(parameters, N_ITEMS, 5) for _ in range(2))
+    assert set(first) == {name for name, p in parameters.items() if p.scope != "user"}
+    for name, value in first.items():
+        assert torch.equal(value, second[name]) and bool(value.isfinite().all())
+
+
+def test_the_losses_are_finite_and_differ_between_clients(clients: Toy) -> None:
+    losses = clients.losses()
+    assert losses.shape == (3,) and bool(losses.isfinite().all())
+    assert len(losses.unique()) == 3
+
+
+def test_gradients_equal_finite_differences(clients: Toy) -> None:
+    gradients = clients.gradients()
+    make = torch.Generator().manual_seed(3)
+    step = 1e-6
+    for name, gradient in gradients.items():
+        direction = torch.randn(gradient.shape, generator=make, dtype=gradient.dtype)
+        ends = [
+            clients.losses(clients.tables | {name: clients.tables[name] + sign * step * direction})
+            for sign in (1, -1)
+        ]
+        difference = (ends[0] - ends[1]) / (2 * step)
+        expected = (gradient * direction).flatten(1).sum(1)
+        torch.testing.assert_close(expected, difference, rtol=1e-5, atol=1e-7, msg=name)
+
+
+def test_permuting_clients_permutes_losses_and_gradients(clients: Toy) -> None:
+    order = [2, 0, 1]
+    torch.testing.assert_close(clients.only(order).losses(), clients.losses()[order])
+    whole = clients.gradients()
+    for name, gradient in clients.only(order).gradients().items():
+        torch.testing.assert_close(gradient, whole[name][order])
+
+
+def test_clients_side_by_side_equal_clients_one_by_one(clients: Toy) -> None:
+    whole, losses = clients.gradients(), clients.losses()
+    for client in range(3):
+        alone = clients.only([client])
+        torch.testing.assert_close(alone.losses(), losses[[client]])
+        for name, gradient in alone.gradients().items():
+            torch.testing.assert_close(gradient, whole[name][[client]])
+
+
+def test_a_padded_place_changes_no_loss_and_no_gradient(clients: Toy) -> None:
+    batch = clients.batch
+    given = batch.mask if batch.given is None else batch.given
+    padded = ~batch.mask
+    assert padded.any()
+    item, target, user = batch.item.clone(), batch.target.clone(), batch.user.clone()
+    item[padded] = N_ITEMS - 1
+    user[padded] = 0
+    target[padded] = 1
+    if batch.given is not None:
+        length = given.shape[-1]
+        item[..., :length] = torch.where(given, item[..., :length], N_ITEMS - 1)
+    other = clients.with_batch(item=item, target=target, user=user)
+    torch.testing.assert_close(other.losses(), clients.losses())
+    before = clients.gradients()
+    for name, gradient in other.gradients().items():
+        torch.testing.assert_close(gradient, before[name], msg=name)
+
+
+def test_more_padding_changes_nothing(clients: Toy) -> None:
+    batch = clients.batch
+    noise = batch.noise
+    assert noise is not None
+
+    def wider(values: torch.Tensor) -> torch.Tensor:
+        return torch.cat([values, torch.zeros_like(values[:, :2])], 1)
+
+    more = clients.with_batch(
+        user=wider(batch.user),
+        item=wider(batch.item),
+        target=wider(batch.target),
+        mask=wider(batch.mask),
+        given=None if batch.given is None else wider(batch.given),
+        noise=lambda purpose, size: wider(noise(purpose, size)),
+    )
+    torch.testing.assert_close(more.losses(), clients.losses())
+
+
+def test_without_training_nothing_is_drawn(clients: Toy) -> None:
+    still = clients.with_batch(training=False)
+    silent = clients.with_batch(training=False, noise=None)
+    torch.testing.assert_close(still.losses(), silent.losses(), rtol=0, atol=0)
+
+
+def test_shared_values_may_stand_once_for_all_clients(clients: Toy) -> None:
+    if clients.model.examples != "rows":
+        pytest.skip("scores of histories are compared in the models' own files")
+    same = {n: t if clients.scopes[n] == "user" else t[:1] for n, t in clients.tables.items()}
+    copied = {
+        n: t if clients.scopes[n] == "user" else t.expand(3, *t.shape[1:]) for n, t in same.items()
+    }
+    once, each = (replace(clients, tables=tables).scores() for tables in (same, copied))
+    torch.testing.assert_close(once, each)
+
+
+def test_scores_are_the_outputs(clients: Toy) -> None:
+    if clients.model.examples != "rows" or clients.task == "classes":
+        pytest.skip("scores of histories and classes are compared in the models' own files")
+    still = clients.with_batch(training=False)
+    scores = still.scores()
+    assert scores.shape == (3, 5, N_ITEMS)
+    outputs = still.outputs()
+    item = clients.batch.item
+    constant = outputs - scores.gather(2, item)
+    # What is the same for all of a user's items may be left out.
+    spread = constant - constant[..., :1]
+    torch.testing.assert_close(spread, torch.zeros_like(spread), atol=1e-9, rtol=0)
+    change = clients.with_batch(training=False, item=(item + 1) % N_ITEMS)
+    again = change.outputs() - scores.gather(2, change.batch.item)
+    torch.testing.assert_close(again[..., 0], constant[..., 0])
+
+
+def test_a_plain_central_loop_learns(case: str) -> None:
+    before, after = learn(model_of(case), CASES[case][1])
+    assert after < 0.5 * before
