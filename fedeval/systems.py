@@ -17,7 +17,7 @@ from fedeval.tables import RANK, SCORE, Table, dataset_of_run, read_table
 from fedprep.errors import EvaluationError, nearest
 from fedprep.schema import ITEM_ID, SOURCE_ID, USER_ID
 
-__all__ = ["ROUNDS", "System", "named_systems", "read_system"]
+__all__ = ["ROUNDS", "System", "columns_by_system", "named_systems", "read_system"]
 
 MOST_MISSING = 0.1
 """Share of the candidates that a system may leave out, such as cold items."""
@@ -65,6 +65,23 @@ def named_systems(given: Sequence[str]) -> dict[str, str]:
                 f"two systems are called '{name}'", hint="name them: first=PATH second=PATH"
             )
     return {name: path for name, (_, path) in zip(names, parts, strict=True)}
+
+
+def columns_by_system(
+    systems: Mapping[str, Any],
+    columns: Mapping[str, str] | None = None,
+    columns_of: Mapping[str, Mapping[str, str]] | None = None,
+) -> dict[str, dict[str, str]]:
+    """Returns our column names to a table's own, for each system: `columns`, then what is said of it alone.
+
+    Raises:
+        EvaluationError: something is said of a system that is not there.
+    """
+    said = columns_of or {}
+    for name in said:
+        if name not in systems:
+            raise EvaluationError(f"no system is called '{name}'", hint=nearest(name, systems))
+    return {name: {**(columns or {}), **said.get(name, {})} for name in systems}
 
 
 def _parted(text: str) -> tuple[str, str]:

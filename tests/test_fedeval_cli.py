@@ -239,6 +239,56 @@ def test_foreign_columns_are_named_by_flag_and_truth_may_be_a_file(
     assert foreign["protocol"]["id"] != own["protocol"]["id"]
 
 
+FOREIGN = {"user_id": "uid", "item_id": "iid", "score": "p"}
+
+
+def test_two_tables_may_have_columns_of_two_kinds_and_a_truth_of_a_third(
+    data: Path, recs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = tmp_path / "their:lists.csv"
+    upside_down = lists(data, seed=3).drop("rank").with_columns(-pl.col("score"))
+    upside_down.rename(FOREIGN).write_csv(theirs)
+    upside_down.write_parquet(tmp_path / "same.parquet")
+    truth = Dataset.open(data).interactions("test").select("user_id", "item_id").collect()
+    truth.rename({"user_id": "who", "item_id": "what"}).write_csv(tmp_path / "truth.csv")
+    named = ("--columns", "their:lists:user=uid,item=iid", "--columns", "their:lists:score=p")
+    own = answer(capsys, "compare", recs, tmp_path / "same.parquet", "--data", data, *QUICK)
+    foreign = answer(capsys, "compare", recs, theirs, "--data", data, *named, *QUICK)
+    differences = [[row["difference"] for row in f["comparisons"]] for f in (own, foreign)]
+    assert differences[0] == pytest.approx(differences[1], abs=1e-12) and any(differences[0])
+    own = answer(capsys, "score", recs, theirs, "--data", data, *named)
+    of_truth = ("--truth", tmp_path / "truth.csv", "--columns", "truth:user=who,item=what")
+    foreign = answer(capsys, "score", recs, theirs, *of_truth, *named, "--metrics", "ndcg@5")
+    values = [[s["values"]["ndcg@5"]["value"] for s in f["systems"]] for f in (own, foreign)]
+    assert values[0] == pytest.approx(values[1], abs=1e-12)
+    flags = ("--user", "uid", "--item", "iid", "--score", "p", "--out", tmp_path / "out", *QUICK)
+    back = ("--columns", "mine:user=user_id,item=item_id,score=score")
+    given = ("report", recs, theirs, "--data", data, "--baselines", "pop")
+    assert run(*given, *flags, *back) == run(*given, *named, *flags[-6:]) == 0
+
+
+def test_what_columns_cannot_be_named_is_one_message(
+    data: Path, recs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists(data).write_parquet(tmp_path / "truth.parquet")
+    given = ("score", recs, "--data", data, "--columns")
+    for text, words in {
+        "mien:user=u": "did you mean 'mine'",
+        "mine:usr=u": "did you mean 'user'",
+        "mine:user": "user=COLUMN",
+        "mine:user=uid": "no column 'uid'",
+        "truth:user=u": "names no system",
+    }.items():
+        assert run(*given, text) == 2
+        message = capsys.readouterr().err
+        assert words in message and "Traceback" not in message
+    both = ("score", tmp_path / "truth.parquet", "--truth", recs, "--columns", "truth:user=u")
+    assert run(*both) == 2
+    assert "may mean the system, or the table of truth" in capsys.readouterr().err
+    alone = ("score", tmp_path / "truth.parquet", "--data", data, "--columns")
+    assert run(*alone, "truth:score=rank") == 0
+
+
 def test_ids_of_the_raw_data_are_translated(
     data: Path, recs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,7 +32,7 @@ from fedeval.plain import plain
 from fedeval.protocol import Protocol
 from fedeval.setting import Setting
 from fedeval.statistics import Inference
-from fedeval.systems import System, read_system
+from fedeval.systems import System, columns_by_system, read_system
 from fedprep.errors import EvaluationError, nearest
 from fedprep.schema import Progress, silent
 
@@ -62,6 +62,7 @@ def assess(
     against: str | None = None,
     by: Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
+    columns_of: Mapping[str, Mapping[str, str]] | None = None,
     ids: str = "dataset",
     negative_pool: str = "unknown",
     over: str = "users",
@@ -80,7 +81,8 @@ def assess(
         against: the reference that every other system is compared with; None: the first system, or
             popularity where there are baselines alone.
         by: columns of users or items of the Dataset to slice by, beside activity and popularity.
-        columns: our name to the tables' own.
+        columns: our name to the tables' own, of every table.
+        columns_of: the same of some systems, by name; it goes before `columns`.
         ids: of the tables: the `dataset`'s, or those of its `source`.
         negative_pool: what training negatives leave out (`train` or `all` rows), where a Run does not say
             so; known, it brings the memoriser as a sanity row.
@@ -98,8 +100,9 @@ def assess(
     clients = _clients(setting, over)
     _refuse_unknown(systems, setting, baselines, against, by)
     every, skipped = gathered(
-        systems, setting, asks, baselines, columns, ids, negative_pool, how.seed, progress
-    )
+        systems, setting, asks, baselines, columns_by_system(systems, columns, columns_of), ids,
+        negative_pool, how.seed, progress,
+    )  # fmt: skip
     pool = pool_of(every)
     protocol = protocol_of(setting, asks, pool)
     curve = curve_asks(headline, asks, every)
@@ -149,6 +152,7 @@ def score(
     metrics: Sequence[str] | None = None,
     k: Sequence[int] | None = None,
     columns: Mapping[str, str] | None = None,
+    columns_of: Mapping[str, Mapping[str, str]] | None = None,
     ids: str = "dataset",
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -160,10 +164,11 @@ def score(
     begun = time.perf_counter()
     asks = wanted_metrics(setting, metrics, k)
     protocol = protocol_of(setting, asks)
+    names = columns_by_system(systems, columns, columns_of)
     scored = []
     for place, (name, source) in enumerate(systems.items()):
         progress("metrics", place, len(systems))
-        system = read_system(name, source, setting, columns, ids=ids)
+        system = read_system(name, source, setting, names[name], ids=ids)
         scored.append(score_system(system, setting, asks, protocol))
     result = _result(scored, setting, asks, _headline(asks), protocol, (), (), alone=True)
     result |= {"comparisons": [], "seconds": time.perf_counter() - begun}

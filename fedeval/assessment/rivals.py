@@ -68,7 +68,7 @@ def gathered(
     setting: Setting,
     asks: Sequence[Ask],
     wanted: Sequence[str] | None,
-    columns: Mapping[str, str] | None,
+    columns: Mapping[str, Mapping[str, str]],
     ids: str,
     negative_pool: str,
     seed: int,
@@ -76,12 +76,14 @@ def gathered(
 ) -> tuple[list[System], list[str]]:
     """Returns systems and baselines, and why baselines of `all` or of the recipe are left out.
 
+    `columns` has our column names to the tables' own, of each system.
+
     Raises:
         EvaluationError: something that is asked for cannot be had, or there is nothing to measure.
     """
     names = baseline_names(wanted, setting)
     every = [
-        read_system(name, source, setting, columns, ids=ids, negative_pool=negative_pool)
+        read_system(name, source, setting, columns[name], ids=ids, negative_pool=negative_pool)
         for name, source in systems.items()
     ]
     must = wanted is not None and not {ALL} & set(wanted)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from fedeval.cli.columns import columns_of_all, columns_of_each, columns_of_truth
 from fedeval.cli.console import progress_line, say, show
 from fedeval.cli.options import (
     SYSTEM,
@@ -60,7 +61,7 @@ def report(systems: tuple[str, ...], by: tuple[str, ...], as_json: bool, **given
     from fedeval.systems import named_systems
 
     named = named_systems(systems)
-    setting = _setting(given)
+    setting = _setting(given, named)
     with progress_line() as progress:
         found = _assessed(named, setting, given, by, given["wanted"], progress)
         out = given["out"] or _beside(next(iter(named.values())))
@@ -83,14 +84,15 @@ def score(systems: tuple[str, ...], as_json: bool, **given: Any) -> None:
     from fedeval.systems import named_systems
 
     named = named_systems(systems)
-    setting = _setting(given)
+    setting = _setting(given, named)
     with progress_line() as progress:
         found = run(
             named,
             setting,
             metrics=names_of(given["metrics"]) or None,
             k=_cuts(given["cuts"]),
-            columns=_columns(given),
+            columns=columns_of_all(given),
+            columns_of=columns_of_each(given, named),
             ids=given["ids"],
             progress=progress,
         )
@@ -118,7 +120,7 @@ def compare(a: str, b: str, by: tuple[str, ...], as_json: bool, **given: Any) ->
 
     named = named_systems((a, b))
     given["against"] = list(named)[1]
-    setting = _setting(given)
+    setting = _setting(given, named)
     with progress_line() as progress:
         found = _assessed(named, setting, given, by, "none", progress, alone=True)
     if as_json:
@@ -159,7 +161,7 @@ def baselines(dataset: Path, by: tuple[str, ...], as_json: bool, **given: Any) -
 # --- what they share -----------------------------------------------------------------------------------
 
 
-def _setting(given: Mapping[str, Any]) -> Setting:
+def _setting(given: Mapping[str, Any], systems: Collection[str] = ()) -> Setting:
     from fedeval.setting import setting_of
 
     return setting_of(
@@ -169,7 +171,7 @@ def _setting(given: Mapping[str, Any]) -> Setting:
         relevant=given["relevant"],
         candidates=given["candidates"],
         seed=given.get("seed") or 0,
-        columns=_truth_columns(given),
+        columns=columns_of_truth(given, systems),
     )
 
 
@@ -194,7 +196,8 @@ def _assessed(
         baselines=None if wanted is None else () if wanted == "none" else names_of(wanted),
         against=given["against"],
         by=by,
-        columns=_columns(given),
+        columns=columns_of_all(given),
+        columns_of=columns_of_each(given, systems),
         ids=given.get("ids", "dataset"),
         negative_pool=given.get("negative_pool", "unknown"),
         over=given["over"],
@@ -221,30 +224,6 @@ def _cuts(text: str | None) -> tuple[int, ...] | None:
     if any(not cut.isdigit() or int(cut) < 1 for cut in cuts):
         raise EvaluationError(f"-k is '{text}'", expected="whole numbers from 1, such as 5,10,20")
     return tuple(map(int, cuts)) or None
-
-
-def _columns(given: Mapping[str, Any]) -> dict[str, str]:
-    """Returns our column names to those of the recommendations, as the flags have them."""
-    flags = {"user_id": "user", "item_id": "item", "score": "score", "rank": "rank"}
-    return {ours: given[flag] for ours, flag in flags.items() if given.get(flag)}
-
-
-def _truth_columns(given: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the same for a file of truth: its users and items may have the flags' names, or ours."""
-    if given.get("truth") is None:
-        return {}
-    from fedeval.tables import read_table
-    from fedprep.errors import EvaluationError
-
-    flags = {"user_id": "user", "item_id": "item", "relevance": "relevance"}
-    columns = {ours: given[flag] for ours, flag in flags.items() if given.get(flag)}
-    for ours in ("user_id", "item_id"):
-        if ours in columns:
-            try:
-                read_table(given["truth"], "truth", {ours: columns[ours]})
-            except EvaluationError:
-                del columns[ours]
-    return columns
 
 
 def _beside(path: str) -> Path:

@@ -98,14 +98,25 @@ def table_options(command: Command) -> Command:
             show_default=True,
             help="What training negatives left out, where a Run does not say so: all leaks.",
         ),
-        click.option("--user", metavar="COLUMN", help="The column of users, if not user_id."),
-        click.option("--item", metavar="COLUMN", help="The column of items, if not item_id."),
+        click.option(
+            "--user", metavar="COLUMN", help="The column of users in every table, if not user_id."
+        ),
+        click.option(
+            "--item", metavar="COLUMN", help="The column of items in every table, if not item_id."
+        ),
         click.option("--score", metavar="COLUMN", help="The column of scores, if not score."),
         click.option("--rank", metavar="COLUMN", help="The column of ranks, if not rank."),
         click.option(
             "--relevance",
             metavar="COLUMN",
             help="The truth's column of relevance, if not relevance.",
+        ),
+        click.option(
+            "--columns",
+            multiple=True,
+            metavar="NAME:user=COLUMN,...",
+            help="Columns of one table alone, a system by its name or 'truth', as in"
+            " theirs:user=uid,item=iid,score=p; may be repeated.",
         ),
     )(command)
 
