@@ -1,0 +1,363 @@
+"""A plan is read key by key, checked against itself and against its Dataset, and documented."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import msgspec
+import polars as pl
+import pytest
+
+from fedprep.dataset import Dataset
+from fedprep.errors import FedprepError, RecipeError, TrainingError
+from fedtrain.facts import Facts, facts_of, sizes_of
+from fedtrain.models import MODELS
+from fedtrain.plan import Plan
+from fedtrain.preflight import check_plan
+from fedtrain.samplers import SAMPLERS
+from fedtrain.schedules import SCHEDULES
+from fedtrain.settings import ALGORITHM_DEFAULTS, parse_plan, plan_defaults, with_settings
+from fedtrain.tasks import TASKS
+from tests.built import write_built
+
+DOCS = (Path(__file__).parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proximal:
+    """An algorithm with keys of every kind."""
+
+    mu: float = 0.01
+    kind: Literal["near", "far"] = "near"
+    widths: tuple[int, ...] = ()
+
+
+NAMES = [*ALGORITHM_DEFAULTS, "fedavg", "scaffold", "fednova", "fedper", "fedrecon", "fedfnn"]
+
+
+@pytest.fixture(autouse=True)
+def algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a plan needs of the algorithms: their names and their constructors' keywords."""
+    module = ModuleType("fedtrain.algorithms")
+    module.ALGORITHMS = {**dict.fromkeys(NAMES, dict), "fedprox": Proximal}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "fedtrain.algorithms", module)
+
+
+FACTS = Facts(
+    n_users=20, n_items=30, n_clients=12, n_able=10, n_valid=20, label="binary", n_classes=2,
+    n_labels=2, n_ratings=5, modalities={"text": 8}, behavior=4,
+)  # fmt: skip
+
+
+def keys_of(struct: type[msgspec.Struct], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of a table with its default; the keys of a table in it by their path."""
+    for field in msgspec.structs.fields(struct):
+        default = field.default
+        if default is msgspec.NODEFAULT:
+            default = field.default_factory()
+        if isinstance(default, msgspec.Struct):
+            yield from keys_of(type(default), f"{path}{field.name}.")
+        elif field.name != "tables":
+            yield f"{path}{field.name}", default
+
+
+KEYS = dict(keys_of(Plan))
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def test_an_empty_table_is_a_plan_of_defaults() -> None:
+    assert parse_plan({}) == Plan()
+
+
+def test_every_key_of_the_table_reaches_the_plan() -> None:
+    table = {
+        "algorithm": "fedprox",
+        "rounds": 3,
+        "lr": 1,
+        "stop": {"metric": "loss/valid", "mode": "min"},
+        "loggers": {"names": ["mlflow"]},
+        "fedprox": {"mu": 1, "kind": "far", "widths": [3, 2]},
+        "mf": {"dim": 7},
+    }
+    plan = parse_plan(table)
+    assert (plan.rounds, plan.lr, plan.stop.metric, plan.stop.mode) == (3, 1.0, "loss/valid", "min")
+    assert plan.loggers.names == ["mlflow"]
+    assert plan.table("fedprox") == {"mu": 1.0, "kind": "far", "widths": (3, 2)}
+    assert MODELS[plan.model](**plan.table(plan.model)).dim == 7
+    assert plan.table("fedavg") == {}
+
+
+def test_a_plan_survives_the_way_through_json() -> None:
+    plan = parse_plan({"algorithm": "fedprox", "fedprox": {"widths": [3]}, "lr_item": 5.0})
+    assert parse_plan(json.loads(json.dumps(plan.to_dict()))) == plan
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"round": 3}, ["'train.round'", "did you mean 'rounds'"]),
+        ({"fedproxx": {}}, ["'train.fedproxx'", "did you mean 'fedprox'"]),
+        ({"tables": {}}, ["unknown key 'train.tables'"]),
+        ({"algorithm": "fedavgg"}, ["train.algorithm", "'fedavgg'", "did you mean 'fedavg'"]),
+        ({"model": "mff"}, ["train.model", "did you mean 'mf'"]),
+        ({"algorithm": 3}, ["train.algorithm", "`str`", "`int`"]),
+        ({"task": "ranking"}, ["train.task", "'ranking'", "implicit | binary | classes"]),
+        ({"lr": -1.0}, ["train.lr:", ">= 0"]),
+        ({"lr": float("nan")}, ["train.lr:"]),
+        ({"lr": float("inf")}, ["train.lr: inf is no finite number"]),
+        ({"rounds": 0}, ["train.rounds:", ">= 1"]),
+        ({"rounds": 2.5}, ["train.rounds:", "`int`"]),
+        ({"compile": 1}, ["train.compile:", "`bool`"]),
+        ({"stop": {"patiance": 1}}, ["'train.stop.patiance'", "did you mean 'patience'"]),
+        ({"stop": 3}, ["train.stop:"]),
+        ({"stop": {"mode": "best"}}, ["train.stop.mode", "max | min"]),
+        ({"loggers": {"names": ["excel"]}}, ["train.loggers.names[0]", "tensorboard | mlflow"]),
+        ({"mf": {"dimm": 3}}, ["'train.mf.dimm'", "did you mean 'dim'"]),
+        ({"mf": {"examples": "rows"}}, ["'train.mf.examples'"]),
+        ({"mf": {"dim": 2.5}}, ["train.mf.dim:", "`int`"]),
+        ({"mf": {"mean": float("inf")}}, ["train.mf.mean: inf"]),
+        ({"mf": 32}, ["train.mf is a value", "[train.mf]"]),
+        ({"fedprox": {"kind": "by"}}, ["train.fedprox.kind:", "near | far"]),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_with_what_was_expected(
+    table: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_plan(table, where="my.toml")
+    message = str(caught.value)
+    assert all(word in message for word in [*words, "my.toml"]), message
+
+
+def test_an_algorithm_may_change_defaults_and_the_table_has_the_last_word() -> None:
+    assert plan_defaults("fedadam").server_optimizer == "adam"
+    assert plan_defaults("fedadam").server_lr == 0.01
+    assert parse_plan({"algorithm": "fedadam", "server_lr": 0.5}).server_lr == 0.5
+    assert plan_defaults("centralised").clients_per_round == 0
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHM_DEFAULTS)
+def test_changed_defaults_are_good_plans(algorithm: str) -> None:
+    check_plan(replace_clients(plan_defaults(algorithm)), FACTS)
+
+
+def test_settings_are_laid_over_without_touching_the_table() -> None:
+    table = {"lr": 1.0, "mf": {"dim": 8}}
+    laid = with_settings(
+        table, ["train.lr=0.5", "mf.dim=64", "stop.metric=loss/valid", "lr_item=3"]
+    )
+    assert laid == {"lr": 0.5, "mf": {"dim": 64}, "stop": {"metric": "loss/valid"}, "lr_item": 3}
+    assert table == {"lr": 1.0, "mf": {"dim": 8}}
+
+
+@pytest.mark.parametrize("setting", ["lr", "=3", "mf.=3", "lr.x=3", "train.=1"])
+def test_a_setting_that_cannot_be_read_is_shown(setting: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(setting)):
+        with_settings({"lr": 1.0}, [setting])
+
+
+def test_rates_that_are_not_given_are_the_common_one() -> None:
+    rates = parse_plan({"lr": 0.5, "lr_item": 0.0}).rates
+    assert rates == {"shared": 0.5, "user": 0.5, "item": 0.0, "head": 0.5}
+
+
+def test_implicit_is_another_name_of_bce() -> None:
+    assert (Plan().loss, Plan(task="bpr").loss) == ("bce", "bpr")
+
+
+# --- the registries -------------------------------------------------------------------------------
+
+
+def choices(key: str) -> set[str]:
+    field = next(f for f in msgspec.structs.fields(Plan) if f.name == key)
+    return set(field.type.__args__)
+
+
+def test_the_choices_are_what_the_registries_hold() -> None:
+    assert choices("sampler") == set(SAMPLERS)
+    assert choices("schedule") == set(SCHEDULES)
+    assert choices("task") - {"implicit", "contrastive"} == set(TASKS) - {"contrastive"}
+
+
+def test_no_model_is_called_like_a_key() -> None:
+    assert not set(MODELS) & {key.partition(".")[0] for key in KEYS}
+
+
+# --- the documents --------------------------------------------------------------------------------
+
+
+def section(title: str) -> str:
+    return DOCS.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def toml_of(value: Any) -> str:
+    return "none" if value is None else json.dumps(value)
+
+
+def test_every_key_is_documented_with_its_default() -> None:
+    rows = re.findall(r"^\| `([\w.]+)` \| (\S+) \| .*\|$", section("Every key of [train]"), re.M)
+    keys = [row for row in rows if row[0] not in ALGORITHM_DEFAULTS]
+    assert keys == [(key, toml_of(default)) for key, default in KEYS.items()]
+
+
+def test_every_changed_default_is_documented() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (\S+) \|$", DOCS, re.M)
+    assert rows == [
+        (algorithm, key, toml_of(value))
+        for algorithm, changed in ALGORITHM_DEFAULTS.items()
+        for key, value in changed.items()
+    ]
+
+
+# --- before the first round -----------------------------------------------------------------------
+
+
+def replace_clients(plan: Plan) -> Plan:
+    """The plan for a Dataset of ten clients."""
+    return msgspec.structs.replace(plan, clients_per_round=min(plan.clients_per_round, 10))
+
+
+PRIVATE = {
+    "privacy": {"clip": 1.0, "noise_multiplier": 1.0},
+    "weights": "uniform",
+    "item_mean": "cohort",
+}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {},
+        {"task": "binary"},
+        {"task": "rating", "algorithm": "fedrecon"},
+        {"clients_per_round": 10},
+        {"clients_per_round": 8, "valid_clients": 0.1, "test_clients": 0.1},
+        {"local_steps": 3},
+        {"schedule": "warmup", "warmup_rounds": 49},
+        {"stop": {"metric": "ndcg@10/valid", "patience": 3}},
+        {"sampler": "trace", "trace": "who.csv"},
+        {"algorithm": "fednova", "optimizer": "momentum"},
+        PRIVATE,
+        {**PRIVATE, "sampler": "poisson"},
+        {"task": "contrastive", "batch_size": 0},
+    ],
+)
+def test_a_plan_that_fits_passes(table: dict[str, Any]) -> None:
+    check_plan(parse_plan({"clients_per_round": 5, **table}), FACTS)
+
+
+@pytest.mark.parametrize(
+    ("table", "facts", "kind", "words"),
+    [
+        ({"local_steps": 3, "local_epochs": 2}, {}, RecipeError, ["local_steps = 3", "= 2"]),
+        ({"schedule": "warmup"}, {}, RecipeError, ["without a length", "warmup_rounds=5"]),
+        ({"warmup_rounds": 50}, {}, RecipeError, ["at most 49"]),
+        ({"stop": {"patience": 2}}, {}, RecipeError, ["stop.patience", "stop.metric="]),
+        ({"stop": {"metric": "hr@10/test"}}, {}, RecipeError, ["hint: hr@10/valid"]),
+        (
+            {"schedule": "plateau", "schedule_metric": "loss/test"},
+            {},
+            RecipeError,
+            ["train.schedule_metric"],
+        ),
+        ({"schedule": "plateau"}, {"n_valid": 0}, TrainingError, ["loss/valid", "no valid row"]),
+        ({"valid_clients": 0.5, "test_clients": 0.5}, {}, RecipeError, ["below 1"]),
+        ({}, {"n_able": 0}, TrainingError, ["of 12 0 have train rows"]),
+        ({"valid_clients": 0.6}, {"n_able": 1}, TrainingError, ["1 are held out"]),
+        ({"clients_per_round": 11}, {}, TrainingError, ["11 clients", "there are 10", "0 takes"]),
+        ({"clients_per_round": 10, "test_clients": 0.1}, {}, TrainingError, ["there are 9"]),
+        ({"clients_per_round": 2, "algorithm": "centralised"}, {}, TrainingError, ["are 1 to"]),
+        ({"sampler": "trace"}, {}, RecipeError, ["train.trace"]),
+        ({"trace": "who.csv"}, {}, RecipeError, ["who.csv"]),
+        ({"task": "binary"}, {"label": "implicit"}, TrainingError, ["clean.label=binary"]),
+        ({"task": "binary"}, {"label": "classes"}, TrainingError, ["are classes"]),
+        ({"task": "classes"}, {"label": "implicit"}, TrainingError, ["clean.label=classes"]),
+        ({"task": "binary"}, {"n_labels": 1}, TrainingError, ["same label"]),
+        ({"task": "rating"}, {"n_ratings": 1}, TrainingError, ["same rating"]),
+        ({"negatives": 0}, {}, RecipeError, ["train.negatives", "at least 1"]),
+        ({"task": "contrastive", "batch_size": 1}, {}, RecipeError, ["train.batch_size"]),
+        ({"task": "classes"}, {}, TrainingError, ["mf gives one number"]),
+        ({"algorithm": "fedper"}, {}, TrainingError, ["heads", "mf has none"]),
+        ({"algorithm": "scaffold", "optimizer": "adam"}, {}, RecipeError, ["optimizer=sgd"]),
+        (
+            {"algorithm": "fedadam", "server_optimizer": "yogi"},
+            {},
+            RecipeError,
+            ["server_optimizer = adam, not yogi"],
+        ),
+        ({**PRIVATE, "weights": "rows"}, {}, RecipeError, ["weights is uniform"]),
+        ({**PRIVATE, "item_mean": "touched"}, {}, RecipeError, ["item_mean=cohort"]),
+        ({**PRIVATE, "sampler": "cyclic"}, {}, RecipeError, ["sampler=poisson"]),
+        ({**PRIVATE, "privacy": {"noise_multiplier": 1}}, {}, RecipeError, ["privacy.clip=1.0"]),
+        ({"algorithm": "fedfnn", "secure": {"enabled": True}}, {}, RecipeError, ["secure.enabled"]),
+        ({"algorithm": "fedfnn", **PRIVATE}, {}, RecipeError, ["privacy.noise_multiplier"]),
+        ({"mixed_precision": True, "device": "cpu"}, {}, RecipeError, ["mixed_precision=false"]),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_refused_with_a_way_out(
+    table: dict[str, Any], facts: dict[str, Any], kind: type[FedprepError], words: list[str]
+) -> None:
+    plan = parse_plan({"clients_per_round": 0, **table})
+    with pytest.raises(kind) as caught:
+        check_plan(plan, replace(FACTS, **facts))
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_a_model_without_rows_of_users_is_none_for_fedrecon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    only_items = replace_parameters("item_factors", "item_bias")
+    monkeypatch.setitem(MODELS, "mf", only_items)
+    with pytest.raises(TrainingError, match="rebuilds the users"):
+        check_plan(parse_plan({"clients_per_round": 0, "algorithm": "fedrecon"}), FACTS)
+
+
+def test_a_model_of_sequences_has_no_labels_to_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    sequences = replace_parameters("user_factors", examples="sequences")
+    monkeypatch.setitem(MODELS, "mf", sequences)
+    with pytest.raises(TrainingError, match="learns from sequences"):
+        check_plan(parse_plan({"clients_per_round": 0, "task": "binary"}), FACTS)
+    check_plan(parse_plan({"clients_per_round": 0}), FACTS)
+
+
+def replace_parameters(*names: str, examples: str = "rows") -> type:
+    """A matrix factorisation with some of its parameters alone."""
+    base: Any = MODELS["mf"]
+
+    class Model(base):  # type: ignore[misc]
+        def parameters(self, sizes: Any) -> dict[str, Any]:
+            return {name: super(Model, self).parameters(sizes)[name] for name in names}
+
+    Model.examples = examples
+    return Model
+
+
+def test_facts_are_those_of_the_dataset(tmp_path: Path) -> None:
+    dataset = Dataset.open(write_built(tmp_path / "built"))
+    facts = facts_of(dataset)
+    rows = dataset.interactions().collect()
+    train, valid = (rows.filter(pl.col("split") == split) for split in ("train", "valid"))
+    assert facts == Facts(
+        n_users=dataset.users().collect().height,
+        n_items=dataset.items().collect().height,
+        n_clients=12,
+        n_able=train["client_id"].n_unique(),
+        n_valid=len(valid),
+        label="binary",
+        n_classes=2,
+        n_labels=rows["label"].n_unique(),
+        n_ratings=rows["rating"].n_unique(),
+        modalities={"image": 24, "text": 48},
+        behavior=24,
+    )
+    assert sizes_of(Plan(task="classes"), facts).n_outputs == 2
+    assert sizes_of(Plan(), facts).n_outputs == 1
