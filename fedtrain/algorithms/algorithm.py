@@ -1,0 +1,197 @@
+"""What a federated algorithm is: a frozen value of pure functions.
+
+    send      which names go down is whatever is not private
+    phases    what a client does with what it got: which parameters it trains, on which of its rows
+    correction  what it adds to its gradients
+    answer    what goes up
+    join      how the server makes its next values of the sums
+    keep      what stays at the client for its next round
+
+Each module holds one algorithm and its paper, and `reference`: the same in the words of the paper's
+pseudocode, one client after the other on small dense tensors, which tests hold the fast one against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fedtrain.parameters import Parameter
+
+if TYPE_CHECKING:
+    from fedtrain.clients import Clients
+    from fedtrain.engine import Local
+    from fedtrain.plan import Plan
+
+__all__ = ["Algorithm", "Answer", "Means", "Phase", "Server", "keeps_users"]
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """What the server holds after a round.
+
+    round_number: of the round that is being done, from 1 · values: shared (*shape) and item tables
+    (n_items, *shape) by name · extra: what the algorithm or its optimiser holds beside them.
+    """
+
+    values: Tensors
+    extra: Tensors = field(default_factory=dict)
+    round_number: int = 0
+
+    def at(self, round_number: int) -> Server:
+        return replace(self, round_number=round_number)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A part of a client's work.
+
+    trains: the names of what changes; all else stands still · part: of which rows: all, support, query ·
+    epochs: over them · lr: learning rates by name, in place of the plan's.
+    """
+
+    trains: frozenset[str]
+    part: str = "all"
+    epochs: int = 1
+    lr: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What goes up from C clients: shared (C, *shape), rows of items (T, *shape), numbers (C,)."""
+
+    shared: Tensors
+    rows: Tensors
+    numbers: Tensors = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """Weighted means over the clients that answered, in float64; of a row over those that touched it.
+
+    values: by name, in the shape of the server's · numbers: by name · n_answers: how many clients ·
+    n_clients: how many there are in all.
+    """
+
+    values: Tensors
+    numbers: Mapping[str, float]
+    n_answers: int
+    n_clients: int
+
+
+def no_correction(local: Local, name: str) -> torch.Tensor | None:
+    """Returns None: gradients stay what they are."""
+    return None
+
+
+def keeps_users(parameters: Mapping[str, Parameter]) -> frozenset[str]:
+    """Returns the names of the rows of users: those never leave a client, whatever the algorithm."""
+    return frozenset(name for name, parameter in parameters.items() if parameter.scope == "user")
+
+
+def everything(plan: Plan, parameters: Mapping[str, Parameter]) -> tuple[Phase, ...]:
+    """Returns one phase that trains all parameters on all rows."""
+    return (Phase(trains=frozenset(parameters), epochs=plan.local_epochs),)
+
+
+def nothing(local: Local, server: Server, clients: Clients) -> Tensors:
+    """Returns no state."""
+    return {}
+
+
+def changes(local: Local, private: frozenset[str]) -> Answer:
+    """Returns what training changed, of all that is not private."""
+    return Answer(
+        shared={name: local.delta(name) for name in local.shared if name not in private},
+        rows={name: local.delta(name) for name in local.rows if name not in private},
+    )
+
+
+def keep_private(
+    local: Local, clients: Clients, private: frozenset[str], fine: torch.Tensor
+) -> None:
+    """Keeps the users' rows and whatever else is private, of the clients whose numbers are fine."""
+    slots, mine = torch.from_numpy(local.chunk.slots), fine[local.slot_client].cpu()
+    for name, table in local.users.items():
+        clients.users[name][slots[mine]] = table[:-1].cpu()[mine]
+    for name in sorted(private & local.shared.keys()):
+        keep_shared(local, clients, name, local.shared[name], local.sent[name], fine)
+    for name in sorted(private & local.rows.keys()):
+        keep_rows(local, clients, name, local.rows[name][:-1], fine)
+
+
+def keep_shared(
+    local: Local,
+    clients: Clients,
+    name: str,
+    values: torch.Tensor,
+    start: torch.Tensor,
+    fine: torch.Tensor,
+) -> None:
+    """Keeps (C, *shape) under a name; clients that never trained have `start` (*shape)."""
+    mine = fine.cpu()
+    ids = local.chunk.clients[mine.numpy()]
+    clients.write_shared(name, ids, values.cpu()[mine], start)
+
+
+def keep_rows(
+    local: Local, clients: Clients, name: str, rows: torch.Tensor, fine: torch.Tensor
+) -> None:
+    """Keeps rows of items (T, *shape) under a name."""
+    mine = fine[local.row_client].cpu().numpy()
+    clients.row_store(name).write(
+        local.chunk.clients,
+        local.row_client.cpu().numpy()[mine],
+        local.row_item.cpu().numpy()[mine],
+        rows.cpu()[torch.from_numpy(mine)],
+    )
+
+
+def descend(server: Server, means: Means, plan: Plan) -> Server:
+    """Returns the server one step of its optimiser further along the mean change.
+
+    The change stands for a negative gradient (Reddi et al., Adaptive Federated Optimization, ICLR 2021,
+    algorithm 2); `sgd` with rate 1 adds it as it is.
+    """
+    from fedtrain.server_optimizers import SERVER_OPTIMIZERS
+
+    step = SERVER_OPTIMIZERS[plan.server_optimizer]
+    values, extra = dict(server.values), dict(server.extra)
+    for name, change in means.values.items():
+        if name not in values:
+            continue
+        moments = {
+            key: extra[f"{key}/{name}"] for key in ("first", "second") if f"{key}/{name}" in extra
+        }
+        moved, moments = step(change, moments, plan)
+        values[name] = (values[name].double() + moved).float()
+        extra |= {f"{key}/{name}": moment for key, moment in moments.items()}
+    return replace(server, values=values, extra=extra)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithm:
+    """A federated algorithm. The fields' defaults are federated averaging.
+
+    name, reference: the algorithm and its paper · stateless: users begin anew each round ·
+    pooled: all rows lie at one client (the centralised control) · joins: False where nothing is sent.
+    """
+
+    name: str
+    reference: str
+    private: Callable[[Mapping[str, Parameter]], frozenset[str]] = keeps_users
+    phases: Callable[[Plan, Mapping[str, Parameter]], tuple[Phase, ...]] = everything
+    open: Callable[[Local, Server, Clients], Tensors] = nothing
+    correction: Callable[[Local, str], torch.Tensor | None] | None = None
+    answer: Callable[[Local, frozenset[str]], Answer] = changes
+    keep: Callable[[Local, Clients, frozenset[str], torch.Tensor], None] = keep_private
+    join: Callable[[Server, Means, Plan], Server] = descend
+    stateless: bool = False
+    pooled: bool = False
+    joins: bool = True
+    defaults: Mapping[str, Any] = field(default_factory=dict)

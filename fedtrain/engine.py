@@ -1,0 +1,367 @@
+"""The engine: the clients of a cohort train side by side, chunk by chunk.
+
+    server ──send──► chunk of clients ──local steps──► answers ──sums──► server
+
+A chunk holds C clients in tensors with the clients first: a copy of each shared tensor for each of them, and
+one ragged table of the item rows that any of them touches, a row for each (client, item). A step takes the
+next examples of every client that has some left; as no two clients share a tensor's row, one backward pass
+gives each its own gradient. What a client draws depends on (seed, round, client) alone, and sums are in
+fixed point, so chunks, threads and the order of clients change no bit of what the server adds up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fedeval.draws import uniform
+from fedtrain.axes import padded
+from fedtrain.batch import Batch, Features
+from fedtrain.chunks import Chunk, Order, local_rows, order_of
+from fedtrain.descent import Descent
+from fedtrain.examples import EXAMPLES, Drawing, Examples
+from fedtrain.parameters import Parameter, initial_rows, stream
+
+if TYPE_CHECKING:
+    from fedtrain.algorithms import Algorithm, Phase, Server
+    from fedtrain.clients import Clients
+    from fedtrain.federation import Federation, Positives
+    from fedtrain.models import Model
+    from fedtrain.plan import Plan
+    from fedtrain.tasks import Task
+
+__all__ = ["Local", "Work", "train_chunk"]
+
+Ints = npt.NDArray[np.int64]
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What stays the same from round to round.
+
+    excluded: the items that are no negatives of a user, None for none · seed: of the run.
+    """
+
+    federation: Federation
+    features: Features
+    model: Model
+    parameters: Mapping[str, Parameter]
+    task: Task
+    algorithm: Algorithm
+    plan: Plan
+    excluded: Positives | None
+    seed: int
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def private(self) -> frozenset[str]:
+        """The names of all that never leaves a client."""
+        return self.algorithm.private(self.parameters)
+
+
+@dataclass(eq=False, kw_only=True)
+class Local:
+    """What C clients hold while they train.
+
+    shared: (C, *shape) · rows: (T + 1, *shape), a row for each (client, item) in ascending order, the last
+    for padding · users: (S + 1, *shape), likewise · row_client, row_item: int64 (T,): the place of its client,
+    and its item · sent: the values before, shared (C, *shape), rows (T, *shape) · kept: what an algorithm
+    keeps at the clients beside parameters, in the shape of `sent` · steps: int64 (C,), done · loss: float64
+    (C,), summed over examples · used: int64 (C,), examples · grad_norm, clipped: float64 (C,), sums over
+    `measured` (C,) steps.
+    """
+
+    chunk: Chunk
+    shared: Tensors
+    rows: Tensors
+    users: Tensors
+    row_client: torch.Tensor
+    row_item: torch.Tensor
+    slot_client: torch.Tensor
+    sent: Tensors
+    kept: Tensors
+    steps: torch.Tensor
+    loss: torch.Tensor
+    used: torch.Tensor
+    grad_norm: torch.Tensor
+    clipped: torch.Tensor
+    measured: torch.Tensor
+
+    @property
+    def n_clients(self) -> int:
+        return len(self.steps)
+
+    def delta(self, name: str) -> torch.Tensor:
+        """Returns what training changed: (C, *shape), or (T, *shape) for a table of items."""
+        if name in self.rows:
+            return self.rows[name][:-1] - self.sent[name]
+        return self.shared[name] - self.sent[name]
+
+    def table(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns a table, its row of padding included, and the client of each other row."""
+        if name in self.rows:
+            return self.rows[name], self.row_client
+        return self.users[name], self.slot_client
+
+
+def train_chunk(
+    work: Work,
+    server: Server,
+    clients: Clients,
+    chunk: Chunk,
+    *,
+    lr_factor: float = 1.0,
+    progress: float = 0.0,
+    share: npt.NDArray[np.float64] | None = None,
+) -> Local:
+    """Returns the clients of a chunk after their local training. `clients` is read, not written.
+
+    Args:
+        work: what stays the same.
+        server: what the server holds; its round number is the round's.
+        clients: what the clients hold.
+        chunk: which clients.
+        lr_factor: the schedule's factor on all learning rates.
+        progress: share of the run's rounds that have passed.
+        share: float64 (C,) in (0, 1]: the part of their steps that they do (stragglers); None: all.
+    """
+    plan = work.plan
+    drawing = Drawing(
+        task=work.task,
+        negatives=plan.negatives,
+        excluded=work.excluded,
+        max_history=plan.max_history,
+        seed=work.seed,
+        round_number=server.round_number,
+    )
+    examples = EXAMPLES[work.model.examples](work.federation, chunk, drawing)
+    row_client, row_item, place = _tables(chunk, examples, work.federation.n_items)
+    local = _opened(work, server, clients, chunk, row_client, row_item)
+    step = _Step(work, local, examples, place, lr_factor, progress)
+    for number, phase in enumerate(work.algorithm.phases(plan, work.parameters)):
+        step.train(phase, (server.round_number, number), share)
+    return local
+
+
+def _tables(chunk: Chunk, examples: Examples, n_items: int) -> tuple[Ints, Ints, Ints]:
+    """Returns client and item of each row of the local tables, and int64 (E, m), where the examples' are.
+
+    Padding is at T, the row after the last.
+    """
+    item = examples.item
+    client = np.broadcast_to(examples.client[:, None], item.shape)
+    known = item >= 0
+    if known.all():
+        return local_rows(client, item, len(chunk.clients), n_items)
+    row_client, row_item, place = local_rows(
+        client[known], item[known], len(chunk.clients), n_items
+    )
+    places = np.full(item.shape, len(row_item), np.int64)
+    places[known] = place
+    return row_client, row_item, places
+
+
+def _opened(
+    work: Work, server: Server, clients: Clients, chunk: Chunk, row_client: Ints, row_item: Ints
+) -> Local:
+    """Returns the clients of a chunk before their first step."""
+    device, private, ids = work.device, work.private, chunk.clients
+    items = torch.from_numpy(row_item).to(device)
+    shared, rows, users, sent = {}, {}, {}, {}
+    for name, parameter in work.parameters.items():
+        if parameter.scope == "user":
+            users[name] = _user_rows(work, clients, chunk, name, parameter).to(device)
+        elif parameter.scope == "shared":
+            value = server.values[name]
+            if name in private:
+                sent[name] = clients.read_shared(name, ids, value)
+            else:
+                sent[name] = value.expand(len(ids), *value.shape)
+            shared[name] = sent[name].clone()
+        else:
+            sent[name] = server.values[name].index_select(0, items)
+            if name in private and name in clients.rows:
+                sent[name] = clients.rows[name].read(ids, row_client, row_item, sent[name])
+            rows[name] = padded(sent[name])
+    nothing = torch.zeros(len(ids), dtype=torch.float64, device=device)
+    local = Local(
+        chunk=chunk,
+        shared=shared,
+        rows=rows,
+        users=users,
+        row_client=torch.from_numpy(row_client).to(device),
+        row_item=items,
+        slot_client=torch.from_numpy(chunk.slot_client).to(device),
+        sent=sent,
+        kept={},
+        steps=nothing.long(),
+        loss=nothing.clone(),
+        used=nothing.long(),
+        grad_norm=nothing.clone(),
+        clipped=nothing.clone(),
+        measured=nothing.clone(),
+    )
+    local.kept = work.algorithm.open(local, server, clients)
+    return local
+
+
+def _user_rows(
+    work: Work, clients: Clients, chunk: Chunk, name: str, parameter: Parameter
+) -> torch.Tensor:
+    """Returns (S + 1, *shape): the chunk's users, as they are kept or as they begin."""
+    if work.algorithm.stateless:
+        return padded(initial_rows(name, parameter, chunk.slots, work.seed))
+    return padded(clients.users[name][torch.from_numpy(chunk.slots)])
+
+
+class _Step:
+    """The local steps of a chunk: its examples as tensors, and the way down."""
+
+    def __init__(
+        self,
+        work: Work,
+        local: Local,
+        examples: Examples,
+        place: Ints,
+        lr_factor: float,
+        progress: float,
+    ) -> None:
+        self.work, self.local, self.examples = work, local, examples
+        self.lr_factor, self.progress = lr_factor, progress
+        device = work.device
+        n_slots, n_rows = len(local.chunk.slots), len(local.row_item)
+        # The line after the last example stands for padding.
+        self.slot = _with_last(examples.slot, n_slots).to(device)
+        self.place = _with_last(place, n_rows).to(device)
+        self.target = _with_last(examples.target, 0).to(device)
+        given = examples.given
+        self.given = None if given is None else _with_last(given, False).to(device)
+        self.item = torch.cat([local.row_item, local.row_item.new_zeros(1)])
+        users = work.federation.slot_user[local.chunk.slots].astype(np.int64)
+        self.user = _with_last(users, 0).to(device)
+
+    def train(
+        self, phase: Phase, address: tuple[int, ...], share: npt.NDArray[np.float64] | None
+    ) -> None:
+        """Does all steps of a phase."""
+        plan, chunk = self.work.plan, self.local.chunk
+        chosen = _part_of(self.examples, chunk, phase.part, self.work.seed, address)
+        if not len(chosen):
+            return
+        client = self.examples.client[chosen]
+        descent = Descent(self.work, self.local, phase, self.lr_factor)
+        counts = np.bincount(client, minlength=len(chunk.clients))
+        size = plan.batch_size or max(1, int(counts.max()))
+        each = -(-counts // size)  # steps an epoch
+        limit = (
+            np.where(counts > 0, plan.local_steps, 0) if plan.local_steps else each * phase.epochs
+        )
+        if share is not None:
+            limit = np.where(limit > 0, np.maximum(1, np.rint(limit * share)), 0).astype(np.int64)
+        epochs = int(np.max(-(-limit // np.maximum(each, 1)), initial=0))
+        for epoch in range(epochs):
+            order = order_of(
+                client,
+                self.examples.place[chosen],
+                chunk.clients,
+                plan.batch_size,
+                seed=self.work.seed,
+                address=(*address, epoch),
+            )
+            left = np.clip(limit - epoch * each, 0, order.steps)
+            self._epoch(order, left, chosen, descent, (*address, epoch))
+
+    def _epoch(
+        self, order: Order, steps: Ints, chosen: Ints, descent: Descent, address: tuple[int, ...]
+    ) -> None:
+        n_examples = len(self.examples.client)
+        lines = np.concatenate([chosen, [n_examples]])  # the padding's -1 is the last
+        for number in range(int(steps.max(initial=0))):
+            line = torch.from_numpy(lines[order.step(number, steps)]).to(self.work.device)  # (c, B)
+            self._step(line, line < n_examples, descent, (*address, number))
+
+    def _step(
+        self, line: torch.Tensor, mask: torch.Tensor, descent: Descent, address: tuple[int, ...]
+    ) -> None:
+        work, local = self.work, self.local
+        slot, place = self.slot[line], self.place[line]  # (c, B), (c, B, m)
+        values = descent.leaves(len(line), slot, place)
+        batch = Batch(
+            user=self.user[slot],
+            item=self.item[place],
+            target=self.target[line],
+            mask=mask,
+            features=work.features,
+            given=None if self.given is None else self.given[line],
+            training=True,
+            noise=self._noise(len(line), line.shape[1], address),
+            progress=self.progress,
+        )
+        with torch.enable_grad():
+            loss = example_losses(work, values, batch)  # (c, B)
+            loss = torch.where(mask, loss, 0.0).sum(1)
+            count = mask.sum(1)
+            (loss / count.clamp(min=1)).sum().backward()
+        local.loss[: len(line)] += loss.detach().double()
+        local.used[: len(line)] += count
+        descent.step(values, slot, place, count > 0)
+        local.steps[: len(line)] += (count > 0).long()
+
+    def _noise(self, n_clients: int, n_examples: int, address: tuple[int, ...]):  # type: ignore[no-untyped-def]
+        """Returns what draws uniform numbers for dropout and the like, by client, round and step alone."""
+        clients = self.local.chunk.clients[:n_clients]
+
+        def noise(name: str, *shape: int) -> torch.Tensor:
+            size = n_examples * int(np.prod(shape, dtype=np.int64))
+            seed = stream(self.work.seed, name, *address)
+            numbers = uniform(seed, clients[:, None], np.arange(size)[None, :], bits=24)
+            found = torch.from_numpy(numbers.astype(np.float32)).to(self.work.device)
+            return found.reshape(n_clients, n_examples, *shape)
+
+        return noise
+
+
+def example_losses(work: Work, values: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+    """Returns float32 (C, B): the loss of each example."""
+    own = getattr(work.model, "loss", None)
+    autocast = work.plan.mixed_precision and work.device.type == "cuda"
+    with torch.autocast(work.device.type, enabled=autocast):
+        outputs = work.model.outputs(values, batch)
+    outputs, extra = outputs if isinstance(outputs, tuple) else (outputs, None)
+    loss = own(outputs.float(), batch) if own else work.task.loss(outputs.float(), batch)
+    return loss if extra is None else loss + extra
+
+
+def _with_last(values: npt.NDArray[np.generic], last: float) -> torch.Tensor:
+    """Returns the array as a tensor, with one more line that holds `last` everywhere."""
+    line = np.full((1, *values.shape[1:]), last, values.dtype)
+    return torch.from_numpy(np.concatenate([values, line]))
+
+
+def _part_of(
+    examples: Examples, chunk: Chunk, part: str, seed: int, address: tuple[int, ...]
+) -> Ints:
+    """Returns the numbers of the examples of a part: all, or each user's support or query half.
+
+    Halves are drawn anew each round; a user with one example has it in both.
+    """
+    if part == "all":
+        return np.arange(len(examples.client))
+    slot = examples.slot
+    chance = uniform(
+        stream(seed, "support", address[0]), chunk.clients[examples.client], examples.place
+    )
+    order = np.lexsort((examples.place, chance, slot))
+    counts = np.bincount(slot, minlength=len(chunk.slots))
+    rank = np.empty(len(slot), np.int64)
+    rank[order] = np.arange(len(slot)) - (np.cumsum(counts) - counts)[slot[order]]
+    half = (counts + 1) // 2
+    support = rank < half[slot]
+    chosen = support if part == "support" else ~support | (counts[slot] == 1)
+    return np.flatnonzero(chosen)

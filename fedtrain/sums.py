@@ -1,0 +1,113 @@
+"""Sums over clients that do not depend on their order: 64-bit fixed point.
+
+Floating-point addition is not associative: the same clients in other chunks would give other last bits.
+Whole numbers are, so a value is counted in steps of 2**-32 before it is added. This is also what a secure
+sum adds (Bonawitz et al., Practical Secure Aggregation, CCS 2017). What is cut off, less than 2**-32 a
+client, is below float32's own resolution for updates above 2**-8, and below 3e-10 always.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from fedtrain.algorithms import Answer, Means
+from fedtrain.axes import wide
+
+if TYPE_CHECKING:
+    from fedtrain.engine import Local
+
+__all__ = ["FRACTION", "LARGEST", "Sums", "fixed", "real"]
+
+Tensors = dict[str, torch.Tensor]
+
+FRACTION = 2.0**32
+"""Steps of one unit."""
+
+LARGEST = 2.0**10
+"""What one value of one client's update may reach: a million such fit into a sum."""
+
+
+def fixed(values: torch.Tensor) -> torch.Tensor:
+    """Returns int64: float values below LARGEST in steps of 1 / FRACTION, cut off towards 0."""
+    return (values * FRACTION).to(torch.int64)
+
+
+def real(total: torch.Tensor) -> torch.Tensor:
+    """Returns float64: the value of a sum of fixed-point numbers."""
+    return total.double() / FRACTION
+
+
+class Sums:
+    """Weighted sums of clients' answers: chunks in any order give the same bits.
+
+    values, numbers: int64 by name · touched: int64 (n_items,), the weight of the clients that had a row ·
+    weight: of all clients · n_answers: how many.
+    """
+
+    def __init__(self, n_items: int) -> None:
+        self.n_items = n_items
+        self.values: Tensors = {}
+        self.numbers: Tensors = {}
+        self.tables: set[str] = set()
+        self.touched: torch.Tensor | None = None
+        self.weight = 0
+        self.n_answers = 0
+
+    def add(self, answer: Answer, local: Local, weight: torch.Tensor) -> None:
+        """Adds the answers of a chunk.
+
+        Args:
+            answer: what went up.
+            local: the chunk, for which row is of which client and item.
+            weight: float32 (C,), at most 1; 0: this client's answer does not count.
+        """
+        exact = fixed(weight)
+        self.weight += int(exact.sum())
+        self.n_answers += int((weight > 0).sum())
+        for name, value in answer.shared.items():
+            total = fixed(value * wide(weight, value)).sum(0)
+            self.values[name] = self.values[name] + total if name in self.values else total
+        by_row = weight[local.row_client]
+        for name, value in answer.rows.items():
+            if name not in self.tables:
+                self.tables.add(name)
+                self.values[name] = torch.zeros(
+                    (self.n_items, *value.shape[1:]), dtype=torch.int64, device=value.device
+                )
+            scaled = fixed(value * wide(by_row, value))
+            self.values[name].index_add_(0, local.row_item, scaled)
+        if answer.rows:
+            if self.touched is None:
+                self.touched = torch.zeros(self.n_items, dtype=torch.int64, device=weight.device)
+            self.touched.index_add_(0, local.row_item, exact[local.row_client])
+        for name, number in answer.numbers.items():
+            total = fixed(number.double() * weight.double()).sum()
+            self.numbers[name] = self.numbers[name] + total if name in self.numbers else total
+
+    def means(self, item_mean: str, n_clients: int) -> Means:
+        """Returns the means over the clients; of a row of items over those that touched it.
+
+        Args:
+            item_mean: `touched`; `cohort`: over all that answered; `sum`: added up, a client of mean weight
+                counting once.
+            n_clients: how many clients there are in all.
+        """
+        weight = max(self.weight, 1) / FRACTION
+        values = {}
+        for name, total in self.values.items():
+            if name not in self.tables or item_mean == "cohort":
+                values[name] = real(total) / weight
+            elif item_mean == "sum":
+                values[name] = real(total) / (weight / max(self.n_answers, 1))
+            else:
+                assert self.touched is not None
+                by = real(self.touched).clamp(min=1 / FRACTION)  # a row that none touched: 0 / 0
+                values[name] = real(total) / wide(by, total)
+        return Means(
+            values=values,
+            numbers={name: float(real(total)) / weight for name, total in self.numbers.items()},
+            n_answers=self.n_answers,
+            n_clients=n_clients,
+        )
