@@ -19,33 +19,52 @@ MARKS = {"better": r"$^{\blacktriangle}$", "worse": r"$^{\blacktriangledown}$"}
 
 
 def latex(assessment: Assessment, *, intervals: bool = True) -> str:
-    r"""Returns a `table` environment; it needs `\usepackage{booktabs,amssymb}`.
+    r"""Returns a `table` for each cut-off, notes below the first; needs `booktabs`, `amssymb`, `graphicx`.
+
+    A table that is wider than the line is scaled down to it.
 
     Args:
         assessment: the JSON dict.
         intervals: a second line under each system with the intervals of its values.
     """
     lines = [
-        r"% \usepackage{booktabs,amssymb}; written by fedeval, protocol "
-        + shown(assessment["protocol"]["id"]),
-        r"\begin{table}[t]",
+        r"% \usepackage{booktabs,amssymb,graphicx}; written by fedeval, protocol "
+        + shown(assessment["protocol"]["id"])
+    ]
+    first, *others = wording.by_cutoff(assessment)
+    lines += _float(_caption(assessment), _tabular(assessment, first[1], intervals))
+    lines[-1:] = [
+        r"\par\smallskip",
+        rf"\begin{{minipage}}{{\linewidth}}\footnotesize {_below(assessment)}\end{{minipage}}",
+        r"\end{table}",
+    ]
+    for cut, metrics in others:
+        caption = f"The same {_literal(cut)}, {_protocol(assessment)}."
+        lines += _float(caption, _tabular(assessment, metrics, intervals))
+    return "\n".join(lines) + "\n"
+
+
+def _float(caption: str, tabular: Iterator[str]) -> list[str]:
+    return [
+        r"\begin{table}[tp]",
         r"\centering",
         r"\small",
-        rf"\caption{{{_caption(assessment)}}}",
+        rf"\caption{{{caption}}}\smallskip",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        *tabular,
+        "}",
+        r"\end{table}",
     ]
-    for cut, metrics in wording.by_cutoff(assessment):
-        lines += [rf"% {cut}".rstrip(), *_tabular(assessment, metrics, intervals), r"\par\medskip"]
-    lines[-1] = (
-        rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {_below(assessment)}\end{{minipage}}"
-    )
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def _protocol(assessment: Assessment) -> str:
+    return rf"protocol \texttt{{{_literal(assessment['protocol']['id'])}}}"
 
 
 def _caption(assessment: Assessment) -> str:
-    protocol = assessment["protocol"]
+    text = _literal(assessment["protocol"]["text"])
     return (
-        f"Recommendations on {_literal(wording.named(assessment))}. "
-        f"Protocol \\texttt{{{_literal(protocol['id'])}}}: {_literal(protocol['text'])}"
+        f"Recommendations on {_literal(wording.named(assessment))}, {_protocol(assessment)}. {text}"
     )
 
 
@@ -102,12 +121,17 @@ def _below(assessment: Assessment) -> str:
 
 
 def _counts(assessment: Assessment) -> str:
-    lines = []
-    for system in systems_of(assessment):
-        rows, _ = wording.count_table([system])
-        told = [f"{words} ({numbers[0]})" for words, numbers in rows]
-        lines.append(f"{shown(system['name'])}: {', '.join(told)}")
-    return f"Counts. {'; '.join(lines)}."
+    """Returns the counts, what is equal for all systems once."""
+    systems = systems_of(assessment)
+    rows, _ = wording.count_table(systems)
+    told = []
+    for words, numbers in rows:
+        if len(set(numbers)) == 1:
+            told.append(f"{words} ({numbers[0]})")
+        else:
+            each = zip((shown(system["name"]) for system in systems), numbers, strict=True)
+            told.append(f"{words} ({', '.join(f'{name} {number}' for name, number in each)})")
+    return f"Counts, a single one being that of every system: {'; '.join(told)}."
 
 
 _MARKS = str.maketrans(
