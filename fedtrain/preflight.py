@@ -93,15 +93,18 @@ def check_clients(plan: Plan, facts: Facts) -> FedprepError | None:
             where="train.valid_clients",
             expected="a sum below 1",
         )
+    from fedtrain.algorithms import ALGORITHMS
+
+    pooled = ALGORITHMS[plan.algorithm](**plan.table(plan.algorithm)).pooled
     kept = [round(share * facts.n_able) for share in (plan.valid_clients, plan.test_clients)]
-    left = 1 if plan.algorithm == "centralised" else facts.n_able - sum(kept)
+    left = facts.n_able - sum(kept)
     if left < 1:
         return TrainingError(
             f"no client is left to train: of {facts.n_clients:,} {facts.n_able:,} have train rows, "
             f"{sum(kept):,} are held out",
             hint="another [split] or [partition], or fewer clients held out",
         )
-    if plan.clients_per_round > left:
+    if plan.clients_per_round > left and not pooled:
         return TrainingError(
             f"{plan.clients_per_round:,} clients a round, but there are {left:,} to train",
             where="train.clients_per_round",
@@ -198,10 +201,13 @@ def check_optimisers(plan: Plan, facts: Facts) -> FedprepError | None:
             where="train.optimizer",
             hint=f"--set optimizer={fits[0]}",
         )
-    server = {"fedadam": "adam", "fedyogi": "yogi", "fedadagrad": "adagrad"}
-    if plan.server_optimizer != server.get(plan.algorithm, plan.server_optimizer):
+    from fedtrain.algorithms import ALGORITHMS
+
+    algorithm = ALGORITHMS[plan.algorithm](**plan.table(plan.algorithm))
+    server = algorithm.defaults.get("server_optimizer", plan.server_optimizer)
+    if plan.server_optimizer != server:
         return RecipeError(
-            f"{plan.algorithm} is fedavg with server_optimizer = {server[plan.algorithm]}, "
+            f"{plan.algorithm} is fedavg with server_optimizer = {server}, "
             f"not {plan.server_optimizer}",
             where="train.server_optimizer",
             hint="--algorithm fedavg takes any",

@@ -16,16 +16,7 @@ import msgspec
 from fedprep.errors import RecipeError, nearest
 from fedtrain.plan import Plan
 
-__all__ = ["ALGORITHM_DEFAULTS", "known_tables", "parse_plan", "plan_defaults", "with_settings"]
-
-ALGORITHM_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "fedadam": {"server_optimizer": "adam", "server_lr": 0.01},
-    "fedyogi": {"server_optimizer": "yogi", "server_lr": 0.01},
-    "fedadagrad": {"server_optimizer": "adagrad", "server_lr": 0.01},
-    "centralised": {"clients_per_round": 0},
-    "local": {"clients_per_round": 0},
-}
-"""The keys whose defaults an algorithm changes."""
+__all__ = ["known_tables", "parse_plan", "plan_defaults", "with_settings"]
 
 
 def known_tables() -> dict[str, Callable[..., Any]]:
@@ -46,7 +37,7 @@ def plan_defaults(algorithm: str) -> Plan:
 
 
 def parse_plan(table: Mapping[str, Any], where: str = "") -> Plan:
-    """Returns the plan that a table `[train]` describes.
+    """Returns the plan that a table `[train]` describes; `Algorithm.defaults` stand in for missing keys.
 
     Args:
         table: plain values, as TOML gives them, or `Plan.to_dict()`.
@@ -70,8 +61,13 @@ def parse_plan(table: Mapping[str, Any], where: str = "") -> Plan:
                 where=where,
                 hint=nearest(key, keys | set(constructors)),
             )
-    algorithm = own.get("algorithm")
-    changed = ALGORITHM_DEFAULTS.get(algorithm, {}) if isinstance(algorithm, str) else {}
+    tables = {
+        name: _keywords(constructors[name], values, name, where) for name, values in free.items()
+    }
+    name = own.get("algorithm", Plan().algorithm)
+    changed: Mapping[str, Any] = {}
+    if isinstance(name, str) and name in ALGORITHMS:
+        changed = ALGORITHMS[name](**tables.get(name, {})).defaults
     plan: Plan = _converted({**changed, **own}, Plan, "train", where)
     for kind, name, known in (
         ("algorithm", plan.algorithm, ALGORITHMS),
@@ -83,9 +79,6 @@ def parse_plan(table: Mapping[str, Any], where: str = "") -> Plan:
                 where=where,
                 hint=nearest(name, known),
             )
-    tables = {
-        name: _keywords(constructors[name], values, name, where) for name, values in free.items()
-    }
     return msgspec.structs.replace(plan, tables=tables)
 
 
