@@ -103,15 +103,49 @@ class Toy:
         found = self.model.outputs(self.values(self.tables), self.batch)
         return found[0] if isinstance(found, tuple) else found
 
-    def scores(self, history: torch.Tensor | None = None, **block: Any) -> torch.Tensor:
-        """(C, B, n_items): the scores of the batch's users."""
+    def scored(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(C, B, p) each: items, outputs, and which of them are no padding; of a sequence at its end."""
+        batch, outputs = self.batch, self.outputs()
+        if batch.given is None:
+            return batch.item, outputs, batch.mask[..., None].expand_as(outputs)
+        length = batch.given.shape[-1]
+        if self.model.examples == "bags" and outputs.shape[-1] == N_ITEMS:
+            item = torch.arange(N_ITEMS).expand_as(outputs)
+            return item, outputs, batch.mask[..., None].expand_as(outputs)
+        if self.model.examples == "bags":
+            return batch.item, outputs, batch.given
+        skipped = length if self.model.examples == "sequences" else 0
+        own = batch.item[..., skipped : skipped + length, None]
+        others = batch.item[..., skipped + length :].unflatten(-1, (length, -1))
+        item = torch.cat([own, others], -1)
+        if self.model.examples == "graphs":
+            used = batch.given[..., None].expand_as(item)
+            return item.flatten(2), outputs.flatten(2), used.flatten(2)
+        last = (
+            (batch.given.sum(-1) - 1)
+            .clamp(min=0)[..., None, None]
+            .expand(-1, -1, 1, item.shape[-1])
+        )
+        item, outputs = item.gather(2, last)[:, :, 0], outputs.gather(2, last)[:, :, 0]
+        return item, outputs, batch.mask[..., None].expand_as(item)
+
+    def scores(self) -> torch.Tensor:
+        """(C, B, n_items): the scores of the batch's users, by the rows of the batch where it holds them."""
         client = torch.arange(len(self.batch.user))[:, None]
         values = {
             name: table[client, self.batch.user] if self.scopes[name] == "user" else table
             for name, table in self.tables.items()
         }
         items = self.model.encode_items(values, self.batch.features)
-        asked = UserBlock(self.batch.user, self.batch.features, history, **block)
+        asked = UserBlock(self.batch.user, self.batch.features)
+        if self.batch.given is not None:
+            length = self.batch.given.shape[-1]
+            asked = replace(
+                asked,
+                history=self.batch.item[..., :length],
+                given=self.batch.given,
+                rating=self.batch.target,
+            )
         return self.model.scores(values, items, asked)
 
 

@@ -17,13 +17,22 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedtrain.models.interface import Examples, Loss, Model, Sizes, example_losses
+from fedtrain.models.lightgcn import LightGCN
 from fedtrain.models.mf import MatrixFactorisation
+from fedtrain.models.ncf import NeuMF
+from fedtrain.models.sasrec import SASRec
 from fedtrain.models.two_tower import TwoTower
+from fedtrain.models.vae import MultVAE, RatingVAE
 
 __all__ = ["MODELS", "Examples", "Loss", "Model", "Sizes", "example_losses"]
 
 MODELS: Mapping[str, Callable[..., Any]] = {
     "mf": MatrixFactorisation,
+    "ncf": NeuMF,
     "two_tower": TwoTower,
+    "mult_vae": MultVAE,
+    "rating_vae": RatingVAE,
+    "sasrec": SASRec,
+    "lightgcn": LightGCN,
 }
 """Each model's constructor by its name in a recipe."""

@@ -5,9 +5,11 @@ x is (C, ..., i); weights are (C, i, o), or (1, i, o) where all clients hold the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fedprep.errors import TrainingError
 from fedtrain.parameters import Parameter
 
 if TYPE_CHECKING:
@@ -22,8 +24,12 @@ __all__ = [
     "layer_norm",
     "linear",
     "linear_parameters",
+    "mean_class",
+    "mean_over_places",
     "norm_parameters",
     "normal",
+    "per_item_or_class",
+    "rows_at",
     "rows_of",
 ]
 
@@ -106,6 +112,49 @@ def normal(batch: Batch, purpose: str, size: int) -> torch.Tensor:
         return torch.zeros((*batch.mask.shape, size), device=batch.mask.device)
     first, second = batch.noise(purpose, 2 * size).chunk(2, -1)
     return (-2 * torch.log1p(-first)).sqrt() * torch.cos(2 * torch.pi * second)
+
+
+def rows_at(items: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+    """Returns (C, ..., e): rows of items (C or 1, n, e) at int64 (C, ...)."""
+    import torch
+
+    if len(items) == 1:
+        return items[0][place]
+    client = torch.arange(len(items), device=items.device)
+    return items[client.reshape(-1, *[1] * (place.ndim - 1)), place]
+
+
+def per_item_or_class(found: torch.Tensor) -> torch.Tensor:
+    """Returns (C, B, m) of (C, B, m, 1), or (C, B, n_classes) of each first item of (C, B, m, n_classes)."""
+    return found[..., 0] if found.shape[-1] == 1 else found[:, :, 0]
+
+
+def mean_class(found: torch.Tensor) -> torch.Tensor:
+    """Returns (C, U, n_items) of (C, U, n_items, 1), or the mean class under the shares of n_classes."""
+    import torch
+
+    if found.shape[-1] == 1:
+        return found[..., 0]
+    return found.softmax(-1) @ torch.arange(found.shape[-1], device=found.device, dtype=found.dtype)
+
+
+def mean_over_places(
+    outputs: torch.Tensor, batch: Batch, task: Callable[[torch.Tensor, Batch], torch.Tensor]
+) -> torch.Tensor:
+    """Returns (C, B): the mean of an implicit task's loss of outputs (C, B, L, 1 + n) over the given places.
+
+    Raises:
+        TrainingError: the task draws no negatives.
+    """
+    if outputs.shape[-1] < 2:
+        raise TrainingError(
+            "this model ranks items against negatives, and the task draws none",
+            where="[train] task, negatives",
+            expected="task 'bce', 'bpr' or 'softmax' with negatives ≥ 1",
+        )
+    assert batch.given is not None
+    losses = task(outputs, batch)  # (C, B, L)
+    return (losses * batch.given).sum(-1) / batch.given.sum(-1).clamp(min=1)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,9 @@ from fedtrain.models.layers import (
     layer_norm,
     linear,
     linear_parameters,
+    mean_class,
     norm_parameters,
+    per_item_or_class,
     rows_of,
 )
 from fedtrain.parameters import Parameter
@@ -157,8 +159,7 @@ class TwoTower:
             return found + rows_of(values["head.bias"], 3)
         hidden = self._hidden(values, user, item)
         hidden = dropout(hidden.relu(), self.dropout, batch, "dropout")
-        found = linear(hidden, values["head.out.weight"], values["head.out.bias"])
-        return found[..., 0] if found.shape[-1] == 1 else found[:, :, 0]
+        return per_item_or_class(linear(hidden, values["head.out.weight"], values["head.out.bias"]))
 
     def loss(
         self,
@@ -203,12 +204,9 @@ class TwoTower:
         for begin in range(0, user.shape[1], at_once):
             some = user[:, begin : begin + at_once]
             hidden = self._hidden(values, some, items.unsqueeze(1)).relu()  # (C, some, n_items, h)
-            output = linear(hidden, values["head.out.weight"], values["head.out.bias"])
-            if output.shape[-1] > 1:
-                classes = torch.arange(output.shape[-1], device=output.device, dtype=output.dtype)
-                found.append(output.softmax(-1) @ classes)
-            else:
-                found.append(output[..., 0])
+            found.append(
+                mean_class(linear(hidden, values["head.out.weight"], values["head.out.bias"]))
+            )
         return torch.cat(found, 1)
 
     def _hidden(

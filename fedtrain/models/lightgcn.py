@@ -1,0 +1,125 @@
+"""LightGCN: vectors of users and items, averaged along the edges of a graph of who has what.
+
+    e_u^(k+1) = Σ_{i of u} e_i^(k) / √(|N_u| |N_i|)      e_i^(k+1) = Σ_{u of i} e_u^(k) / √(|N_u| |N_i|)
+    e = mean of e^(0) … e^(K)                             score(u, i) = e_u · e_i
+
+**The graph stays inside the client**: its edges are the client's own train rows, its degrees are counted
+there, and nobody sees it. A client of one user has a star: its items hear of that user alone, and the user
+of them. A client of several users joins them through the items that they share. The graph of a local
+step is that of the users of the step, so set batch_size = 0 for a client's whole graph. Under the
+control `centralised`, one client holds all rows: there it is the graph of the paper.
+
+Reference: He et al., LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation,
+SIGIR 2020, equations 3 to 8; graphs inside clients: Wu et al., FedGNN: Federated Graph Neural Network for
+Privacy-Preserving Recommendation, 2021 (without its expansion of the graph by a third party).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from fedtrain.models.layers import distinct, mean_over_places
+from fedtrain.parameters import Parameter
+
+if TYPE_CHECKING:
+    import torch
+
+    from fedtrain.batch import Batch, Features, UserBlock
+    from fedtrain.models.interface import Examples, Sizes
+
+__all__ = ["LightGCN"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LightGCN:
+    """Graph convolution on the client's own graph.
+
+    dim: of the vectors · layers: K, how far a vector travels; 0 is matrix factorisation · start: deviation of
+    the vectors at the start.
+    """
+
+    dim: int = 32
+    layers: int = 2
+    start: float = 0.1
+
+    examples: ClassVar[Examples] = "graphs"
+
+    def parameters(self, sizes: Sizes) -> dict[str, Parameter]:
+        return {
+            "user.embedding": Parameter("user", (self.dim,), self.start),
+            "item.embedding": Parameter("item", (self.dim,), self.start),
+        }
+
+    def outputs(self, values: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+        """Returns (C, B, L, 1 + n): the scores of each of a user's items and of its negatives."""
+        import torch
+
+        assert batch.given is not None
+        given = batch.given
+        shape = (*given.shape, -1)  # (C, B, L, ·)
+        length = given.shape[-1]
+        n = batch.item.shape[-1] // length - 1
+        used = torch.cat([given, given.repeat_interleave(n, -1)], -1)
+        n_items = int(batch.item.max()) + 2
+        # What is padded is an item of its own, so that it lends no item its row.
+        nodes = distinct(batch.item.where(used, n_items - 1).flatten(1), n_items)
+        item = nodes.first(values["item.embedding"].flatten(1, 2))  # (C, K, dim)
+        slot = nodes.slot.reshape(batch.item.shape)[..., :length].flatten(1)  # (C, B · L)
+        weight = _weights(given, slot, item.shape[1])
+        user = values["user.embedding"]
+        users, items = user, item
+        for _ in range(self.layers):
+            at = slot.unsqueeze(-1).expand(-1, -1, self.dim)
+            to_user = item.gather(1, at).reshape(*shape) * weight.unsqueeze(-1)
+            to_item = (user.unsqueeze(2) * weight.unsqueeze(-1)).flatten(1, 2)
+            user, item = to_user.sum(2), torch.zeros_like(item).scatter_add(1, at, to_item)
+            users, items = users + user, items + item
+        user, item = users / (self.layers + 1), nodes.take(items / (self.layers + 1))
+        scores = (item.reshape(*batch.item.shape, self.dim) @ user.unsqueeze(-1)).squeeze(-1)
+        own, others = scores[..., :length], scores[..., length:]
+        return torch.cat([own.unsqueeze(-1), others.reshape(*given.shape, n)], -1)
+
+    def loss(
+        self,
+        outputs: torch.Tensor,
+        batch: Batch,
+        task: Callable[[torch.Tensor, Batch], torch.Tensor],
+    ) -> torch.Tensor:
+        """Returns (C, B): the mean of the task's loss over the user's rows."""
+        return mean_over_places(outputs, batch, task)
+
+    def encode_items(self, values: Mapping[str, torch.Tensor], features: Features) -> torch.Tensor:
+        """Returns (C or 1, n_items, dim): the items' vectors before any travels."""
+        return values["item.embedding"]
+
+    def scores(
+        self, values: Mapping[str, torch.Tensor], items: torch.Tensor, block: UserBlock
+    ) -> torch.Tensor:
+        """Returns (C, U, n_items) on the graph of the block: ask for all users of a client at once."""
+        import torch
+
+        assert block.history is not None and block.given is not None
+        n_items = items.shape[1]
+        slot = block.history.flatten(1)
+        weight = _weights(block.given, slot, n_items).to(items.dtype)
+        edges = torch.zeros((*block.user.shape, n_items), dtype=items.dtype, device=items.device)
+        edges = edges.scatter_add(2, block.history, weight)  # (C, U, n_items)
+        user, item = values["user.embedding"], items
+        users, layers = user, items
+        for _ in range(self.layers):
+            user, item = edges @ item, edges.mT @ user
+            users, layers = users + user, layers + item
+        return users @ layers.mT / (self.layers + 1) ** 2
+
+
+def _weights(given: torch.Tensor, slot: torch.Tensor, n_nodes: int) -> torch.Tensor:
+    """1 / √(|N_u| |N_i|) of each edge (C, B, L), 0 where padded; slot (C, B · L): the edges' items."""
+    import torch
+
+    ones = given.flatten(1).to(torch.float32)
+    degree = torch.zeros((len(given), n_nodes), device=given.device).scatter_add(1, slot, ones)
+    of_item = degree.gather(1, slot).reshape(given.shape)
+    of_user = given.sum(-1, keepdim=True)
+    return given / (of_user * of_item).clamp(min=1).sqrt()
