@@ -62,7 +62,8 @@ class SanityRow:
     """What a scorer that knows nothing reached, beside what chance does.
 
     value: mean HR@k over users · chance: its expectation for an order by chance · bound: what chance
-    stays below with probability `LEVEL` · n_users: how many users it is the mean of.
+    stays below with probability `LEVEL` · n_users: how many users it is the mean of · n_all: of how many
+    these were drawn.
     """
 
     scorer: str
@@ -72,6 +73,7 @@ class SanityRow:
     chance: float
     bound: float
     n_users: int
+    n_all: int = 0
     told: str = ""
 
     @property
@@ -86,9 +88,10 @@ class SanityRow:
             if self.beats_chance
             else "no more than chance"
         )
+        drawn = f" drawn from {self.n_all:,}" if self.n_all > self.n_users else ""
         return (
             f"{self.scorer} scorer{self.told}, {_TIES[self.ties]}: HR@{self.k} {self.value:.3f} of "
-            f"{self.n_users:,} users, chance {self.chance:.3f} (with luck up to {self.bound:.3f}): "
+            f"{self.n_users:,} users{drawn}, chance {self.chance:.3f} (with luck up to {self.bound:.3f}): "
             f"{verdict}"
         )
 
@@ -286,7 +289,7 @@ def sanity_rows(
             rows.append(
                 SanityRow(
                     scorer=name, ties=ties, k=k, value=value, chance=float(chances.mean()),
-                    bound=bound, n_users=len(users), told=told,
+                    bound=bound, n_users=len(users), n_all=int((truth.user_counts > 0).sum()), told=told,
                 )
             )  # fmt: skip
     return tuple(rows)

@@ -290,9 +290,9 @@ def test_too_few_clients_to_decide_anything_are_told_on_top_with_the_reason(
     (text,) = [n["text"] for n in found["notices"] if "Nothing could be decided" in n["text"]]
     assert {row["better"] for row in found["comparisons"]} == {"undecided"}
     # 2^4 sign patterns, two of them extreme; of 4 distinct tests (recall is the hit rate) one needs 0.05 / 4
-    assert "no more than 4 clients show a difference" in text
-    assert "no p-value below 0.12" in text and "4 tests after this correction" in text
-    assert "would need 0.013 or less, which takes 8 clients" in text
+    assert "differ for 4 clients at most" in text
+    assert "no p-value below 0.12" in text and "with 4 tests to correct for" in text
+    assert "asks for 0.013 or less, which takes 8 clients" in text
     (few,) = [n["text"] for n in found["notices"] if "Only 4 clients are drawn" in n["text"]]
     row = next(row for row in found["comparisons"] if row["metric"] == "ndcg@10")
     assert f"at least {row['smallest_difference']:.4f} even without" in few
@@ -302,7 +302,8 @@ def test_too_few_clients_to_decide_anything_are_told_on_top_with_the_reason(
         assert "Nothing could be decided" in form and "eight times in ten" in form
     one = over_few_clients(dataset, run, 4, inference=Inference(correction="none"))
     assert any(
-        "would need 0.05 or less, which takes 6 clients" in n["text"] for n in one["notices"]
+        "; level 0.05 asks for 0.05 or less, which takes 6 clients" in n["text"]
+        for n in one["notices"]
     )
 
 

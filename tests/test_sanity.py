@@ -171,6 +171,7 @@ def test_a_full_ranking_of_many_cells_is_of_a_part_of_the_users(
     monkeypatch.setattr(sanity, "MOST_CELLS", {"item_id": 90 * N_ITEMS, "average": 40 * N_ITEMS})
     rows = sanity_rows(TRAIN, TEST, seen=SEEN, pool="all")
     assert [row.n_users for row in rows] == [90, 90, 40, 40]
+    assert all(f"of {row.n_users} users drawn from {N_USERS}," in row.text for row in rows)
     assert leaks(rows).leaks
 
 
@@ -180,7 +181,7 @@ def test_a_row_is_plain_values_and_a_sentence() -> None:
     )
     assert row.to_dict() == {
         "scorer": "constant", "ties": "average", "k": 10, "value": 0.1, "chance": 0.1, "bound": 0.2,
-        "n_users": 1_200, "told": "", "beats_chance": False, "text": row.text,
+        "n_users": 1_200, "n_all": 0, "told": "", "beats_chance": False, "text": row.text,
     }  # fmt: skip
     assert row.text == (
         "constant scorer, ties averaged: HR@10 0.100 of 1,200 users, chance 0.100 (with luck up to 0.200): "

@@ -45,19 +45,19 @@ def _undecidable(measured: Measured, comparisons: Rows, unit: str) -> str:
     needed = how.alpha / (len(tests) if how.correction == "holm" else 1)
     if least <= needed * (1 + 1e-9):
         return ""
-    family = "one test" if len(tests) == 1 else f"{len(tests)} tests after this correction"
-    need = f"{family} at level {how.alpha:.2g} would need {_short(needed)} or less"
+    family = "" if needed == how.alpha else f"with {len(tests)} tests to correct for, "
+    need = f"{family}level {how.alpha:.2g} asks for {_short(needed)} or less"
     if least * (how.n_flips + 1) <= 1 + 1e-9:
         return (
             f"Nothing could be decided, whatever the systems do: {how.n_flips:,} flips give no p-value below "
-            f"{_short(least)}, and {need}. Ask for fewer metrics, or take --test t."
+            f"{_short(least)}; {need}. Ask for fewer metrics, or take --test t."
         )
     differing, wanted = round(1 - math.log2(least)), math.ceil(1 - math.log2(needed) - 1e-9)
-    shown = f"1 {unit[:-1]} shows" if differing == 1 else f"{differing} {unit} show"
+    shown = f"{differing} {unit if differing != 1 else unit[:-1]}"
     return (
-        f"Nothing could be decided, whatever the systems do: no more than {shown} a difference between two "
-        f"systems, of which the {how.test} test can give no p-value below {_short(least)}, and {need}, "
-        f"which takes {wanted} {unit}. ‘Undecided’ says nothing about the systems here."
+        f"Nothing could be decided, whatever the systems do. Two systems differ for {shown} at most, and of "
+        f"so many the {how.test} test gives no p-value below {_short(least)}; {need}, which takes {wanted} "
+        f"{unit}. ‘Undecided’ says nothing about the systems here."
     )
 
 
