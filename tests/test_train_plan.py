@@ -164,7 +164,7 @@ def test_the_defaults_of_every_algorithm_can_be_read(algorithm: str) -> None:
 def test_settings_are_laid_over_without_touching_the_table() -> None:
     table = {"lr": 1.0, "mf": {"dim": 8}}
     laid = with_settings(
-        table, ["train.lr=0.5", "mf.dim=64", "stop.metric=loss/valid", "lr_item=3"]
+        table, ["train.lr=0.5", "mf.dim=64", "stop.metric = loss/valid", "lr_item=3"]
     )
     assert laid == {"lr": 0.5, "mf": {"dim": 64}, "stop": {"metric": "loss/valid"}, "lr_item": 3}
     assert table == {"lr": 1.0, "mf": {"dim": 8}}

@@ -86,6 +86,14 @@ def test_all_clients_are_equally_likely(name: str) -> None:
     assert shares(name, [1, 50] * 5, 4, 3000) == pytest.approx(np.full(10, 0.4), abs=0.045)
 
 
+@pytest.mark.parametrize("name", ["uniform", "by_size", "trace", "poisson"])
+@given(size=st.integers(1, 39), round=st.integers(1, 1000))
+@settings(deadline=None, max_examples=40)
+def test_a_larger_cohort_holds_the_smaller_one(name: str, size: int, round: int) -> None:
+    n_rows = list(range(1, 41))
+    assert set(draw(name, n_rows, size, round)) <= set(draw(name, n_rows, size + 1, round))
+
+
 # --- each of them ---------------------------------------------------------------------------------
 
 
