@@ -254,6 +254,24 @@ def test_a_log_is_cut_to_its_first_lines_and_never_made_longer(tmp_path: Path) -
     cut(tmp_path / EVENTS, 0)
 
 
+def test_a_cut_that_does_not_come_to_its_end_leaves_the_log_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ROUNDS
+    append(path, [{"round": n, "metric": "m", "value": n} for n in range(5)])
+    before = path.read_bytes()
+
+    def half(self: Path, block: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(block[:3])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(KeyboardInterrupt):
+        cut(path, 2)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
 # --- who may write -------------------------------------------------------------------------------------
 
 
