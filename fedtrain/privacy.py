@@ -199,8 +199,8 @@ def rdp(rounds: int, rate: float, noise_multiplier: float, delta: float) -> floa
     return found
 
 
-def prv(rounds: int, rate: float, noise_multiplier: float, delta: float) -> float:
-    """Returns epsilon by the numerical composition of privacy losses: about 0.01 above the truth.
+def pld(rounds: int, rate: float, noise_multiplier: float, delta: float) -> float:
+    """Returns epsilon by the distribution of the privacy loss, composed numerically: about 0.01 too large.
 
     Raises:
         TrainingError: every client takes part in every round: Opacus has no answer there.
@@ -210,7 +210,7 @@ def prv(rounds: int, rate: float, noise_multiplier: float, delta: float) -> floa
     """
     if rate == 1.0:
         raise TrainingError(
-            "the accountant 'prv' has no answer where all clients take part in every round",
+            "the accountant 'pld' has no answer where all clients take part in every round",
             hint="accountant = 'rdp'",
         )
     from_library = _library().PRVAccountant()
@@ -228,5 +228,5 @@ def _library() -> Any:
     return accountants
 
 
-ACCOUNTANTS: Mapping[str, Accountant] = {"rdp": rdp, "prv": prv}
+ACCOUNTANTS: Mapping[str, Accountant] = {"rdp": rdp, "pld": pld}
 """Each accountant by its name: (rounds, rate, noise_multiplier, delta) → epsilon."""

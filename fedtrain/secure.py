@@ -119,13 +119,12 @@ def uploads(words: torch.Tensor, clients: Ints, ring: Ring) -> torch.Tensor:
     found = words.clone().numpy().view(np.uint64)
     for distance in range(1, ring.reach + 1):
         for at, first in ((place, True), ((place - distance) % n, False)):
-            pairs = _pairs(at, distance, n)
-            for cut in _blocks(len(pairs), found.shape[1]):
-                mask = _masks(ring, distance, at[pairs], cut)
+            for cut in _blocks(len(at), found.shape[1]):
+                mask = _masks(ring, distance, at, cut)
                 if first:
-                    found[pairs, cut] += mask
+                    found[:, cut] += mask
                 else:
-                    found[pairs, cut] -= mask
+                    found[:, cut] -= mask
     return torch.from_numpy(found.view(np.int64))
 
 
@@ -150,10 +149,8 @@ def opened(dropped: Ints, ring: Ring, n_words: int, threshold: float = 0.5) -> t
     gone[ring.place(np.asarray(dropped, np.int64))] = True
     _refuse_too_few(gone, ring, threshold)
     total = np.zeros(n_words, np.uint64)
-    everyone = np.arange(n)
     for distance in range(1, ring.reach + 1):
-        first = everyone[_pairs(everyone, distance, n)]
-        second = (first + distance) % n
+        first, second = np.arange(n), (np.arange(n) + distance) % n
         left, right = first[gone[second] & ~gone[first]], first[gone[first] & ~gone[second]]
         for cut in _blocks(len(left) + len(right), n_words):
             total[cut] -= _masks(ring, distance, left, cut).sum(axis=0, dtype=np.uint64)
@@ -161,13 +158,11 @@ def opened(dropped: Ints, ring: Ring, n_words: int, threshold: float = 0.5) -> t
     return torch.from_numpy(total.view(np.int64))
 
 
-def _pairs(first: Ints, distance: int, n: int) -> Ints:
-    """Returns which of these pairs count, by the place of their first: at half a ring each comes twice."""
-    return np.flatnonzero(first < n // 2) if 2 * distance == n else np.arange(len(first))
-
-
 def _masks(ring: Ring, distance: int, first: Ints, words: slice) -> Words:
-    """Returns uint64 (len(first), n_words): the masks of the pairs at a distance, by the first's place."""
+    """Returns uint64 (len(first), n_words): the masks of the pairs at a distance, by the first's place.
+
+    At half the ring two clients are a pair both ways round, and share two masks.
+    """
     place = 2 * np.arange(words.start, words.stop)
     # A float64 has room for 53 random bits: a word is made of two halves.
     halves = [
@@ -191,7 +186,7 @@ def _refuse_too_few(gone: npt.NDArray[np.bool_], ring: Ring, threshold: float) -
     left = np.zeros(n, np.int64)
     for distance in range(1, ring.reach + 1):
         left += ~np.roll(gone, -distance)
-        left += ~np.roll(gone, distance) if 2 * distance != n else 0
+        left += ~np.roll(gone, distance) if 2 * distance != n else 0  # else it is the same client
     lost = gone & (left < threshold * ring.n_neighbours)
     if lost.any():
         raise TrainingError(

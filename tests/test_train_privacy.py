@@ -153,7 +153,7 @@ def test_noise_of_negative_deviation_is_refused() -> None:
 SETTINGS = [(1000, 0.01, 1.0), (50, 0.1, 2.0), (200, 100 / 6040, 0.8)]
 
 
-@pytest.mark.parametrize(("name", "kind"), [("rdp", "RDPAccountant"), ("prv", "PRVAccountant")])
+@pytest.mark.parametrize(("name", "kind"), [("rdp", "RDPAccountant"), ("pld", "PRVAccountant")])
 @pytest.mark.parametrize(("rounds", "rate", "multiplier"), SETTINGS)
 def test_epsilon_is_the_library_s_own_number(
     name: str, kind: str, rounds: int, rate: float, multiplier: float
@@ -179,7 +179,7 @@ def test_epsilon_agrees_with_a_second_library(
 ) -> None:
     pytest.importorskip("opacus", reason="Opacus is not installed")
     assert epsilon(*setting, 1e-5, "rdp") == pytest.approx(rdp, rel=1e-4)
-    assert pld <= epsilon(*setting, 1e-5, "prv") <= pld + 0.02
+    assert pld <= epsilon(*setting, 1e-5, "pld") <= pld + 0.02
 
 
 @pytest.mark.parametrize(("rounds", "multiplier"), [(1, 4.0), (10, 4.0), (100, 40.0)])
@@ -201,6 +201,14 @@ def test_epsilon_grows_with_rounds_and_rate_and_falls_with_noise() -> None:
     assert epsilon(100, 0.04, 1.0, 1e-5) > base
     assert epsilon(100, 0.02, 2.0, 1e-5) < base
     assert epsilon(100, 0.02, 1.0, 1e-7) > base
+
+
+def test_much_noise_is_counted_by_large_orders() -> None:
+    library = pytest.importorskip("opacus.accountants", reason="Opacus is not installed")
+    assert (
+        max(library.RDPAccountant.DEFAULT_ALPHAS) == 63
+    )  # (1, 1/63) costs log(1/delta) / 62 alone
+    assert epsilon(1, 0.001, 1e4, 1e-5) < math.log(1e5) / 1000
 
 
 def test_what_the_library_warns_of_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -225,14 +233,14 @@ def test_numbers_outside_their_range_are_refused(numbers: tuple[int, float, floa
 
 
 def test_an_accountant_that_does_not_exist_is_refused_with_those_that_do() -> None:
-    with pytest.raises(TrainingError, match="prv, rdp"):
+    with pytest.raises(TrainingError, match="pld, rdp"):
         epsilon(1, 0.1, 1.0, 1e-5, "moments")
-    assert set(ACCOUNTANTS) == {"prv", "rdp"}
+    assert set(ACCOUNTANTS) == {"pld", "rdp"}
 
 
-def test_prv_says_that_it_cannot_do_without_sampling() -> None:
+def test_pld_says_that_it_cannot_do_without_sampling() -> None:
     with pytest.raises(TrainingError, match="'rdp'"):
-        epsilon(1, 1.0, 1.0, 1e-5, "prv")
+        epsilon(1, 1.0, 1.0, 1e-5, "pld")
 
 
 def test_without_the_library_the_error_says_what_to_install(

@@ -127,6 +127,23 @@ def test_masks_are_others_in_each_round_for_each_seed_and_word() -> None:
     assert len(torch.cat(seen).unique()) == 3 * 4 * 50
 
 
+def test_every_pair_has_a_mask_of_its_own() -> None:
+    near, far = (ring(np.arange(9), 1, 2, n_neighbours) for n_neighbours in (2, 4))
+    one, two = (
+        [int(opened(near.clients[at : at + 1], agreed, 1, threshold=0.0)) for at in range(9)]
+        for agreed in (near, far)
+    )
+    # Were a client's masks equal, what it shares at distance 2 would follow from distance 1.
+    for at in range(2, 9):
+        assert (two[at] - one[at] - one[at] - one[at - 1]) % 2**64 != 0
+
+
+def test_neighbours_are_others_in_each_round() -> None:
+    orders = [ring(np.arange(30), *at).clients.tolist() for at in ((1, 2), (2, 2), (1, 3))]
+    assert all(sorted(order) == list(range(30)) for order in orders)
+    assert len({tuple(order) for order in [*orders, range(30)]}) == 4
+
+
 def test_blocks_of_masks_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     ids, words = np.arange(5), torch.arange(35).reshape(5, 7)
     agreed = ring(ids, 1, 2)
