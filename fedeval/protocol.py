@@ -41,10 +41,10 @@ SPLITS = {
 }
 
 CANDIDATES = {
-    "full": "Every item of train is ranked for each user",
+    "full": "A user's list is taken to be the best of all items of train",
     "uniform": "A user's relevant items are ranked among {n} others, drawn uniformly",
     "popularity": "A user's relevant items are ranked among {n} others, drawn by popularity",
-    "file": "For each user the candidates that a file names are ranked",
+    "file": "A user's list is of the candidates that a file names",
 }
 
 SEEN = {

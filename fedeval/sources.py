@@ -51,7 +51,7 @@ class Source:
                 row = int(block[name].is_null().arg_max() or 0)
                 raise EvaluationError(
                     f"'{name}' of the recommendations is missing, or not of its type",
-                    where=f"{self.table.where or 'row'} {done + row + 1}".strip(),
+                    where=", ".join(filter(None, (self.table.where, f"row {done + row + 1}"))),
                     expected="a value in every row",
                 )
         if SCORE in block.columns and block.height and np.isnan(np.max(block[SCORE].to_numpy())):

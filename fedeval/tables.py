@@ -283,7 +283,8 @@ def _chosen(
                 f"the {_named(role)} has no column '{theirs}'",
                 where=where,
                 expected=" · ".join(NEEDED[role]),
-                hint=f"{nearest(theirs, schema)} Name it: columns={{'{ours}': …}}",
+                hint=f"{nearest(theirs, schema)} Name it: columns={{'{ours}': …}} in Python, "
+                f"--{ours.removesuffix('_id')} on the command line",
             )
     if role == "recommendations" and not any(columns.get(c, c) in schema for c in (RANK, SCORE)):
         raise EvaluationError(
