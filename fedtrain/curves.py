@@ -5,6 +5,7 @@ One Run: a colour for each measure. Several: a colour for each Run, and dashes f
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -213,8 +214,9 @@ def _scale(axes: Axes, panel: Panel) -> None:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     elif panel.scale == "bytes":
         axes.yaxis.set_major_formatter(EngFormatter(unit="B"))
-    if panel.from_zero:
-        axes.set_ylim(bottom=0)
+    highest = float(axes.dataLim.y1)
+    if panel.from_zero and 0 < highest < math.inf:
+        axes.set_ylim(0, 1.06 * highest)
 
 
 def _mark_bad_rounds(

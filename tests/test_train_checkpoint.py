@@ -211,9 +211,12 @@ def test_tensors_that_cannot_be_written_are_said_and_leave_the_old_ones(
     def full(*given: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "synced", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OutputError, match="No space left"):
         write_tensors(run.path / CHECKPOINT / FILE, tensors(1))
+    run.log(1, {"loss/train": 1.0})
+    with pytest.raises(OutputError, match="measures cannot be written.*No space left"):
+        save(run, 2, tensors(2), {})
     assert (found := load(run)) is not None and found[0] == 1
     assert [p.name for p in (run.path / CHECKPOINT).iterdir()] == [FILE]
 

@@ -68,8 +68,11 @@ def save(
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
     """
-    for name in LOGS:
-        synced(run.path / name)
+    try:
+        for name in LOGS:
+            synced(run.path / name)
+    except OSError as error:
+        raise OutputError(f"the Run's measures cannot be written: {error}") from None
     lines = {name: n_lines(run.path / name) for name in LOGS}
     header = {"format": FORMAT, "round": round, "state": dict(state), "lines": lines}
     # The best first: killed between the two, the rounds from the older checkpoint on come again, and with

@@ -179,17 +179,24 @@ def cut(path: Path, keep: int) -> None:
 
 
 def synced(path: Path) -> None:
-    """Waits until a file or folder is on the disk; one that is not there is passed over."""
+    """Waits until a file or folder is on the disk; one that is not there is passed over.
+
+    Raises:
+        OSError: the disk refuses a file's bytes. (That some file systems know no such wait for a folder is
+            no error.)
+    """
+    if not path.exists():
+        return
+    folder = path.is_dir()
     try:
         number = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
     except OSError:
-        return
-    try:
-        os.fsync(number)
-    except OSError:
-        return  # a file system without it, as some network ones for folders
-    finally:
-        os.close(number)
+        if not folder:
+            raise
 
 
 def _whole_lines(block: bytes) -> bytes:
