@@ -215,7 +215,7 @@ def test_tensors_that_cannot_be_written_are_said_and_leave_the_old_ones(
     with pytest.raises(OutputError, match="No space left"):
         write_tensors(run.path / CHECKPOINT / FILE, tensors(1))
     run.log(1, {"loss/train": 1.0})
-    with pytest.raises(OutputError, match="measures cannot be written.*No space left"):
+    with pytest.raises(OutputError, match=r"measures cannot be written.*No space left"):
         save(run, 2, tensors(2), {})
     assert (found := load(run)) is not None and found[0] == 1
     assert [p.name for p in (run.path / CHECKPOINT).iterdir()] == [FILE]
@@ -326,8 +326,8 @@ def test_a_process_killed_at_any_point_leaves_a_run_that_goes_on_to_the_same_byt
     tmp_path: Path,
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, "60"], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", KILLED, "40"], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     kills, twice, n_events = map(int, done.stdout.split())
-    assert kills >= 55 and twice >= 30 and n_events > 500
+    assert kills >= 38 and twice >= 20 and n_events > 500
