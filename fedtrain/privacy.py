@@ -178,7 +178,12 @@ def epsilon(
         return 0.0
     if noise_multiplier == 0.0:
         return math.inf
-    return ACCOUNTANTS[accountant](rounds, rate, noise_multiplier, delta)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = ACCOUNTANTS[accountant](rounds, rate, noise_multiplier, delta)
+    for each in told:  # that a bound could be tighter: it holds all the same
+        log.info("accountant %s: %s", accountant, each.message)
+    return found
 
 
 def rdp(rounds: int, rate: float, noise_multiplier: float, delta: float) -> float:
@@ -191,12 +196,7 @@ def rdp(rounds: int, rate: float, noise_multiplier: float, delta: float) -> floa
     from_library.history = [(noise_multiplier, rate, rounds)]
     # Little noise wants orders near 1, much noise large ones: beyond the library's 63, powers of two.
     orders = [*from_library.DEFAULT_ALPHAS, *(2**power for power in range(6, 13))]
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        found = float(from_library.get_epsilon(delta=delta, alphas=orders))
-    for each in told:
-        log.warning("accountant rdp: %s", each.message)
-    return found
+    return float(from_library.get_epsilon(delta=delta, alphas=orders))
 
 
 def pld(rounds: int, rate: float, noise_multiplier: float, delta: float) -> float:

@@ -213,8 +213,11 @@ def test_much_noise_is_counted_by_large_orders() -> None:
 
 def test_what_the_library_warns_of_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     pytest.importorskip("opacus", reason="Opacus is not installed")
-    assert epsilon(100, 1.0, 0.01, 1e-5) > 1e5  # best at the smallest order there is
-    assert "accountant rdp" in caplog.text
+    with caplog.at_level("INFO"):
+        assert epsilon(100, 1.0, 0.01, 1e-5) > 1e5  # best at the smallest order there is
+        assert "accountant rdp" in caplog.text
+        epsilon(500, 100 / 6040, 5.0, 1e-5, "pld")
+        assert "accountant pld" in caplog.text
 
 
 def test_no_noise_costs_everything_and_no_round_nothing() -> None:

@@ -109,15 +109,15 @@ def test_dropouts_among_few_neighbours_are_opened() -> None:
 @pytest.mark.parametrize("n_neighbours", [0, 2])
 def test_what_the_server_sees_of_one_client_is_uniform(n_neighbours: int) -> None:
     ids = np.arange(5)
-    words = torch.full((5, 20_000), 3)
+    words = torch.full((5, 8_000), 3)
     seen = uploads(words, ids, ring(ids, 1, 2, n_neighbours))[2].numpy()
     for at in range(8):  # each byte of a word by itself
         counts = np.bincount(seen.view(np.uint8)[at::8], minlength=256)
-        chi2 = ((counts - 20_000 / 256) ** 2 / (20_000 / 256)).sum()
+        chi2 = ((counts - 8_000 / 256) ** 2 / (8_000 / 256)).sum()
         assert 170 < chi2 < 350  # 255 ± 4 deviations of √510
     bits = np.unpackbits(seen.view(np.uint8).reshape(-1, 8), axis=1).astype(float)
     correlation = np.corrcoef(bits.T) - np.eye(64)
-    assert np.abs(correlation).max() < 5 / np.sqrt(20_000)
+    assert np.abs(correlation).max() < 5 / np.sqrt(8_000)
 
 
 def test_masks_are_others_in_each_round_for_each_seed_and_word() -> None:
