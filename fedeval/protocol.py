@@ -33,7 +33,7 @@ LEAKING_POOL = (
 )
 
 SPLITS = {
-    "leave_last_out": "The truth is each user's last row",
+    "leave_last_out": "The truth is what each user did last",
     "user_ratio": "The truth is the last share of each user's rows",
     "global_time": "The truth is all rows from one moment on",
     "ratio": "The truth is a random share of all rows",

@@ -66,7 +66,12 @@ def test_the_description_is_sentences_and_not_the_names_of_fields() -> None:
         assert all(part[:1].isupper() for part in text.removesuffix(".").split(". ")), text
         assert text.endswith(".") and "_" not in text.replace("leave_last_out", ""), text
     usual = Protocol(split="leave_last_out").describe()
-    for words in ("each user's last row", "the best of all items of train", "item id", "scores 0"):
+    for words in (
+        "what each user did last",
+        "the best of all items of train",
+        "item id",
+        "scores 0",
+    ):
         assert words in usual
     assert "discount is log2(r)" in Protocol(policy=Policy(discount="log2(r)")).describe()
 
