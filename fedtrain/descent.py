@@ -6,6 +6,7 @@ control variate) or needs a whole gradient (clipping, its norm) works on the who
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,8 +14,9 @@ import torch
 from fedtrain.axes import squares
 
 if TYPE_CHECKING:
-    from fedtrain.algorithms import Phase
-    from fedtrain.engine import Local, Work
+    from fedtrain.algorithms import Algorithm, Phase
+    from fedtrain.local import Local
+    from fedtrain.parameters import Parameter
     from fedtrain.plan import Plan
 
 __all__ = ["Descent", "learning_rate"]
@@ -38,15 +40,22 @@ class Descent:
     Moments start anew with each phase: a client keeps none between rounds.
     """
 
-    def __init__(self, work: Work, local: Local, phase: Phase, lr_factor: float) -> None:
-        self.work, self.local, self.plan = work, local, work.plan
-        self.trained = [name for name in work.parameters if name in phase.trains]
+    def __init__(
+        self,
+        parameters: Mapping[str, Parameter],
+        algorithm: Algorithm,
+        plan: Plan,
+        local: Local,
+        phase: Phase,
+        lr_factor: float,
+    ) -> None:
+        self.parameters, self.local, self.plan = parameters, local, plan
         self.lr = {
-            name: lr_factor * phase.lr.get(name, learning_rate(work.plan, p.scope, p.head))
-            for name, p in work.parameters.items()
+            name: lr_factor * phase.lr.get(name, learning_rate(plan, p.scope, p.head))
+            for name, p in parameters.items()
             if name in phase.trains
         }
-        self.correction = work.algorithm.correction
+        self.correction = algorithm.correction
         self.moments: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         self.count = 0
         self.moved = torch.zeros(local.n_clients, device=local.loss.device)  # steps of each client
@@ -55,7 +64,7 @@ class Descent:
         """Returns the values of a step: shared (c, *shape), items (c, B, m, *shape), users (c, B, *shape)."""
         local = self.local
         values = {}
-        for name, parameter in self.work.parameters.items():
+        for name, parameter in self.parameters.items():
             if parameter.scope == "shared":
                 value = local.shared[name][:n_clients].detach()
             else:
@@ -76,8 +85,8 @@ class Descent:
         self.count += 1
         self.moved[: len(active)] += active.to(self.moved.dtype)
         gradients: Tensors = {}
-        for name in self.trained:
-            parameter = self.work.parameters[name]
+        for name in self.lr:
+            parameter = self.parameters[name]
             gradient = values[name].grad
             if gradient is None:
                 gradient = torch.zeros_like(values[name])
@@ -126,7 +135,7 @@ class Descent:
 
     def _spread(self, name: str, by_client: torch.Tensor) -> torch.Tensor:
         """Returns a number of each client in the shape of a parameter's gradient."""
-        value = self.work.parameters[name]
+        value = self.parameters[name]
         if name in self.local.shared:
             return by_client.reshape(-1, *[1] * len(value.shape))[: len(by_client)]
         _, client = self.local.table(name)

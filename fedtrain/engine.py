@@ -25,6 +25,7 @@ from fedtrain.batch import Batch, Features
 from fedtrain.chunks import Chunk, Order, local_rows, order_of
 from fedtrain.descent import Descent
 from fedtrain.examples import EXAMPLES, Drawing, Examples
+from fedtrain.local import Local
 from fedtrain.parameters import Parameter, initial_rows, stream
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from fedtrain.plan import Plan
     from fedtrain.tasks import Task
 
-__all__ = ["Local", "Work", "train_chunk"]
+__all__ = ["Work", "example_losses", "train_chunk"]
 
 Ints = npt.NDArray[np.int64]
 Tensors = dict[str, torch.Tensor]
@@ -63,51 +64,6 @@ class Work:
     def private(self) -> frozenset[str]:
         """The names of all that never leaves a client."""
         return self.algorithm.private(self.parameters)
-
-
-@dataclass(eq=False, kw_only=True)
-class Local:
-    """What C clients hold while they train.
-
-    shared: (C, *shape) · rows: (T + 1, *shape), a row for each (client, item) in ascending order, the last
-    for padding · users: (S + 1, *shape), likewise · row_client, row_item: int64 (T,): the place of its client,
-    and its item · sent: the values before, shared (C, *shape), rows (T, *shape) · kept: what an algorithm
-    keeps at the clients beside parameters, in the shape of `sent` · steps: int64 (C,), done · loss: float64
-    (C,), summed over examples · used: int64 (C,), examples · grad_norm, clipped: float64 (C,), sums over
-    `measured` (C,) steps.
-    """
-
-    chunk: Chunk
-    shared: Tensors
-    rows: Tensors
-    users: Tensors
-    row_client: torch.Tensor
-    row_item: torch.Tensor
-    slot_client: torch.Tensor
-    sent: Tensors
-    kept: Tensors
-    steps: torch.Tensor
-    loss: torch.Tensor
-    used: torch.Tensor
-    grad_norm: torch.Tensor
-    clipped: torch.Tensor
-    measured: torch.Tensor
-
-    @property
-    def n_clients(self) -> int:
-        return len(self.steps)
-
-    def delta(self, name: str) -> torch.Tensor:
-        """Returns what training changed: (C, *shape), or (T, *shape) for a table of items."""
-        if name in self.rows:
-            return self.rows[name][:-1] - self.sent[name]
-        return self.shared[name] - self.sent[name]
-
-    def table(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns a table, its row of padding included, and the client of each other row."""
-        if name in self.rows:
-            return self.rows[name], self.row_client
-        return self.users[name], self.slot_client
 
 
 def train_chunk(
@@ -250,12 +206,13 @@ class _Step:
         self, phase: Phase, address: tuple[int, ...], share: npt.NDArray[np.float64] | None
     ) -> None:
         """Does all steps of a phase."""
-        plan, chunk = self.work.plan, self.local.chunk
+        work, chunk = self.work, self.local.chunk
+        plan = work.plan
         chosen = _part_of(self.examples, chunk, phase.part, self.work.seed, address)
         if not len(chosen):
             return
         client = self.examples.client[chosen]
-        descent = Descent(self.work, self.local, phase, self.lr_factor)
+        descent = Descent(work.parameters, work.algorithm, plan, self.local, phase, self.lr_factor)
         counts = np.bincount(client, minlength=len(chunk.clients))
         size = plan.batch_size or max(1, int(counts.max()))
         each = -(-counts // size)  # steps an epoch

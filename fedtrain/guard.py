@@ -15,7 +15,7 @@ from fedtrain.axes import squares
 from fedtrain.sums import LARGEST
 
 if TYPE_CHECKING:
-    from fedtrain.engine import Local
+    from fedtrain.local import Local
 
 __all__ = ["norms", "sound"]
 

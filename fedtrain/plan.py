@@ -122,7 +122,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
     rollback_factor: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.5
 
-    chunk_rows: Positive = 50_000
+    chunk_rows: Positive = 10_000
     threads: Count = 0  # 0: as many as there are cores
     device: Literal["auto", "cpu", "cuda"] = "auto"
     mixed_precision: bool = False

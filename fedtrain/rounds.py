@@ -13,7 +13,7 @@ from fedtrain.algorithms import Answer, Server
 from fedtrain.axes import squares, wide
 from fedtrain.chunks import Chunk, chunks_of
 from fedtrain.compression import COMPRESSIONS, Draws
-from fedtrain.engine import Local, Work, train_chunk
+from fedtrain.engine import Work, train_chunk
 from fedtrain.guard import norms, sound
 from fedtrain.privacy import clip_updates, noise
 from fedtrain.sums import Sums
@@ -21,6 +21,7 @@ from fedtrain.sums import Sums
 if TYPE_CHECKING:
     from fedtrain.algorithms import Means
     from fedtrain.clients import Clients
+    from fedtrain.local import Local
 
 __all__ = ["Outcome", "do_round"]
 

@@ -16,7 +16,7 @@ from fedtrain.algorithms import Answer, Means
 from fedtrain.axes import wide
 
 if TYPE_CHECKING:
-    from fedtrain.engine import Local
+    from fedtrain.local import Local
 
 __all__ = ["FRACTION", "LARGEST", "Sums", "fixed", "real"]
 

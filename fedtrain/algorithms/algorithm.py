@@ -23,7 +23,7 @@ from fedtrain.parameters import Parameter
 
 if TYPE_CHECKING:
     from fedtrain.clients import Clients
-    from fedtrain.engine import Local
+    from fedtrain.local import Local
     from fedtrain.plan import Plan
 
 __all__ = ["Algorithm", "Answer", "Means", "Phase", "Server", "keeps_users"]

@@ -16,7 +16,7 @@ from fedtrain.algorithms.algorithm import Algorithm
 if TYPE_CHECKING:
     import torch
 
-    from fedtrain.engine import Local
+    from fedtrain.local import Local
 
 __all__ = ["fedprox", "reference"]
 

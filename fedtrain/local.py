@@ -1,0 +1,58 @@
+"""What the clients of a chunk hold while they train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from fedtrain.chunks import Chunk
+
+__all__ = ["Local"]
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(eq=False, kw_only=True)
+class Local:
+    """What C clients hold while they train.
+
+    shared: (C, *shape) · rows: (T + 1, *shape), a row for each (client, item) in ascending order, the last
+    for padding · users: (S + 1, *shape), likewise · row_client, row_item: int64 (T,): the place of its client,
+    and its item · sent: the values before, shared (C, *shape), rows (T, *shape) · kept: what an algorithm
+    keeps at the clients beside parameters, in the shape of `sent` · steps: int64 (C,), done · loss: float64
+    (C,), summed over examples · used: int64 (C,), examples · grad_norm, clipped: float64 (C,), sums over
+    `measured` (C,) steps.
+    """
+
+    chunk: Chunk
+    shared: Tensors
+    rows: Tensors
+    users: Tensors
+    row_client: torch.Tensor
+    row_item: torch.Tensor
+    slot_client: torch.Tensor
+    sent: Tensors
+    kept: Tensors
+    steps: torch.Tensor
+    loss: torch.Tensor
+    used: torch.Tensor
+    grad_norm: torch.Tensor
+    clipped: torch.Tensor
+    measured: torch.Tensor
+
+    @property
+    def n_clients(self) -> int:
+        return len(self.steps)
+
+    def delta(self, name: str) -> torch.Tensor:
+        """Returns what training changed: (C, *shape), or (T, *shape) for a table of items."""
+        if name in self.rows:
+            return self.rows[name][:-1] - self.sent[name]
+        return self.shared[name] - self.sent[name]
+
+    def table(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns a table, its row of padding included, and the client of each other row."""
+        if name in self.rows:
+            return self.rows[name], self.row_client
+        return self.users[name], self.slot_client
