@@ -14,6 +14,20 @@ from fedtrain.plan import Plan
 
 __all__ = ["CHECKS", "check_plan"]
 
+PAIRWISE = frozenset({"implicit", "bce", "bpr", "softmax"})
+"""Tasks that tell a positive from drawn items."""
+
+TASKS_OF_EXAMPLES = {
+    "rows": PAIRWISE | {"binary", "classes", "rating", "contrastive"},
+    "sequences": PAIRWISE,
+    "graphs": PAIRWISE | {"binary", "rating"},
+    "bags": frozenset({"implicit", "bce", "rating"}),
+}
+"""The tasks that a model's examples have a target for."""
+
+TASKS_OF_MODELS = {"mult_vae": frozenset({"implicit", "bce"}), "rating_vae": frozenset({"rating"})}
+"""The same for models with a loss of their own."""
+
 
 def check_plan(plan: Plan, facts: Facts) -> None:
     """Refuses a plan that contradicts itself or asks for what the Dataset lacks.
@@ -141,12 +155,6 @@ def check_task(plan: Plan, facts: Facts) -> FedprepError | None:
             where="train.task",
             hint="--task implicit",
         )
-    if plan.loss in ("bce", "bpr", "softmax") and not plan.negatives:
-        return RecipeError(
-            f"the task {plan.task} needs items to tell a positive from",
-            where="train.negatives",
-            expected="at least 1",
-        )
     if plan.task == "contrastive" and plan.batch_size == 1:
         return RecipeError(
             "the task contrastive tells the rows of a batch from each other: one is too few",
@@ -170,11 +178,18 @@ def check_model(plan: Plan, facts: Facts) -> FedprepError | None:
             where="train.task",
             hint="--model two_tower, or --task binary, rating or implicit",
         )
-    if model.examples != "rows" and plan.task in ("binary", "classes", "contrastive"):
+    fits = TASKS_OF_MODELS.get(plan.model, TASKS_OF_EXAMPLES[model.examples])
+    if plan.task not in fits:
         return TrainingError(
-            f"the model {plan.model} learns from {model.examples}, which have no {plan.task} target",
+            f"the model {plan.model} learns from {model.examples} and not by the task {plan.task}",
             where="train.task",
-            hint="--task implicit",
+            expected=" | ".join(sorted(fits)),
+        )
+    if model.examples != "bags" and plan.task in PAIRWISE and not plan.negatives:
+        return RecipeError(
+            f"the task {plan.task} needs items to tell a positive from",
+            where="train.negatives",
+            expected="at least 1",
         )
     if plan.algorithm == "fedper" and not any(p.head for p in parameters.values()):
         return TrainingError(

@@ -321,6 +321,11 @@ def test_a_plan_that_does_not_fit_is_refused_with_a_way_out(
     assert all(word in str(caught.value) for word in words), caught.value
 
 
+def test_a_dataset_without_valid_rows_is_no_matter_where_none_are_asked_for() -> None:
+    plan = parse_plan({"clients_per_round": 0, "stop": {"metric": "loss/train"}})
+    check_plan(plan, replace(FACTS, n_valid=0))
+
+
 def test_a_model_without_rows_of_users_is_none_for_fedrecon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -330,15 +335,40 @@ def test_a_model_without_rows_of_users_is_none_for_fedrecon(
         check_plan(parse_plan({"clients_per_round": 0, "algorithm": "fedrecon"}), FACTS)
 
 
-def test_a_model_of_sequences_has_no_labels_to_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    sequences = replace_parameters("user_factors", examples="sequences")
-    monkeypatch.setitem(MODELS, "mf", sequences)
-    with pytest.raises(TrainingError, match="learns from sequences"):
-        check_plan(parse_plan({"clients_per_round": 0, "task": "binary"}), FACTS)
-    check_plan(parse_plan({"clients_per_round": 0}), FACTS)
+@pytest.mark.parametrize(
+    ("model", "tasks"),
+    [
+        ("mf", {"implicit", "bce", "bpr", "softmax", "binary", "rating", "contrastive"}),
+        (
+            "ncf",
+            {"implicit", "bce", "bpr", "softmax", "binary", "rating", "contrastive", "classes"},
+        ),
+        ("sasrec", {"implicit", "bce", "bpr", "softmax"}),
+        ("lightgcn", {"implicit", "bce", "bpr", "softmax", "binary", "rating"}),
+        ("mult_vae", {"implicit", "bce"}),
+        ("rating_vae", {"rating"}),
+    ],
+)
+def test_a_model_takes_the_tasks_that_its_examples_have_a_target_for(
+    model: str, tasks: set[str]
+) -> None:
+    taken = set()
+    for task in choices("task"):
+        try:
+            check_plan(parse_plan({"clients_per_round": 0, "model": model, "task": task}), FACTS)
+        except TrainingError as error:
+            assert error.where == "train.task"
+        else:
+            taken.add(task)
+    assert taken == tasks
 
 
-def replace_parameters(*names: str, examples: str = "rows") -> type:
+def test_models_that_draw_no_items_need_none() -> None:
+    table = {"clients_per_round": 0, "model": "mult_vae", "negatives": 0}
+    check_plan(parse_plan(table), FACTS)
+
+
+def replace_parameters(*names: str) -> type:
     """A matrix factorisation with some of its parameters alone."""
     base: Any = MODELS["mf"]
 
@@ -346,7 +376,6 @@ def replace_parameters(*names: str, examples: str = "rows") -> type:
         def parameters(self, sizes: Any) -> dict[str, Any]:
             return {name: super(Model, self).parameters(sizes)[name] for name in names}
 
-    Model.examples = examples
     return Model
 
 
