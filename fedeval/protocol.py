@@ -53,6 +53,7 @@ SEEN = {
 }
 
 POOLS = {
+    "none": "Training negatives are drawn from all items.",
     "train": "Training negatives are drawn from the items outside the user's train rows.",
     "all": "Training negatives are drawn from the items outside all of the user's rows, the truth's too.",
 }
@@ -66,8 +67,8 @@ class Protocol:
     relevant: which rows of it are relevant, `all` or `liked`.
     candidates: what is ranked: all items of train (`full`), a sample (`uniform` or `popularity`) or what
         a `file` names; n_negatives, seed: of the sample.
-    negative_pool: what training negatives leave out: the user's `train` rows, or `all` rows (a leak);
-        `unknown` for foreign systems.
+    negative_pool: what training negatives leave out: the user's `train` rows, `none`, or `all` rows (a
+        leak); `unknown` for foreign systems.
     seen: items that the user has in train are `excluded` from lists, or `kept`.
     policy: ties, users, duplicates, and the rest of `Policy`.
     k: the cut-offs asked for.
@@ -82,7 +83,7 @@ class Protocol:
     candidates: Literal["full", "uniform", "popularity", "file"] = "full"
     n_negatives: int = 0
     seed: int = 0
-    negative_pool: Literal["unknown", "train", "all"] = "unknown"
+    negative_pool: Literal["unknown", "train", "none", "all"] = "unknown"
     seen: Literal["excluded", "kept"] = "excluded"
     policy: Policy = field(default_factory=Policy)
     k: tuple[int, ...] = ()

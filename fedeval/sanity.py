@@ -33,12 +33,13 @@ __all__ = [
     "chance_hr",
     "constant",
     "leaks",
+    "left_out",
     "memoriser",
     "sanity_rows",
 ]
 
-POOLS = ("unknown", "train", "all")
-"""What training negatives leave out: nobody knows, the user's train rows, or all rows: test as well."""
+POOLS = ("unknown", "train", "none", "all")
+"""What training negatives leave out: nobody knows, the user's train rows, none, or all: test as well."""
 
 LEVEL = 0.999
 """How sure the bound is above which a scorer is said to beat chance."""
@@ -267,8 +268,9 @@ def sanity_rows(
         told = ", of the negatives drawn"
         scorers["memoriser"] = (lambda **more: memoriser(train, drawn=drawn, **more), told)
     elif pool != "unknown":
-        out = train if pool == "train" else joined(train, seen, truth)
-        told = f", negatives leave out {pool} rows ({per_row} a row, {rounds} rounds, simulated)"
+        out = left_out(pool, train, seen, truth)
+        what = "nothing" if pool == "none" else f"{pool} rows"
+        told = f", negatives leave out {what} ({per_row} a row, {rounds} rounds, simulated)"
         scorers["memoriser"] = (
             lambda **more: memoriser(
                 train, excluded=out, per_row=per_row, rounds=rounds, seed=seed, **more
@@ -293,6 +295,14 @@ def sanity_rows(
                 )
             )  # fmt: skip
     return tuple(rows)
+
+
+def left_out(
+    pool: str, train: Interactions, seen: Interactions, truth: Interactions
+) -> Interactions:
+    """Returns the rows that training negatives of a pool leave out; the pool has to be known."""
+    rows = {"train": (train,), "none": (), "all": (train, seen, truth)}[pool]
+    return joined(*rows) if rows else train.only(np.zeros(len(train), bool))
 
 
 def chance_hr(ranked: npt.NDArray[np.int64], relevant: npt.NDArray[np.int64], k: int) -> Floats:

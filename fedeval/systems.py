@@ -19,6 +19,10 @@ from fedprep.schema import ITEM_ID, SOURCE_ID, USER_ID
 
 __all__ = ["ROUNDS", "System", "columns_by_system", "named_systems", "read_system"]
 
+TRAINED = {"train": "train", "all": "none", "leaky": "all"}
+"""What a trainer draws negatives from (all items but `train` rows, `all` items, or `leaky`: all items but
+those of every row), to what such negatives leave out."""
+
 MOST_MISSING = 0.1
 """Share of the candidates that a system may leave out, such as cold items."""
 
@@ -116,7 +120,7 @@ def read_system(
         columns: our name to the table's own.
         ids: `dataset`: the table has the Dataset's dense ids; `source`: those of the raw data.
         negative_pool: what its training negatives leave out, unless a Run's manifest says so itself
-            (`negative_pool`, also in `recipe.train`).
+            (`plan.negative_pool` in the words of `TRAINED`, or `negative_pool` in those of `Protocol`).
 
     Raises:
         EvaluationError: it cannot be read, its ids are of another kind than the truth's, or it is a Run
@@ -241,8 +245,8 @@ def _pool_of_run(run: Path) -> str:
     """Returns what the Run's manifest says of its training negatives, "" where it says nothing."""
     path = run / "manifest.json"
     manifest = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    train = (manifest.get("recipe") or {}).get("train") or {}
-    return str(manifest.get("negative_pool") or train.get("negative_pool") or "")
+    said = (manifest.get("plan") or {}).get("negative_pool")
+    return TRAINED.get(str(said), "") or str(manifest.get("negative_pool") or "")
 
 
 def _rounds(path: Path) -> list[dict[str, Any]]:

@@ -342,9 +342,39 @@ def test_a_pool_of_negatives_that_leaks_is_told_in_red_and_by_the_exit_code(
     assert '<p class="notice red">' in (tmp_path / "out" / "report.html").read_text(
         encoding="utf-8"
     )
-    honest = ("--negative-pool", "train", *flags[2:])
-    assert run("report", recs, "--data", data, *honest) == 0
-    assert "memoriser" in capsys.readouterr().out
+    for pool in ("train", "none"):
+        assert run("report", recs, "--data", data, "--negative-pool", pool, *flags[2:]) == 0
+        assert "memoriser" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("manifest", "pool"),
+    [
+        ({"plan": {"negative_pool": "leaky"}}, "all"),
+        (
+            {"plan": {"negative_pool": "all"}, "negative_pool": "all"},
+            "none",
+        ),  # drawn from all items
+        ({"plan": {"negative_pool": "train"}}, "train"),
+        ({"plan": {}, "negative_pool": "all"}, "all"),
+        ({}, "unknown"),
+    ],
+)
+def test_a_run_says_what_its_negatives_left_out(
+    manifest: dict[str, Any],
+    pool: str,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = a_run(data, tmp_path / "mf")
+    named = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(named | manifest))
+    arguments = ("report", folder, "--data", data, "--baselines", "none", *QUICK)
+    assert run(*arguments) == int(pool == "all")
+    found = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
+    assert found["protocol"]["fields"]["negative_pool"] == pool
+    assert (found["notices"][0]["level"] == "red") == (pool == "all")
 
 
 def test_candidates_of_ncf_are_read_and_are_the_truth_where_there_is_no_other(

@@ -21,6 +21,7 @@ OTHERS = {
     "popularity": Protocol(candidates="popularity", n_negatives=99),
     "file": Protocol(candidates="file"),
     "negative pool": Protocol(negative_pool="all"),
+    "no negative pool": Protocol(negative_pool="none"),
     "seen": Protocol(seen="kept"),
     "ties": Protocol(policy=Policy(ties="average")),
     "users": Protocol(policy=Policy(users="truth")),

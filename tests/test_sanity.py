@@ -105,9 +105,10 @@ def test_the_memoriser_finds_the_test_item_where_negatives_leave_it_out(among: s
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("among", ["candidates", "all items"])
-def test_the_memoriser_scores_chance_on_an_honest_pool(among: str, seed: int) -> None:
+@pytest.mark.parametrize("pool", ["train", "none"])
+def test_the_memoriser_scores_chance_on_an_honest_pool(among: str, pool: str, seed: int) -> None:
     candidates = CANDIDATES if among == "candidates" else None
-    rows = sanity_rows(TRAIN, TEST, seen=SEEN, candidates=candidates, pool="train", seed=seed)
+    rows = sanity_rows(TRAIN, TEST, seen=SEEN, candidates=candidates, pool=pool, seed=seed)
     found = row_of(rows, "memoriser", "average")
     assert not leaks(rows).leaks
     deviation = np.sqrt(found.chance * (1 - found.chance) / N_USERS)

@@ -84,8 +84,8 @@ def assess(
         columns: our name to the tables' own, of every table.
         columns_of: the same of some systems, by name; it goes before `columns`.
         ids: of the tables: the `dataset`'s, or those of its `source`.
-        negative_pool: what training negatives leave out (`train` or `all` rows), where a Run does not say
-            so; known, it brings the memoriser as a sanity row.
+        negative_pool: what training negatives leave out (`train`, `none` or `all` rows), where a Run does
+            not say so; known, it brings the memoriser as a sanity row.
         over: intervals and tests draw `users`, or whole `clients`.
         inference: how intervals and tests are made.
         progress: called with what is being done.

@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from fedeval.interactions import Interactions, interactions_from, joined
+from fedeval.interactions import Interactions, interactions_from
 from fedeval.metrics import Ask
-from fedeval.sanity import SanityRow, constant, memoriser, sanity_rows
+from fedeval.sanity import SanityRow, constant, left_out, memoriser, sanity_rows
 from fedeval.setting import Setting
 from fedeval.systems import System
 from fedeval.tables import read_table
@@ -65,11 +65,12 @@ def sanity_systems(setting: Setting, pool: str, length: int, seed: int) -> list[
     }  # fmt: skip
     found = {"constant": (constant(setting.train, **asked), "gives every item the same score")}
     if pool != "unknown":
-        out = setting.train if pool == "train" else joined(setting.train, setting.seen, truth)
+        out = left_out(pool, setting.train, setting.seen, truth)
         lists = memoriser(setting.train, excluded=out, seed=seed, **asked)
         found["memoriser"] = (
             lists,
-            f"−(times drawn as a training negative); these leave out {pool} rows, simulated",
+            "−(times drawn as a training negative); these leave out "
+            f"{'nothing' if pool == 'none' else f'{pool} rows'}, simulated",
         )
     return [
         System(name=name, kind="sanity", text=text, recs=read_table(recs, "recommendations"))

@@ -93,7 +93,7 @@ def table_options(command: Command) -> Command:
         ),
         click.option(
             "--negative-pool",
-            type=click.Choice(["unknown", "train", "all"]),
+            type=click.Choice(["unknown", "train", "none", "all"]),
             default="unknown",
             show_default=True,
             help="What training negatives left out, where a Run does not say so: all leaks.",
