@@ -1,0 +1,152 @@
+"""Flower's server side of a round: an order to each client's node, and the sum of what comes back."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fedprep.errors import TrainingError
+from fedtrain.flower.memory import gather
+from fedtrain.flower.messages import (
+    Order,
+    order_of_work,
+    order_to_message,
+    part_of_message,
+    server_to_records,
+)
+from fedtrain.flower.parts import join_parts
+
+if TYPE_CHECKING:
+    from fedtrain.algorithms import Server
+    from fedtrain.clients import Clients
+    from fedtrain.engine import Work
+    from fedtrain.flower.parts import Part
+    from fedtrain.rounds import Outcome
+
+__all__ = ["Fleet", "do_round_with"]
+
+PAUSE = 0.05
+"""Seconds between two looks for replies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fleet:
+    """The nodes behind a grid.
+
+    nodes: node ids · clients: which client each of them is, in their order; None: any, as the order says
+    (simulation) · dataset, state: what a simulation's orders say, see `Order` · patience: seconds that a
+    round waits for replies; those that come later are lost · stopped: set where none will come any more.
+    """
+
+    grid: Grid
+    nodes: tuple[int, ...]
+    clients: tuple[int, ...] | None = None
+    dataset: str = ""
+    state: str = ""
+    patience: float = math.inf
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def node_of(self, place: int, client: int) -> int:
+        """Returns the node of a client, the `place`-th of its cohort."""
+        if self.clients is None:
+            return self.nodes[place % len(self.nodes)]
+        return self.nodes[self.clients.index(client)]
+
+
+def do_round_with(
+    fleet: Fleet,
+    work: Work,
+    server: Server,
+    clients: Clients,
+    cohort: npt.NDArray[np.int64],
+    *,
+    lr_factor: float = 1.0,
+    progress: float = 0.0,
+    share: npt.NDArray[np.float64] | None = None,
+) -> Outcome:
+    """Returns the outcome of a round that a fleet's nodes trained in; arguments as for `rounds.do_round`.
+
+    In a simulation `clients` then holds what the clients of the cohort kept; from real nodes it learns
+    nothing.
+
+    Raises:
+        TrainingError: clients failed, or none answered.
+    """
+    order = order_of_work(
+        work,
+        server.round_number,
+        lr_factor=lr_factor,
+        progress=progress,
+        dataset=fleet.dataset,
+        state=fleet.state,
+    )
+    first = work.federation.slot_offsets
+    values, extra = server_to_records(server, work.private)
+    messages = []
+    for place, client in enumerate(cohort.tolist()):
+        own: Order = replace(
+            order,
+            client=client,
+            first_slot=int(first[client]),
+            share=1.0 if share is None else float(share[place]),
+        )
+        messages.append(
+            Message(
+                order_to_message(own, values, extra),
+                fleet.node_of(place, client),
+                "train",
+                group_id=str(server.round_number),
+            )
+        )
+    outcome = join_parts(work, server, cohort, _parts(fleet, messages))
+    if fleet.state:
+        gather(Path(fleet.state), work, clients, cohort.tolist(), dict(server.values))
+    return outcome
+
+
+def _parts(fleet: Fleet, messages: list[Message]) -> Iterator[Part]:
+    """Sends the messages and yields what comes back, as it comes.
+
+    Raises:
+        TrainingError: nodes answered with an error, or none answered.
+    """
+    n_sent = len(messages)
+    ends = time.monotonic() + fleet.patience
+    waiting = set(fleet.grid.push_messages(messages))
+    messages.clear()
+    failed: list[str] = []
+    n_answers = 0
+    while waiting and time.monotonic() < ends and not fleet.stopped.is_set():
+        replies = list(fleet.grid.pull_messages(waiting))
+        for reply in replies:
+            waiting.discard(reply.metadata.reply_to_message_id)
+            if reply.has_error():
+                failed.append(reply.error.reason)
+                continue
+            n_answers += 1
+            yield part_of_message(reply.content)
+        if not replies:
+            time.sleep(PAUSE)
+    if failed:
+        raise TrainingError(
+            f"{len(failed)} of {n_sent} clients failed: {_said(failed[0])}",
+            where="a node of Flower",
+        )
+    if not n_answers:
+        raise TrainingError(f"none of {n_sent} clients answered", where="the nodes of Flower")
+
+
+def _said(reason: str) -> str:
+    """Returns what the client's own error said, without Flower's words around it."""
+    said = reason.partition("Message: ")[2] or reason
+    return said.removesuffix("'>").strip()

@@ -1,0 +1,413 @@
+"""Flower does what the own engine does: the same numbers, and nothing private on the wire."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from built import write_built
+
+from fedprep.dataset import Dataset
+from fedprep.errors import DatasetError, MissingExtraError, TrainingError
+from fedprep.export import export
+from fedtrain.algorithms import ALGORITHMS, Server
+from fedtrain.clients import Clients
+from fedtrain.engine import Work
+from fedtrain.facts import facts_of, sizes_of
+from fedtrain.federation import features_of, federation_of
+from fedtrain.flower.memory import gather, recall, remember
+from fedtrain.flower.parts import join_parts, part_of
+from fedtrain.flower.shard import exported, federation_of_shard, shard_of_dataset
+from fedtrain.models import MODELS
+from fedtrain.parameters import initial
+from fedtrain.rounds import Outcome, do_round
+from fedtrain.settings import parse_plan
+from fedtrain.tasks import TASKS
+
+needs_flower = pytest.mark.skipif(
+    importlib.util.find_spec("flwr") is None or importlib.util.find_spec("ray") is None,
+    reason="needs Flower: pip install 'fedprep[flower]'",
+)
+# Flower's command line uses what click is about to drop.
+pytestmark = pytest.mark.filterwarnings("ignore:'click.utils:DeprecationWarning")
+SEED = 3
+CLOSE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """12 clients of several users each."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("flower")
+    return Dataset.open(write_built(folder / "dataset"))
+
+
+def work_of(dataset: Dataset, **table: Any) -> Work:
+    plan = parse_plan({"clients_per_round": 5, "batch_size": 8, "lr": 0.5, **table})
+    federation, facts = federation_of(dataset), facts_of(dataset)
+    model = MODELS[plan.model](**plan.table(plan.model))
+    return Work(
+        federation=federation,
+        features=features_of(dataset, list(facts.modalities), behavior=True),
+        model=model,
+        parameters=model.parameters(sizes_of(plan, facts)),
+        task=TASKS[plan.loss],
+        algorithm=ALGORITHMS[plan.algorithm](**plan.table(plan.algorithm)),
+        plan=plan,
+        excluded=federation.positives,
+        seed=SEED,
+    )
+
+
+def begun(work: Work) -> tuple[Server, Clients]:
+    federation = work.federation
+    server = Server(values=initial(work.parameters, federation.n_items, SEED), round_number=1)
+    return server, Clients.new(federation.n_clients, federation.n_slots, work.parameters, SEED)
+
+
+COHORTS = (np.array([0, 3, 4, 7, 11]), np.array([1, 3, 7, 8, 10]))
+"""Two rounds: clients 3 and 7 are in both, and go on from what they kept."""
+
+
+def two_rounds(work: Work, round_of: Any) -> tuple[list[Outcome], Clients]:
+    server, clients = begun(work)
+    outcomes = []
+    for number, cohort in enumerate(COHORTS, start=1):
+        outcome = round_of(
+            work, server.at(number), clients, cohort, lr_factor=0.5, progress=number / 2
+        )
+        outcomes.append(outcome)
+        server = outcome.server
+    return outcomes, clients
+
+
+def assert_alike(work: Work, given: tuple[list[Outcome], Clients]) -> None:
+    """Every value at the server and at the clients is the own engine's, after each round."""
+    own, own_clients = two_rounds(work, do_round)
+    other, clients = given
+    for mine, theirs in zip(own, other, strict=True):
+        assert mine.server.values.keys() == theirs.server.values.keys()
+        for name, value in mine.server.values.items():
+            torch.testing.assert_close(theirs.server.values[name], value, atol=CLOSE, rtol=0)
+        np.testing.assert_array_equal(theirs.client, mine.client)
+        np.testing.assert_array_equal(theirs.rows, mine.rows)
+        np.testing.assert_allclose(theirs.loss, mine.loss, atol=CLOSE)
+        np.testing.assert_allclose(theirs.drift, mine.drift, atol=CLOSE)
+        assert (theirs.bytes_up, theirs.bytes_down) == (mine.bytes_up, mine.bytes_down)
+    before = begun(work)[0].values
+    assert any(not torch.equal(own[-1].server.values[n], before[n]) for n in before)
+    mine, theirs = own_clients.state(), clients.state()
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        torch.testing.assert_close(theirs[name], value, atol=CLOSE, rtol=0)
+
+
+PLANS: dict[str, dict[str, Any]] = {
+    "fedavg": {},
+    "fedprox": {"fedprox": {"mu": 0.1}},
+    "fedper": {"model": "two_tower", "task": "binary", "two_tower": {"dim": 4, "hidden": 4}},
+    "fedrecon": {"task": "rating", "lr": 0.1},
+    "scaffold": {},
+    "fednova": {},
+    "fedadam": {"server_lr": 0.01},
+}
+"""What each algorithm is tried with; on the rest of the list there is matrix factorisation."""
+
+algorithms = pytest.mark.parametrize("algorithm", [name for name in PLANS if name in ALGORITHMS])
+
+
+def plan_of(algorithm: str) -> dict[str, Any]:
+    return {"algorithm": algorithm, "mf": {"dim": 4}, **PLANS[algorithm]}
+
+
+@algorithms
+def test_clients_one_by_one_on_their_own_shards_add_up_to_the_same_round(
+    algorithm: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    def alone(work: Work, server: Server, clients: Clients, cohort: Any, **rest: Any) -> Outcome:
+        parts = []
+        for client in reversed(cohort.tolist()):
+            shard = shard_of_dataset(dataset, client)
+            first = int(work.federation.slot_offsets[client])
+            own = federation_of_shard(shard, first)
+            mine = Work(**{**vars(work), "federation": own, "excluded": own.positives})
+            kept = recall(tmp_path, mine, client)
+            parts.append(part_of(mine, server, kept, client, **rest))
+            remember(tmp_path, mine, kept, [client])
+        outcome = join_parts(work, server, cohort, parts)
+        gather(tmp_path, work, clients, cohort.tolist(), dict(server.values))
+        return outcome
+
+    work = work_of(dataset, **plan_of(algorithm))
+    assert_alike(work, two_rounds(work, alone))
+
+
+class Here:
+    """A grid whose nodes are in this process: what `Fleet` needs of one, and a record of all messages."""
+
+    def __init__(self, configs: list[dict[str, Any]]) -> None:
+        from flwr.app import Context, RecordDict
+        from flwr.supercore.task_identity import TaskIdentity
+
+        # What Flower's runtime sets before a ServerApp makes its first message.
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 0, 1
+        self.contexts = {
+            node: Context(
+                run_id=1, node_id=node, node_config=config, state=RecordDict(), run_config={}
+            )
+            for node, config in enumerate(configs, start=1)
+        }
+        self.replies: dict[str, Any] = {}
+        self.seen: list[tuple[str, Any]] = []
+
+    def get_node_ids(self) -> list[int]:
+        return list(self.contexts)
+
+    def push_messages(self, messages: Iterable[Any]) -> Iterator[str]:
+        from flwr.app import Error, Message
+
+        from fedtrain.flower.client_app import app
+
+        for number, message in enumerate(messages, start=len(self.seen)):
+            message.metadata.__dict__["_message_id"] = str(number)
+            self.seen.append(("down", message.content))
+            try:
+                reply = app(message, self.contexts[message.metadata.dst_node_id])
+                self.seen.append(("up", reply.content))
+            except Exception as error:
+                reason = f"Exception ClientAppException occurred. Message: {error}'>"
+                reply = Message(Error(code=0, reason=reason), reply_to=message)
+            self.replies[str(number)] = reply
+            yield str(number)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Any]:
+        there = [number for number in sorted(message_ids, reverse=True) if number in self.replies]
+        return [self.replies.pop(number) for number in there[:2]]
+
+
+def simulated(dataset: Dataset, state: Path) -> tuple[Here, Any]:
+    """Nodes that are told which client to play."""
+    from fedtrain.flower.server_app import Fleet
+
+    grid = Here([{}] * 5)
+    nodes = tuple(grid.get_node_ids())
+    return grid, Fleet(grid=grid, nodes=nodes, dataset=str(dataset.path), state=str(state))  # type: ignore[arg-type]
+
+
+def rounds_of(fleet: Any) -> Any:
+    from fedtrain.flower.server_app import do_round_with
+
+    return lambda *given, **rest: do_round_with(fleet, *given, **rest)
+
+
+@needs_flower
+@algorithms
+def test_rounds_by_messages_are_the_own_engines(
+    algorithm: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    work = work_of(dataset, **plan_of(algorithm))
+    grid, fleet = simulated(dataset, tmp_path)
+    assert_alike(work, two_rounds(work, rounds_of(fleet)))
+    assert [kind for kind, _ in grid.seen].count("up") == 10
+
+
+@needs_flower
+@algorithms
+def test_no_message_holds_a_private_parameter(
+    algorithm: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    work = work_of(dataset, **plan_of(algorithm))
+    grid, fleet = simulated(dataset, tmp_path)
+    _, clients = two_rounds(work, rounds_of(fleet))
+    assert work.private
+    users = {
+        name
+        for name, parameter in work.parameters.items()
+        if parameter.scope == "user"
+    }  # fmt: skip
+    assert users <= work.private
+    kept = [values for name, values in clients.state().items() if values.dtype == torch.float32]
+    for _, content in grid.seen:
+        for record in content.array_records.values():
+            assert not work.private & set(record)
+            for array in record.values():
+                sent = array.numpy()
+                for values in kept:
+                    rows = values.numpy()
+                    if rows.ndim > 1 and sent.shape == rows.shape:
+                        assert not np.array_equal(sent, rows)
+
+
+@needs_flower
+def test_real_nodes_read_their_own_exported_shard_alone(dataset: Dataset, tmp_path: Path) -> None:
+    from flwr.app import Message, RecordDict
+
+    from fedtrain.flower.server_app import Fleet
+
+    work = work_of(dataset, **plan_of("fedavg"))
+    export(dataset, tmp_path / "shards", to="client-files")
+    order = [4, 0, 11, 3, 7, 1, 8, 10]
+    configs = []
+    for client in order:
+        alone = tmp_path / f"node-{client}"
+        (tmp_path / "shards" / f"client-{client:05d}").rename(alone)
+        (alone / "items.parquet").write_bytes((tmp_path / "shards" / "items.parquet").read_bytes())
+        configs.append({"data": str(alone), "state": str(alone / "kept")})
+    grid = Here(configs)
+    asked = [Message(RecordDict({}), node, "query.who") for node in grid.get_node_ids()]
+    numbers = list(grid.push_messages(asked))
+    who = [int(grid.replies.pop(number).content["who"]["client"]) for number in numbers]
+    assert who == order
+    fleet = Fleet(grid=grid, nodes=tuple(grid.get_node_ids()), clients=tuple(who))  # type: ignore[arg-type]
+    own, own_clients = two_rounds(work, do_round)
+    outcomes, nobody = two_rounds(work, rounds_of(fleet))
+    for mine, theirs in zip(own, outcomes, strict=True):
+        for name, value in mine.server.values.items():
+            torch.testing.assert_close(theirs.server.values[name], value, atol=CLOSE, rtol=0)
+    # The server's process has learnt nothing of what the nodes keep; their own folders hold it.
+    for name, value in begun(work)[1].users.items():
+        assert torch.equal(nobody.users[name], value)
+    for client, config in zip(order, configs, strict=True):
+        gather(Path(config["state"]), work, nobody, [client], {})
+    for name, value in own_clients.users.items():
+        torch.testing.assert_close(nobody.users[name], value, atol=CLOSE, rtol=0)
+
+
+@needs_flower
+def test_what_a_client_cannot_do_is_said_in_its_own_words(dataset: Dataset, tmp_path: Path) -> None:
+    from fedtrain.flower.server_app import Fleet
+
+    work = work_of(dataset, **plan_of("fedavg"))
+    grid = Here([{}])
+    fleet = Fleet(grid=grid, nodes=(1,), clients=(0,))  # type: ignore[arg-type]
+    server, clients = begun(work)
+    with pytest.raises(
+        TrainingError, match="1 of 1 clients failed: this node was not told"
+    ) as caught:
+        rounds_of(fleet)(work, server, clients, np.array([0]))
+    assert "--node-config" in str(caught.value)
+
+
+@needs_flower
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_rounds_in_flowers_simulation_are_the_own_engines(dataset: Dataset) -> None:
+    from fedtrain.flower.simulation import train_with_flower
+
+    work = work_of(dataset, **plan_of("fedavg"))
+    before = dict(os.environ)
+    given = train_with_flower(
+        work,
+        begun(work)[1],
+        lambda round_of: two_rounds(work, round_of),
+        dataset=dataset.path,
+        workers=2,
+    )
+    assert_alike(work, given)
+    assert dict(os.environ) == before
+    gc.collect()  # what Ray leaves open is not our mistake
+
+
+@needs_flower
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_an_error_in_flowers_simulation_comes_out_as_it_is(dataset: Dataset) -> None:
+    from fedtrain.flower.simulation import train_with_flower
+
+    work = work_of(dataset, **plan_of("fedavg"))
+    server, clients = begun(work)
+
+    def train(round_of: Any) -> Outcome:
+        # The workers' Dataset has no such item: a client fails, and says so.
+        broken = {name: values[:3] for name, values in server.values.items()}
+        outcome: Outcome = round_of(work, replace(server, values=broken), clients, np.array([2]))
+        return outcome
+
+    with pytest.raises(TrainingError, match="1 of 1 clients failed: index out of range"):
+        train_with_flower(work, clients, train, dataset=dataset.path, workers=1)
+    gc.collect()
+
+
+@pytest.mark.parametrize("package", ["flwr", "ray"])
+def test_a_missing_flower_names_the_extra(
+    package: str, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fedtrain.flower.simulation import train_with_flower
+
+    work = work_of(dataset, **plan_of("fedavg"))
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=package) as caught:
+        train_with_flower(work, begun(work)[1], lambda _: None, dataset=dataset.path)
+    assert "pip install 'fedprep[flower]'" in str(caught.value)
+
+
+def test_a_folder_that_is_no_shard_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"interactions\.parquet is missing"):
+        exported(tmp_path, {})
+    export(dataset, tmp_path / "all", to="client-files")
+    both = tmp_path / "all" / "client-00000"
+    other = pl.read_parquet(tmp_path / "all" / "client-00001" / "interactions.parquet")
+    mixed = pl.concat([pl.read_parquet(both / "interactions.parquet"), other])
+    mixed.write_parquet(both / "interactions.parquet")
+    with pytest.raises(DatasetError, match="rows of 2 clients"):
+        _ = exported(both, {}).client_id
+
+
+def test_an_exported_shard_is_what_the_dataset_has_of_its_client(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    export(dataset, tmp_path / "all", to="client-files")
+    whole = federation_of(dataset)
+    for client in (0, 5, 11):
+        first = int(whole.slot_offsets[client])
+        shard = exported(tmp_path / "all" / f"client-{client:05d}", dataset.manifest["facts"])
+        assert shard.client_id == client
+        assert shard.modalities == dataset.modalities
+        own = federation_of_shard(shard, first)
+        slots = slice(first, int(whole.slot_offsets[client + 1]))
+        assert shard.n_users == slots.stop - slots.start
+        np.testing.assert_array_equal(own.slot_user[slots], whole.slot_user[slots])
+        np.testing.assert_array_equal(own.slot_offsets[client:][:2], [slots.start, slots.stop])
+        for split, rows in whole.splits.items():
+            mine = slice(int(rows.offsets[client]), int(rows.offsets[client + 1]))
+            np.testing.assert_array_equal(own.splits[split].item_id, rows.item_id[mine])
+            np.testing.assert_array_equal(own.splits[split].slot, rows.slot[mine])
+        given = features_of(shard, list(shard.modalities), behavior=True)
+        known = features_of(dataset, list(dataset.modalities), behavior=True)
+        for name, values in known.items.items():
+            assert torch.equal(given.items[name], values)
+        users = torch.from_numpy(own.slot_user[slots].astype(np.int64))
+        assert given.behavior is not None and known.behavior is not None
+        assert torch.equal(given.behavior[users], known.behavior[users])
+
+
+def test_what_clients_keep_comes_back_from_their_files(dataset: Dataset, tmp_path: Path) -> None:
+    work = work_of(dataset, **plan_of("fedavg"))
+    clients = begun(work)[1]
+    start = torch.full((2,), 7.0)
+    clients.write_shared("head", np.array([4]), torch.tensor([[1.0, 2.0]]), start)
+    items = np.array([3, 5, 8])
+    place = np.array([0, 0, 1])
+    clients.row_store("controls").write(np.array([1, 4]), place, items, torch.ones(3, 2))
+    cohort = range(work.federation.n_clients)
+    remember(tmp_path, work, clients, cohort)
+    again = begun(work)[1]
+    for values in again.users.values():
+        values.zero_()
+    gather(tmp_path, work, again, [1, 4], {"head": start})
+    given, known = again.state(), clients.state()
+    assert given.keys() == known.keys()
+    slots = np.flatnonzero(np.isin(work.federation.slot_client, [1, 4]))
+    for name, values in known.items():
+        at = slots if name.startswith("users/") else slice(None)
+        assert torch.equal(given[name][at], values[at]), name
