@@ -15,7 +15,8 @@ def wide(by_first: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 def squares(values: torch.Tensor) -> torch.Tensor:
     """Returns (n,): the sum of squares of each of (n, *shape)."""
     flat = values.reshape(len(values), -1)
-    return torch.linalg.vecdot(flat, flat)
+    found: torch.Tensor = torch.linalg.vecdot(flat, flat)
+    return found
 
 
 def padded(rows: torch.Tensor) -> torch.Tensor:

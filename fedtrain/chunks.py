@@ -32,8 +32,8 @@ class Chunk:
     """Some clients' rows in a round. Places count from 0 inside the chunk.
 
     clients: int64 (C,), in descending order of rows · slots: int64 (S,), their slots · slot_client: int64
-    (S,), the place of each slot's client · row: int64 (R,), the rows in the federation's train split · row_client, row_slot: int64 (R,), places · place: int64 (R,), the
-    row's place in its client's rows.
+    (S,), the place of each slot's client · row: int64 (R,), the rows in the federation's train split ·
+    row_client, row_slot: int64 (R,), places · place: int64 (R,), the row's place in its client's rows.
     """
 
     clients: Ints

@@ -85,8 +85,8 @@ class RowStore:
         if f"{name}:client" not in state:
             return store
         counts = state[f"{name}:count"].tolist()
-        items = state[f"{name}:item"].split(counts)
-        values = state[f"{name}:value"].split(counts)
+        items = torch.split(state[f"{name}:item"], counts)
+        values = torch.split(state[f"{name}:value"], counts)
         for client, mine, rows in zip(state[f"{name}:client"].tolist(), items, values, strict=True):
             store._of[client] = (mine.numpy().copy(), rows.clone())
         return store

@@ -156,6 +156,8 @@ def _opened(
         slot_client=torch.from_numpy(chunk.slot_client).to(device),
         sent=sent,
         kept={},
+        lr={},
+        momentum=work.plan.momentum if work.plan.optimizer == "momentum" else 0.0,
         steps=nothing.long(),
         loss=nothing.clone(),
         used=nothing.long(),
@@ -213,6 +215,7 @@ class _Step:
             return
         client = self.examples.client[chosen]
         descent = Descent(work.parameters, work.algorithm, plan, self.local, phase, self.lr_factor)
+        self.local.lr |= descent.lr
         counts = np.bincount(client, minlength=len(chunk.clients))
         size = plan.batch_size or max(1, int(counts.max()))
         each = -(-counts // size)  # steps an epoch
@@ -264,7 +267,7 @@ class _Step:
             loss = example_losses(work, values, batch)  # (c, B)
             loss = torch.where(mask, loss, 0.0).sum(1)
             count = mask.sum(1)
-            (loss / count.clamp(min=1)).sum().backward()
+            torch.autograd.backward((loss / count.clamp(min=1)).sum())
         local.loss[: len(line)] += loss.detach().double()
         local.used[: len(line)] += count
         descent.step(values, slot, place, count > 0)

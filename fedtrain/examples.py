@@ -40,7 +40,7 @@ class Examples:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """How examples are drawn: negatives a positive and what they leave out, the stream, the longest history."""
+    """How examples are drawn: negatives and what they leave out, the stream, the longest history."""
 
     task: Task
     negatives: int
@@ -81,16 +81,13 @@ def sequences(federation: Federation, chunk: Chunk, drawing: Drawing) -> Example
     length = int(column.max(initial=0)) + 1
     shape = (int(line[-1]) + 1 if len(line) else 0, length)
     ids = federation.train.item_id[chunk.row].astype(np.int64)
-    item = np.full((shape[0], 2 + n, length), -1, np.int64)
-    item[line, 0, column] = ids[following - 1]
-    item[line, 1, column] = ids[following]
+    inputs, targets = np.full((2, *shape), -1, np.int64)
+    inputs[line, column] = ids[following - 1]
+    targets[line, column] = ids[following]
+    drawn = np.full((*shape, n), -1, np.int64)
     if n:
-        drawn = _negatives(federation, chunk, drawing, n)[following]
-        block = item[:, 2:].transpose(0, 2, 1).copy()  # (E, L, n)
-        block[line, column] = drawn
-        item = np.concatenate([item[:, :2].reshape(shape[0], -1), block.reshape(shape[0], -1)], 1)
-    else:
-        item = item.reshape(shape[0], -1)
+        drawn[line, column] = _negatives(federation, chunk, drawing, n)[following]
+    item = np.concatenate([inputs, targets, drawn.reshape(shape[0], -1)], 1)
     given = np.zeros(shape, bool)
     given[line, column] = True
     heads = following[new]

@@ -31,7 +31,7 @@ def norms(answer: Answer, local: Local) -> torch.Tensor:
 
 
 def sound(local: Local, norm: torch.Tensor) -> torch.Tensor:
-    """Returns bool (C,): whether a client's loss, its users' values and what it sends are finite, and in reason.
+    """Returns bool (C,): whether a client's loss, values and what it sends are finite, and within reason.
 
     Args:
         norm: float64 (C,), of `norms`.

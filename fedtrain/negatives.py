@@ -60,6 +60,7 @@ def draw_negatives(
         )
     slot = slot.astype(np.int64)
     number = (chance * left[:, None]).astype(np.int64)  # the how-manieth of the others
-    # Others below the j-th item of a slot: item_j - j. So the r-th other is r + how many j have item_j - j <= r.
+    # item_j - j others lie below a slot's j-th item: the r-th other is r + how many j have item_j - j <= r.
     below = np.searchsorted(positives.gaps, (slot * n_items)[:, None] + number, side="right")
-    return number + below - positives.offsets[slot][:, None]
+    found: npt.NDArray[np.int64] = number + below - positives.offsets[slot][:, None]
+    return found

@@ -1,0 +1,31 @@
+"""The controls: training without any exchange, and training on the pooled rows.
+
+A federated algorithm has to stand between them: better than each client by itself, and as near to the pooled
+rows as federation lets it be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from fedtrain.algorithms.algorithm import Algorithm
+
+if TYPE_CHECKING:
+    from fedtrain.parameters import Parameter
+
+__all__ = ["centralised", "local"]
+
+
+def local() -> Algorithm:
+    """Returns local training: every client keeps all it has, nothing is ever sent."""
+
+    def private(parameters: Mapping[str, Parameter]) -> frozenset[str]:
+        return frozenset(parameters)
+
+    return Algorithm(name="local", reference="control: no exchange", private=private, joins=False)
+
+
+def centralised() -> Algorithm:
+    """Returns centralised training: all rows lie at one client, a round is an epoch."""
+    return Algorithm(name="centralised", reference="control: pooled rows", pooled=True)
