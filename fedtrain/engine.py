@@ -278,9 +278,10 @@ class _Step:
         clients = self.local.chunk.clients[:n_clients]
 
         def noise(name: str, *shape: int) -> torch.Tensor:
-            size = n_examples * int(np.prod(shape, dtype=np.int64))
             seed = stream(self.work.seed, name, *address)
-            numbers = uniform(seed, clients[:, None], np.arange(size)[None, :], bits=24)
+            # Each example counts from a number of its own: how wide a chunk is padded changes no draw.
+            number = np.arange(n_examples)[:, None] << 32 | np.arange(np.prod(shape, dtype=np.int64))
+            numbers = uniform(seed, clients[:, None, None], number, bits=24)
             found = torch.from_numpy(numbers.astype(np.float32)).to(self.work.device)
             return found.reshape(n_clients, n_examples, *shape)
 
@@ -294,7 +295,7 @@ def example_losses(work: Work, values: Mapping[str, torch.Tensor], batch: Batch)
     with torch.autocast(work.device.type, enabled=autocast):
         outputs = work.model.outputs(values, batch)
     outputs, extra = outputs if isinstance(outputs, tuple) else (outputs, None)
-    loss = own(outputs.float(), batch) if own else work.task.loss(outputs.float(), batch)
+    loss = own(outputs.float(), batch, work.task.loss) if own else work.task.loss(outputs.float(), batch)
     return loss if extra is None else loss + extra
 
 

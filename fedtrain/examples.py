@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -113,10 +113,21 @@ def bags(federation: Federation, chunk: Chunk, drawing: Drawing) -> Examples:
     return _lines(chunk, heads, item, target, item >= 0)
 
 
+def graphs(federation: Federation, chunk: Chunk, drawing: Drawing) -> Examples:
+    """Returns an example for each user: all rows, and for implicit tasks n negatives of each behind them."""
+    found = bags(federation, chunk, drawing)
+    if not drawing.task.implicit:
+        return found
+    drawn = np.full((*found.item.shape, drawing.negatives), -1, np.int64)
+    drawn[found.item >= 0] = _negatives(federation, chunk, drawing, drawing.negatives)
+    return replace(found, item=np.concatenate([found.item, drawn.reshape(len(drawn), -1)], 1))
+
+
 EXAMPLES: Mapping[str, Callable[[Federation, Chunk, Drawing], Examples]] = {
     "rows": rows,
     "sequences": sequences,
     "bags": bags,
+    "graphs": graphs,
 }
 """How examples are made, by what a model's `examples` says."""
 
