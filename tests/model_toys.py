@@ -116,7 +116,8 @@ class Toy:
             return batch.item, outputs, batch.given
         skipped = length if self.model.examples == "sequences" else 0
         own = batch.item[..., skipped : skipped + length, None]
-        others = batch.item[..., skipped + length :].unflatten(-1, (length, -1))
+        n = (batch.item.shape[-1] - skipped) // length - 1
+        others = batch.item[..., skipped + length :].reshape(*own.shape[:-1], n)
         item = torch.cat([own, others], -1)
         if self.model.examples == "graphs":
             used = batch.given[..., None].expand_as(item)
@@ -188,7 +189,8 @@ def bag_batch(task: str, n_clients: int, make: torch.Generator, dtype: torch.dty
 
 def graph_batch(task: str, n_clients: int, make: torch.Generator, dtype: torch.dtype) -> Batch:
     batch = bag_batch(task, n_clients, make, dtype)
-    negatives = torch.randint(N_ITEMS, (*batch.item.shape[:2], 10), generator=make)
+    n_negatives = 10 if TASKS[task].implicit else 0
+    negatives = torch.randint(N_ITEMS, (*batch.item.shape[:2], n_negatives), generator=make)
     return replace(batch, item=torch.cat([batch.item, negatives], -1))
 
 

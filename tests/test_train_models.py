@@ -42,6 +42,7 @@ CASES = {
     "sasrec": ("sasrec", "bce", {"dim": 4, "length": 8, "dropout": 0.2}),
     "sasrec short": ("sasrec", "softmax", {"dim": 4, "length": 2, "heads": 2, "blocks": 1}),
     "lightgcn": ("lightgcn", "bpr", {"dim": 3}),
+    "lightgcn rating": ("lightgcn", "rating", {"dim": 3, "layers": 1}),
 }  # fmt: skip
 
 

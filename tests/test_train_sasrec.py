@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -108,13 +106,6 @@ def test_every_place_of_a_sequence_trains_its_own_negatives() -> None:
     item[..., 2 * length + 2] = (item[..., 2 * length + 2] + 1) % N_ITEMS  # place 1's first of two
     changed = (clients.with_batch(item=item).outputs() - clients.outputs()).abs() > 1e-12
     assert changed.any((0, 1)).nonzero().tolist() == [[1, 1]]
-
-
-def test_a_task_without_negatives_is_refused() -> None:
-    clients = toy(SASRec(dim=4, length=LENGTH), "bce")
-    without = clients.with_batch(item=clients.batch.item[..., : 2 * LENGTH])
-    with pytest.raises(TrainingError, match="against negatives"):
-        replace(without, task="softmax").losses()
 
 
 def test_heads_divide_the_dimension() -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fedprep.errors import TrainingError
 from fedtrain.parameters import Parameter
 
 if TYPE_CHECKING:
@@ -141,17 +140,7 @@ def mean_class(found: torch.Tensor) -> torch.Tensor:
 def mean_over_places(
     outputs: torch.Tensor, batch: Batch, task: Callable[[torch.Tensor, Batch], torch.Tensor]
 ) -> torch.Tensor:
-    """Returns (C, B): the mean of an implicit task's loss of outputs (C, B, L, 1 + n) over the given places.
-
-    Raises:
-        TrainingError: the task draws no negatives.
-    """
-    if outputs.shape[-1] < 2:
-        raise TrainingError(
-            "this model ranks items against negatives, and the task draws none",
-            where="[train] task, negatives",
-            expected="task 'bce', 'bpr' or 'softmax' with negatives ≥ 1",
-        )
+    """Returns (C, B): the mean of a task's loss of outputs (C, B, L, 1 + n) over the given places."""
     assert batch.given is not None
     losses = task(outputs, batch)  # (C, B, L)
     return (losses * batch.given).sum(-1) / batch.given.sum(-1).clamp(min=1)

@@ -58,7 +58,7 @@ class LightGCN:
 
         assert batch.given is not None
         given = batch.given
-        shape = (*given.shape, -1)  # (C, B, L, ·)
+        shape = (*given.shape, self.dim)
         length = given.shape[-1]
         n = batch.item.shape[-1] // length - 1
         used = torch.cat([given, given.repeat_interleave(n, -1)], -1)

@@ -91,7 +91,8 @@ class SASRec:
         item = values["item.embedding"]  # (C, B, L inputs + L next + L·n negatives, dim)
         state = self._states(values, item[:, :, :length], batch.given, batch)
         following = item[:, :, length : 2 * length].unsqueeze(3)
-        negatives = item[:, :, 2 * length :].unflatten(2, (length, -1))  # type: ignore[no-untyped-call]
+        n = item.shape[2] // length - 2
+        negatives = item[:, :, 2 * length :].reshape(*batch.given.shape, n, self.dim)
         candidates = torch.cat([following, negatives], 3)  # (C, B, L, 1 + n, dim)
         return (candidates @ state.unsqueeze(-1)).squeeze(-1)
 
