@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedeval.metrics import METRICS, Ask
+from fedeval.policy import PRESETS
 from fedprep.errors import EvaluationError, nearest
 
 __all__ = ["definitions", "entry"]
 
 
 def definitions(names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
-    """Returns the metrics by name: title, definition, text (the whole docstring), cut, better.
+    """Returns the metrics by name: title, definition, text (the whole docstring), cut, better, equals.
+
+    `equals` has, by preset, what another library calls it, its version, and the policy under which we equal
+    it.
 
     Args:
         names: those wanted, with or without a cut-off; empty: all.
@@ -32,8 +36,23 @@ def definitions(names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
             "text": inspect.getdoc(METRICS[name].function) or "",
             "cut": METRICS[name].cut,
             "better": METRICS[name].better,
+            "equals": _equals(name),
         }
         for name in wanted
+    }
+
+
+def _equals(name: str) -> dict[str, dict[str, Any]]:
+    return {
+        preset: {
+            "name": theirs,
+            "ours": ours,
+            "version": found.version,
+            "policy": found.policy.changes(),
+        }
+        for preset, found in PRESETS.items()
+        for theirs, ours in found.names.items()
+        if ours.partition(".")[0] == name
     }
 
 

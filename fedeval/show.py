@@ -56,12 +56,20 @@ def show_metrics(metrics: Mapping[str, Mapping[str, Any]], *, whole: bool) -> Re
         parts: list[RenderableType] = []
         for name, metric in metrics.items():
             parts += [_heading(f"{name}: {metric['title']}"), Text(metric["text"])]
+            parts += [Text(f"  {line}", "dim") for line in _equals(metric["equals"])]
         return Group(*parts)
     table = _table("metric", "", "definition")
     for name, metric in metrics.items():
         cut = "@k" if metric["cut"] else ""
         table.add_row(f"{name}{cut}", metric["title"], escape(metric["definition"]))
     return table
+
+
+def _equals(presets: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yields how to give what each other library gives."""
+    for preset, found in presets.items():
+        options = ", ".join(f"{key}={way}" for key, way in found["policy"].items())
+        yield f"{preset} ({found['version']}): its {found['name']} is {found['ours']} under {options}"
 
 
 def _head(assessment: Assessment) -> Text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import re
 import subprocess
 import sys
@@ -10,11 +11,14 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
+from rich.console import Console
 
 import fedeval
+from fedeval.definitions import definitions
 from fedeval.evaluation import COUNTS, evaluate
 from fedeval.metrics import METRICS
-from fedeval.policy import Policy
+from fedeval.policy import PRESETS, Policy
+from fedeval.show import show_metrics
 
 DOCS = Path(__file__).parent.parent / "docs" / "metrics.md"
 
@@ -51,6 +55,26 @@ def test_a_metric_tells_its_formula_and_when_it_is_undefined(name: str) -> None:
         or name in ("coverage", "coverage_all", "user_coverage")
     )
     assert (metric.finish is not None) == (metric.kind == "rows")
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_tells_which_library_it_equals_under_which_option(name: str) -> None:
+    text = " ".join((inspect.getdoc(METRICS[name].function) or "").split())
+    told = set(
+        re.findall(
+            r"`([^`]+)`", text.partition("the policy of `PRESETS`:")[2].partition("Reference:")[0]
+        )
+    )
+    (found,) = definitions([name]).values()
+    assert found["equals"].keys() == told & PRESETS.keys()
+    for preset, facts in found["equals"].items():
+        assert facts["name"] in PRESETS[preset].names
+        assert Policy(**facts["policy"]) == PRESETS[preset].policy
+    out = io.StringIO()
+    Console(file=out, width=300).print(show_metrics({name: found}, whole=True))
+    for preset, facts in found["equals"].items():
+        assert f"{preset} ({facts['version']}): its {facts['name']} is " in out.getvalue()
+        assert all(f"{key}={way}" in out.getvalue() for key, way in facts["policy"].items())
 
 
 def test_every_policy_has_its_row_and_its_ways() -> None:

@@ -36,6 +36,8 @@ def ndcg(found: Found, k: int | None) -> Floats:
     """Normalised discounted cumulative gain, binary: Σ_{r ≤ k} rel_r D(r) / Σ_{r ≤ min(k, R)} D(r).
 
     1 if the first min(k, R) items are all relevant. Graded relevance is read as yes or no.
+    Equals, under the policy of `PRESETS`: `recbole`; `rectools`; `rectools, divide_by_achievable`
+    (`ndcg|divide_by_achievable`); `lenskit`.
     Reference: Järvelin & Kekäläinen, "Cumulated gain-based evaluation of IR techniques", TOIS 2002.
     """
     depth = _ideal_depth(found, k)
@@ -51,6 +53,8 @@ def ndcg_graded(found: Found, k: int | None) -> Floats:
     """NDCG with linear gain: g_r for rel_r; the ideal list has the largest relevances first.
 
     Equals `ndcg` where every relevance is 1.
+    Equals, under the policy of `PRESETS`: `ranx` (`ndcg`); `trec_eval` (`ndcg`); `lenskit`; `sklearn`
+    (`ndcg_graded(dense)`); `sklearn, ignore_ties` (`ndcg_graded(dense,ignore_ties)`).
     Reference: Järvelin & Kekäläinen, TOIS 2002; the gain of trec_eval.
     """
     return _graded(found, k, "linear")
@@ -60,6 +64,7 @@ def ndcg_exp(found: Found, k: int | None) -> Floats:
     """NDCG with exponential gain: 2^g_r − 1 for rel_r; the ideal list has the largest relevances first.
 
     Equals `ndcg` where every relevance is 1.
+    Equals, under the policy of `PRESETS`: `ranx`.
     Reference: Burges et al., "Learning to rank using gradient descent", ICML 2005.
     """
     return _graded(found, k, "exponential")
@@ -69,23 +74,33 @@ def hit_rate(found: Found, k: int | None) -> Floats:
     """1 if any of the first k items is relevant, else 0; also called success@k.
 
     Equals `recall` where every user has one relevant item.
+    Equals, under the policy of `PRESETS`: `ranx`; `trec_eval`; `recbole`; `rectools`; `lenskit`.
     """
     return _ratio(found, found.any(k), 1)
 
 
 def recall(found: Found, k: int | None) -> Floats:
-    """Σ_{r ≤ k} rel_r / R: the share of the relevant items that the list has. Below 1 where R > k."""
+    """Σ_{r ≤ k} rel_r / R: the share of the relevant items that the list has. Below 1 where R > k.
+
+    Equals, under the policy of `PRESETS`: `ranx`; `trec_eval`; `recbole`; `rectools`.
+    """
     return _ratio(found, found.total(k), found.n_relevant)
 
 
 def recall_capped(found: Found, k: int | None) -> Floats:
-    """Σ_{r ≤ k} rel_r / min(k, R): recall that a perfect list of k items brings to 1."""
+    """Σ_{r ≤ k} rel_r / min(k, R): recall that a perfect list of k items brings to 1.
+
+    Equals, under the policy of `PRESETS`: `rectools` (`precision|r_precision`); `lenskit` (`recall`).
+    """
     reach = found.n_relevant if k is None else np.minimum(found.n_relevant, k)
     return _ratio(found, found.total(k), reach)
 
 
 def precision(found: Found, k: int | None) -> Floats:
-    """Σ_{r ≤ k} rel_r / k. A list shorter than k is not excused; without k, divided by its length."""
+    """Σ_{r ≤ k} rel_r / k. A list shorter than k is not excused; without k, divided by its length.
+
+    Equals, under the policy of `PRESETS`: `ranx`; `trec_eval`; `recbole`; `rectools`; `lenskit`.
+    """
     long: npt.NDArray[np.integer] | int = found.length if k is None else k
     if k is not None and found.policy.precision_over == "list":
         long = np.minimum(found.length, k)
@@ -95,6 +110,8 @@ def precision(found: Found, k: int | None) -> Floats:
 def reciprocal_rank(found: Found, k: int | None) -> Floats:
     """1 / rank of the first relevant item among the first k, 0 where there is none.
 
+    Equals, under the policy of `PRESETS`: `ranx`; `trec_eval` (`mrr(no cut)`); `recbole`; `rectools`;
+    `lenskit`.
     Reference: Voorhees, "The TREC-8 question answering track report", TREC 1999.
     """
     return _ratio(found, found.reciprocal(k), 1)
@@ -104,6 +121,8 @@ def average_precision(found: Found, k: int | None) -> Floats:
     """Σ_{r ≤ k} rel_r P(r) / min(k, R), P(r) being the precision of the first r.
 
     Divided by R alone, as trec_eval does, a perfect list of k items would stay below 1 where R > k.
+    Equals, under the policy of `PRESETS`: `ranx`; `trec_eval`; `recbole`; `rectools`; `rectools,
+    divide_by_k` (`map|divide_by_k`); `lenskit`.
     Reference: Buckley & Voorhees, "Evaluating evaluation measure stability", SIGIR 2000.
     """
     relevant, below = found.n_relevant, found.n_relevant
@@ -120,6 +139,7 @@ def average_precision(found: Found, k: int | None) -> Floats:
 def r_precision(found: Found, k: None = None) -> Floats:
     """Σ_{r ≤ R} rel_r / R: the precision where it equals the recall. Takes no cut-off.
 
+    Equals, under the policy of `PRESETS`: `ranx`; `trec_eval`.
     Reference: Buckley & Voorhees, SIGIR 2000.
     """
     return _ratio(found, found.until(found.n_relevant), found.n_relevant)
@@ -129,6 +149,7 @@ def rank_biased_precision(found: Found, k: int | None, p: float = 0.8) -> Floats
     """(1 − p) Σ_{r ≤ k} rel_r p^(r−1): what a reader finds who goes on to the next item with chance p.
 
     `rbp` has p = 0.8, `rbp.95` has p = 0.95. Cut at k it stays below 1 − p^k.
+    Equals, under the policy of `PRESETS`: `ranx` (`rbp.80`); `lenskit` (as `rbp.85`).
     Reference: Moffat & Zobel, "Rank-biased precision for measurement of retrieval effectiveness", TOIS 2008.
     """
     weights = (1 - p) * p ** np.arange(found.depth, dtype=np.float64)

@@ -87,6 +87,7 @@ class Shelf:
 def coverage(exposure: Longs, catalogue: Catalogue) -> float:
     """Share of the training items that at least one list has among its first k.
 
+    Equals `ItemCoverage` of RecBole where lists are full.
     Reference: Herlocker et al., "Evaluating collaborative filtering recommender systems", TOIS 2004.
     """
     return _share(exposure, catalogue.in_train)
@@ -95,6 +96,7 @@ def coverage(exposure: Longs, catalogue: Catalogue) -> float:
 def coverage_all(exposure: Longs, catalogue: Catalogue) -> float:
     """Share of all items, trained on or not, that at least one list has among its first k.
 
+    Equals, under the policy of `PRESETS`: `rectools` (`coverage_normalized`).
     Reference: Herlocker et al., TOIS 2004.
     """
     assert catalogue.in_items is not None
@@ -106,6 +108,7 @@ def gini(exposure: Longs, catalogue: Catalogue) -> float:
 
     0: every item is recommended as often; 1 − 1/n: one item alone. Items never recommended count.
     NaN where nothing is recommended.
+    Equals `GiniIndex` of RecBole where lists are full.
     Reference: Fleder & Hosanagar, "Blockbuster culture's next rise or fall", Management Science 2009.
     """
     counts = np.sort(exposure[catalogue.in_train]).astype(np.float64)
@@ -131,7 +134,10 @@ def entropy(exposure: Longs, catalogue: Catalogue) -> float:
 
 
 def user_coverage(shelf: Shelf, k: int | None) -> Floats:
-    """1 if the user has a list, else 0: the mean is the share of users who are served."""
+    """1 if the user has a list, else 0: the mean is the share of users who are served.
+
+    Equals, under the policy of `PRESETS`: `rectools` (`covered_users`).
+    """
     served: Floats = (shelf.items[0] >= 0).astype(np.float64)
     return served
 

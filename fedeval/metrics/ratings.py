@@ -61,6 +61,7 @@ def rmse_sums(rows: Predictions) -> Floats:
     """Root mean squared error: √(Σ (prediction − truth)² / rows), over all rows alike.
 
     Not the mean of users' errors. Its square is the MSE: see `refuse_wrong_rmse`.
+    Equals `root_mean_squared_error` of scikit-learn.
     """
     return rows.sums((rows.prediction - rows.truth) ** 2, None)
 
@@ -94,6 +95,7 @@ def accuracy_sums(rows: Predictions) -> Floats:
 def balanced_accuracy_sums(rows: Predictions) -> Floats:
     """Mean of the shares of class 1 and of class 0 that are right; a constant has 0.5.
 
+    Equals `balanced_accuracy_score` of scikit-learn.
     Reference: Brodersen, Ong, Stephan, Buhmann, "The balanced accuracy and its posterior distribution",
     ICPR 2010.
     """
@@ -112,6 +114,7 @@ def balanced_accuracy_of(sums: Floats) -> Floats:
 def log_loss_sums(rows: Predictions) -> Floats:
     """Mean of −log(probability given to what happened); natural logarithm.
 
+    Equals `log_loss` of scikit-learn.
     Reference: Good, "Rational decisions", JRSS B 1952.
     """
     _refuse_no_probability(rows)
