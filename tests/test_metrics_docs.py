@@ -66,6 +66,7 @@ def test_a_metric_tells_which_library_it_equals_under_which_option(name: str) ->
         )
     )
     (found,) = definitions([name]).values()
+    assert "Reference:" in text
     assert found["equals"].keys() == told & PRESETS.keys()
     for preset, facts in found["equals"].items():
         assert facts["name"] in PRESETS[preset].names

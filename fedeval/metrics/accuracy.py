@@ -75,6 +75,7 @@ def hit_rate(found: Found, k: int | None) -> Floats:
 
     Equals `recall` where every user has one relevant item.
     Equals, under the policy of `PRESETS`: `ranx`; `trec_eval`; `recbole`; `rectools`; `lenskit`.
+    Reference: Deshpande & Karypis, "Item-based top-N recommendation algorithms", TOIS 2004.
     """
     return _ratio(found, found.any(k), 1)
 
@@ -83,6 +84,7 @@ def recall(found: Found, k: int | None) -> Floats:
     """Σ_{r ≤ k} rel_r / R: the share of the relevant items that the list has. Below 1 where R > k.
 
     Equals, under the policy of `PRESETS`: `ranx`; `trec_eval`; `recbole`; `rectools`.
+    Reference: Manning, Raghavan, Schütze, Introduction to Information Retrieval, 2008, section 8.3.
     """
     return _ratio(found, found.total(k), found.n_relevant)
 
@@ -91,6 +93,8 @@ def recall_capped(found: Found, k: int | None) -> Floats:
     """Σ_{r ≤ k} rel_r / min(k, R): recall that a perfect list of k items brings to 1.
 
     Equals, under the policy of `PRESETS`: `rectools` (`precision|r_precision`); `lenskit` (`recall`).
+    Reference: Liang, Krishnan, Hoffman, Jebara, "Variational autoencoders for collaborative filtering",
+    WWW 2018.
     """
     reach = found.n_relevant if k is None else np.minimum(found.n_relevant, k)
     return _ratio(found, found.total(k), reach)
@@ -100,6 +104,7 @@ def precision(found: Found, k: int | None) -> Floats:
     """Σ_{r ≤ k} rel_r / k. A list shorter than k is not excused; without k, divided by its length.
 
     Equals, under the policy of `PRESETS`: `ranx`; `trec_eval`; `recbole`; `rectools`; `lenskit`.
+    Reference: Manning, Raghavan, Schütze, Introduction to Information Retrieval, 2008, section 8.3.
     """
     long: npt.NDArray[np.integer] | int = found.length if k is None else k
     if k is not None and found.policy.precision_over == "list":

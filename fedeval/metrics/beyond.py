@@ -137,6 +137,8 @@ def user_coverage(shelf: Shelf, k: int | None) -> Floats:
     """1 if the user has a list, else 0: the mean is the share of users who are served.
 
     Equals, under the policy of `PRESETS`: `rectools` (`covered_users`).
+    Reference: Shani & Gunawardana, "Evaluating recommendation systems", Recommender Systems Handbook,
+    2011.
     """
     served: Floats = (shelf.items[0] >= 0).astype(np.float64)
     return served

@@ -62,6 +62,8 @@ def rmse_sums(rows: Predictions) -> Floats:
 
     Not the mean of users' errors. Its square is the MSE: see `refuse_wrong_rmse`.
     Equals `root_mean_squared_error` of scikit-learn.
+    Reference: Gunawardana & Shani, "A survey of accuracy evaluation metrics of recommendation tasks",
+    JMLR 2009.
     """
     return rows.sums((rows.prediction - rows.truth) ** 2, None)
 
@@ -72,7 +74,10 @@ def rmse_of(sums: Floats) -> Floats:
 
 
 def mae_sums(rows: Predictions) -> Floats:
-    """Mean absolute error: Σ |prediction − truth| / rows."""
+    """Mean absolute error: Σ |prediction − truth| / rows.
+
+    Reference: Gunawardana & Shani, JMLR 2009.
+    """
     return rows.sums(np.abs(rows.prediction - rows.truth), None)
 
 
@@ -87,6 +92,8 @@ def accuracy_sums(rows: Predictions) -> Floats:
     """Share of rows whose class (1 from a probability of 0.5 on) is right.
 
     Says little where classes are uneven: against four sampled negatives a constant has 80 %.
+    Reference: Sokolova & Lapalme, "A systematic analysis of performance measures for classification
+    tasks", Information Processing & Management 2009.
     """
     _refuse_no_probability(rows)
     return rows.sums((rows.prediction >= 0.5) == (rows.truth == 1), None)
