@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -31,6 +32,7 @@ from fedtrain.flower.shard import exported, federation_of_shard, shard_of_datase
 from fedtrain.models import MODELS
 from fedtrain.parameters import initial
 from fedtrain.rounds import Outcome, do_round
+from fedtrain.run import Run, read_tensors
 from fedtrain.settings import parse_plan
 from fedtrain.tasks import TASKS
 
@@ -190,6 +192,9 @@ class Here:
             self.replies[str(number)] = reply
             yield str(number)
 
+    def send_and_receive(self, messages: Iterable[Any]) -> list[Any]:
+        return [self.replies.pop(number) for number in list(self.push_messages(messages))]
+
     def pull_messages(self, message_ids: Iterable[str]) -> list[Any]:
         there = [number for number in sorted(message_ids, reverse=True) if number in self.replies]
         return [self.replies.pop(number) for number in there[:2]]
@@ -240,6 +245,7 @@ def test_no_message_holds_a_private_parameter(
     for _, content in grid.seen:
         for record in content.array_records.values():
             assert not work.private & set(record)
+            assert not [name for name in record if name.startswith(("first/", "second/"))]
             for array in record.values():
                 sent = array.numpy()
                 for values in kept:
@@ -281,6 +287,67 @@ def test_real_nodes_read_their_own_exported_shard_alone(dataset: Dataset, tmp_pa
         gather(Path(config["state"]), work, nobody, [client], {})
     for name, value in own_clients.users.items():
         torch.testing.assert_close(nobody.users[name], value, atol=CLOSE, rtol=0)
+
+
+def run_config(folder: Path, n_nodes: int, **train: Any) -> dict[str, Any]:
+    lines = [f"{key} = {json.dumps(value)}" for key, value in train.items()]
+    recipe = folder / "recipe.toml"
+    recipe.write_text("\n".join(["[train]", *lines, "[train.mf]", "dim = 4"]))
+    return {"recipe": str(recipe), "nodes": n_nodes, "out": str(folder / "run"), "seed": SEED}
+
+
+def app_over(grid: Here, config: dict[str, Any]) -> None:
+    from flwr.app import Context, RecordDict
+
+    from fedtrain.flower.deployment import app
+
+    context = Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config=config)
+    app(grid, context)  # type: ignore[arg-type]
+
+
+@needs_flower
+def test_the_app_for_real_nodes_trains_what_the_own_engine_trains(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    export(dataset, tmp_path / "shards", to="client-files")
+    folders = sorted((tmp_path / "shards").glob("client-*"))
+    grid = Here([{"data": str(f), "state": str(tmp_path / "kept")} for f in reversed(folders)])
+    train = {"rounds": 2, "clients_per_round": 0, "batch_size": 8, "lr": 0.5}
+    app_over(grid, run_config(tmp_path, len(folders), **train))
+    work = work_of(dataset, mf={"dim": 4}, **train)
+    server, clients = begun(work)
+    outcomes = []
+    for number in (1, 2):
+        cohort = np.arange(len(folders))
+        outcomes.append(do_round(work, server.at(number), clients, cohort))
+        server = outcomes[-1].server
+    found, header = read_tensors(tmp_path / "run" / "model.safetensors")
+    assert header["round"] == 2
+    assert found.keys() == server.values.keys()
+    for name, value in server.values.items():
+        torch.testing.assert_close(found[name], value, atol=CLOSE, rtol=0)
+    run = Run.open(tmp_path / "run")
+    assert run.manifest["status"] == "finished"
+    rounds = run.rounds()
+    for number, outcome in enumerate(outcomes, start=1):
+        mine = dict(rounds.filter(round=number).select("metric", "value").iter_rows())
+        assert mine["rows"] == len(work.federation.train)
+        assert mine["bytes/up"] == outcome.bytes_up
+        loss = np.average(outcome.loss, weights=outcome.rows)
+        assert mine["loss/train"] == pytest.approx(loss, abs=CLOSE)
+
+
+@needs_flower
+def test_the_app_refuses_two_nodes_of_one_client(dataset: Dataset, tmp_path: Path) -> None:
+    export(dataset, tmp_path / "shards", to="client-files")
+    data = str(tmp_path / "shards" / "client-00003")
+    grid = Here([{"data": data, "state": str(tmp_path / str(i))} for i in range(2)])
+    with pytest.raises(TrainingError, match="two nodes hold the shard of client 3"):
+        app_over(grid, run_config(tmp_path, 2))
+    with pytest.raises(TrainingError, match="2 of 2 nodes did not say who they are: no exported"):
+        app_over(Here([{"data": str(tmp_path)}] * 2), run_config(tmp_path, 2))
+    with pytest.raises(TrainingError, match="the app was not told recipe, out"):
+        app_over(grid, {"nodes": 2})
 
 
 @needs_flower

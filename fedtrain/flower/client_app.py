@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+import polars as pl
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
@@ -20,7 +21,7 @@ from fedtrain.batch import Features
 from fedtrain.engine import Work
 from fedtrain.federation import Federation, Positives, features_of, positives_of
 from fedtrain.flower.memory import recall, remember
-from fedtrain.flower.messages import Order, order_of_message, part_to_message
+from fedtrain.flower.messages import MODALITY, Order, order_of_message, part_to_message
 from fedtrain.flower.parts import part_of
 from fedtrain.flower.shard import Shard, exported, federation_of_shard, shard_of_dataset
 from fedtrain.models import MODELS
@@ -32,14 +33,24 @@ __all__ = ["app", "train", "who"]
 
 
 def who(message: Message, context: Context) -> Message:
-    """Returns who this node is: its client's id, how many users it has, and how many train rows."""
+    """Returns who this node is: its client's id, and how large what it has is. No id of a user or an item."""
     shard = exported(_folder(context, "data"), {})
-    facts = {
+    items = shard.items()
+    facts: dict[str, int | float] = {
         "client": shard.client_id,
         "users": shard.n_users,
         "rows": shard.rows.filter(split="train").height,
+        "items": items.select(pl.len()).collect().item(),
+        "behavior": _width(shard.users(), "behavior"),
     }
+    for name in shard.modalities:
+        facts[MODALITY + name] = _width(shard.embeddings(name), "embedding")
     return Message(RecordDict({"who": MetricRecord(facts)}), reply_to=message)
+
+
+def _width(table: pl.LazyFrame, column: str) -> int:
+    dtype = table.collect_schema().get(column)
+    return int(dtype.shape[0]) if isinstance(dtype, pl.Array) else 0
 
 
 def train(message: Message, context: Context) -> Message:

@@ -2,7 +2,7 @@
 
 | message     | down                                   | up                                              |
 | ----------- | -------------------------------------- | ----------------------------------------------- |
-| `query.who` | nothing                                | `who`: client, users, train rows                |
+| `query.who` | nothing                                | `who`: client; how many users, train rows, items |
 | `train`     | `values`, `extra`: tensors; `order`    | `shared`, `rows`, `places`, `numbers`; `figures` |
 
 Nothing private is in any of them: `values` leaves out what the algorithm keeps at the clients, and an answer
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fedtrain.engine import Work
 
 __all__ = [
+    "MODALITY",
     "Order",
     "order_of_message",
     "order_of_work",
@@ -40,6 +41,9 @@ __all__ = [
 Tensors = dict[str, torch.Tensor]
 ITEM = "item"
 """The items that the rows of an answer are of, in the record `places`."""
+
+MODALITY = "modality/"
+"""Before a modality's name, in what a node says of itself: the length of its vectors."""
 
 MOMENTS = ("first/", "second/")
 """What the server's optimiser holds: no client needs it."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fedtrain.flower.parts import Part
     from fedtrain.rounds import Outcome
 
-__all__ = ["Fleet", "do_round_with"]
+__all__ = ["Fleet", "do_round_with", "own_words"]
 
 PAUSE = 0.05
 """Seconds between two looks for replies."""
@@ -139,14 +139,14 @@ def _parts(fleet: Fleet, messages: list[Message]) -> Iterator[Part]:
             time.sleep(PAUSE)
     if failed:
         raise TrainingError(
-            f"{len(failed)} of {n_sent} clients failed: {_said(failed[0])}",
+            f"{len(failed)} of {n_sent} clients failed: {own_words(failed[0])}",
             where="a node of Flower",
         )
     if not n_answers:
         raise TrainingError(f"none of {n_sent} clients answered", where="the nodes of Flower")
 
 
-def _said(reason: str) -> str:
+def own_words(reason: str) -> str:
     """Returns what the client's own error said, without Flower's words around it."""
     said = reason.partition("Message: ")[2] or reason
     return said.removesuffix("'>").strip()
