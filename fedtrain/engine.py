@@ -26,6 +26,7 @@ from fedtrain.chunks import Chunk, Order, local_rows, order_of
 from fedtrain.descent import Descent
 from fedtrain.examples import EXAMPLES, Drawing, Examples
 from fedtrain.local import Local
+from fedtrain.models.interface import example_losses
 from fedtrain.parameters import Parameter, initial_rows, stream
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from fedtrain.plan import Plan
     from fedtrain.tasks import Task
 
-__all__ = ["Work", "example_losses", "train_chunk"]
+__all__ = ["Work", "losses_of", "train_chunk"]
 
 Ints = npt.NDArray[np.int64]
 Tensors = dict[str, torch.Tensor]
@@ -264,7 +265,7 @@ class _Step:
             progress=self.progress,
         )
         with torch.enable_grad():
-            loss = example_losses(work, values, batch)  # (c, B)
+            loss = losses_of(work, values, batch)  # (c, B)
             loss = torch.where(mask, loss, 0.0).sum(1)
             count = mask.sum(1)
             torch.autograd.backward((loss / count.clamp(min=1)).sum())
@@ -280,7 +281,9 @@ class _Step:
         def noise(name: str, *shape: int) -> torch.Tensor:
             seed = stream(self.work.seed, name, *address)
             # Each example counts from a number of its own: how wide a chunk is padded changes no draw.
-            number = np.arange(n_examples)[:, None] << 32 | np.arange(np.prod(shape, dtype=np.int64))
+            number = np.arange(n_examples)[:, None] << 32 | np.arange(
+                np.prod(shape, dtype=np.int64)
+            )
             numbers = uniform(seed, clients[:, None, None], number, bits=24)
             found = torch.from_numpy(numbers.astype(np.float32)).to(self.work.device)
             return found.reshape(n_clients, n_examples, *shape)
@@ -288,15 +291,11 @@ class _Step:
         return noise
 
 
-def example_losses(work: Work, values: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
-    """Returns float32 (C, B): the loss of each example."""
-    own = getattr(work.model, "loss", None)
-    autocast = work.plan.mixed_precision and work.device.type == "cuda"
-    with torch.autocast(work.device.type, enabled=autocast):
-        outputs = work.model.outputs(values, batch)
-    outputs, extra = outputs if isinstance(outputs, tuple) else (outputs, None)
-    loss = own(outputs.float(), batch, work.task.loss) if own else work.task.loss(outputs.float(), batch)
-    return loss if extra is None else loss + extra
+def losses_of(work: Work, values: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+    """Returns float32 (C, B): the loss of each example; in mixed precision on CUDA, if the plan says so."""
+    mixed = work.plan.mixed_precision and work.device.type == "cuda"
+    with torch.autocast(work.device.type, enabled=mixed):
+        return example_losses(work.model, values, batch, work.task.loss).float()
 
 
 def _with_last(values: npt.NDArray[np.generic], last: float) -> torch.Tensor:

@@ -1,0 +1,170 @@
+"""What is measured in a round: losses and task accuracy, and full ranking by fedeval's metrics.
+
+Sums and counts of clients are added up, never means of means. A ranking is over all items of the Dataset
+without those a user has seen, every user who has a truth row.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from fedeval import evaluate
+from fedeval.setting import SEEN, setting_of
+from fedprep.dataset import Dataset
+from fedprep.schema import USER_ID
+from fedtrain.prediction import outputs_of
+from fedtrain.scoring import Scorer, rebuilt
+
+if TYPE_CHECKING:
+    from fedtrain.algorithms import Server
+    from fedtrain.clients import Clients
+    from fedtrain.engine import Work
+
+__all__ = ["LIST_LENGTH", "RANKING", "Truth", "ranking", "task_measures"]
+
+Ints = npt.NDArray[np.int64]
+
+RANKING = ("ndcg@10", "hr@10", "mrr@10", "coverage@10")
+"""Ranking metrics of a round."""
+
+LIST_LENGTH = 100
+"""Items that a Run recommends to each user."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A Dataset's split as the truth of a ranking, by fedeval's own reading of it."""
+
+    dataset: Dataset
+    split: str
+    most_users: int = 0
+    seed: int = 0
+
+    @functools.cached_property
+    def setting(self) -> Any:
+        return setting_of(self.dataset, split=self.split)
+
+    @functools.cached_property
+    def users(self) -> Ints:
+        """int64: users with a truth row, ascending; a random part of them where not all are asked for."""
+        found: Ints = self.setting.truth[USER_ID].unique().sort().to_numpy().astype(np.int64)
+        if self.most_users and self.most_users < len(found):
+            rng = np.random.default_rng([self.seed, 7])
+            found = np.sort(rng.choice(found, self.most_users, replace=False))
+        return found
+
+    @functools.cached_property
+    def rows(self) -> pl.DataFrame:
+        rows: pl.DataFrame = self.setting.truth.filter(pl.col(USER_ID).is_in(self.users.tolist()))
+        return rows
+
+
+def ranking(
+    work: Work, server: Server, clients: Clients, truth: Truth
+) -> tuple[dict[str, float], pl.DataFrame]:
+    """Returns the metrics `ndcg@10/valid` …, and the lists: user_id, item_id, rank, score."""
+    seen = truth.setting.seen
+    scorer = Scorer(work, server, clients, SEEN[truth.split])
+    with_home = truth.users[work.federation.home[truth.users] >= 0]
+    lists = scorer.lists(with_home, LIST_LENGTH, seen)
+    found = evaluate(lists, truth.rows, RANKING, train=truth.setting.train_frame)
+    return {f"{name}/{truth.split}": value for name, value in found.mean.items()}, lists
+
+
+def task_measures(work: Work, server: Server, clients: Clients, split: str) -> dict[str, float]:
+    """Returns the loss on a split, and accuracy or error by the task; {} where the split has no rows.
+
+    `binary` and `classes`: accuracy, that of the majority class, and of each class · `rating`: RMSE, MAE and
+    the accuracy of the rounded rating · implicit tasks: the loss alone.
+    """
+    if not len(work.federation.splits[split]):
+        return {}
+    if work.model.examples == "rows":
+        found = _by_rows(work, server, clients, split)
+    else:
+        found = _by_scores(work, server, clients, split)
+    return {f"{name}/{split}": value for name, value in found.items()}
+
+
+def predictions(
+    work: Work, server: Server, clients: Clients, split: str
+) -> tuple[Ints, npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """Returns for the rows of a split: their numbers, outputs float32 (n, outputs), losses float64 (n,)."""
+    if work.algorithm.stateless:
+        clients = rebuilt(work, server, clients)
+        work = replace(work, algorithm=replace(work.algorithm, stateless=False))
+    return outputs_of(work, server, clients, split)
+
+
+def _by_rows(work: Work, server: Server, clients: Clients, split: str) -> dict[str, float]:
+    row, outputs, losses = predictions(work, server, clients, split)
+    found = {"loss": float(losses.mean())}
+    rows = work.federation.splits[split]
+    if work.task.implicit:
+        return found
+    if work.task.target == "rating":
+        return found | rating_measures(outputs[:, 0], rows.rating[row])
+    guess = (outputs[:, 0] > 0).astype(np.int8) if outputs.shape[1] == 1 else outputs.argmax(1)
+    return found | class_measures(guess, rows.label[row])
+
+
+def rating_measures(
+    predicted: npt.NDArray[np.floating], rating: npt.NDArray[np.floating]
+) -> dict[str, float]:
+    """Returns RMSE and MAE of ratings cut to the scale, and how often the rounded one is right."""
+    low, high = float(rating.min()), float(rating.max())
+    predicted = np.clip(predicted.astype(np.float64), low, high)
+    error = predicted - rating
+    right = np.rint(predicted) == np.rint(rating)
+    return {
+        "rmse": float(np.sqrt(np.mean(error**2))),
+        "mae": float(np.mean(np.abs(error))),
+        "accuracy": float(np.mean(right)),
+    }
+
+
+def class_measures(
+    guess: npt.NDArray[np.integer], label: npt.NDArray[np.integer]
+) -> dict[str, float]:
+    """Returns accuracy, what the majority class alone would give, and the share found of each class."""
+    counts = np.bincount(label)
+    found = {
+        "accuracy": float(np.mean(guess == label)),
+        "accuracy/majority": float(counts.max() / counts.sum()),
+    }
+    for number in np.flatnonzero(counts).tolist():
+        found[f"accuracy/class_{number}"] = float(np.mean(guess[label == number] == number))
+    return found
+
+
+def _by_scores(work: Work, server: Server, clients: Clients, split: str) -> dict[str, float]:
+    """Of models that see whole users: a row's output is the user's score of its item."""
+    rows = work.federation.splits[split]
+    scorer = Scorer(work, server, clients, SEEN[split])
+    user = work.federation.slot_user[rows.slot].astype(np.int64)
+    order = np.argsort(user, kind="stable")
+    users, first = np.unique(user[order], return_index=True)
+    edges = np.append(first, len(order))
+    score = np.empty(len(order), np.float32)
+    loss = np.empty(len(order), np.float64)
+    step = max(1, (1 << 24) // work.federation.n_items)
+    for begin in range(0, len(users), step):
+        scores = scorer.scores(users[begin : begin + step])
+        line = order[edges[begin] : edges[min(begin + step, len(users))]]
+        place = np.searchsorted(users[begin : begin + step], user[line])
+        score[line] = scores[place, rows.item_id[line]]
+        if work.task.implicit:
+            total = np.logaddexp.reduce(scores.astype(np.float64), axis=1)
+            loss[line] = total[place] - score[line]
+    if work.task.implicit:
+        return {"loss": float(loss.mean())}
+    if work.task.target == "rating":
+        found = rating_measures(score, rows.rating)
+        return {"loss": found["rmse"] ** 2 / 2, **found}
+    return class_measures((score > 0).astype(np.int8), rows.label)
