@@ -8,6 +8,7 @@ is the same, and so are the numbers, to float rounding; it is slower by two orde
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import logging
 import os
@@ -172,6 +173,9 @@ def _quiet(folder: Path) -> Iterator[None]:
     """Keeps Flower and Ray from talking, and from leaving anything in the environment or the user's home."""
     before = dict(os.environ)
     os.environ.update(QUIET, FLWR_HOME=str(folder / "home"))
+    importlib.import_module(
+        "flwr.simulation"
+    )  # sets the level of Flower's log: before it is set here
     log = logging.getLogger("flwr")
     level = log.level
     log.setLevel(logging.CRITICAL)
