@@ -307,6 +307,24 @@ def test_too_few_clients_to_decide_anything_are_told_on_top_with_the_reason(
     )
 
 
+def test_systems_that_are_equal_are_not_called_too_few(dataset: Path, run: Path) -> None:
+    found = assess({"mf": run, "again": run}, setting_of(dataset), metrics=["ndcg@10"])
+    texts = " ".join(notice["text"] for notice in found["notices"])
+    assert (
+        "same values: there is nothing to decide" in texts
+        and "whatever the systems do" not in texts
+    )
+
+
+def test_client_size_and_cold_users_are_slices_too(dataset: Path, run: Path) -> None:
+    asked = {"metrics": ["ndcg@10"], "by": ["client_size", "cold_users"]}
+    found = assess({"mf": run}, setting_of(dataset), **asked)  # type: ignore[arg-type]
+    parts = {part["by"]: part for part in found["slices"]}
+    assert len(parts["client_size"]["names"]) > 1 and sum(parts["client_size"]["n"]) == 70
+    assert parts["cold_users"]["names"] == ["warm"] and parts["cold_users"]["n"] == [70]
+    assert "size of the user's client" in report.markdown(found).replace("&#39;", "'")
+
+
 def test_clients_or_users_enough_to_decide_are_not_said_to_be_too_few(
     dataset: Path, run: Path
 ) -> None:

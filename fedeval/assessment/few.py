@@ -52,6 +52,8 @@ def _undecidable(measured: Measured, comparisons: Rows, unit: str) -> str:
             f"Nothing could be decided, whatever the systems do: {how.n_flips:,} flips give no p-value below "
             f"{_short(least)}; {need}. Ask for fewer metrics, or take --test t."
         )
+    if least == 1.0:
+        return "The systems give every user the same values: there is nothing to decide."
     differing, wanted = round(1 - math.log2(least)), math.ceil(1 - math.log2(needed) - 1e-9)
     shown = f"{differing} {unit if differing != 1 else unit[:-1]}"
     return (

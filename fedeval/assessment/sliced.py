@@ -11,7 +11,13 @@ import polars as pl
 from fedeval.assessment.measured import Measured
 from fedeval.assessment.scored import Scored
 from fedeval.evaluation import evaluate
-from fedeval.groups import activity_groups, column_groups, popularity_groups
+from fedeval.groups import (
+    activity_groups,
+    client_size_groups,
+    cold_groups,
+    column_groups,
+    popularity_groups,
+)
 from fedeval.setting import Setting
 from fedeval.slices import by_relevant_item, slice_comparison, slice_metrics
 from fedprep.errors import EvaluationError, nearest
@@ -25,12 +31,16 @@ POPULARITY = (
 )
 
 
+COMPUTED = ("client_size", "cold_users")
+"""Slices that are computed from train, and asked for as a column is."""
+
+
 def slices_of(measured: Measured, by: Sequence[str]) -> list[dict[str, Any]]:
     """Returns the slices: by activity, by popularity, and by each column named; none without a Dataset.
 
     Args:
         measured: whose headline metric is sliced; it has to be one of users' values.
-        by: columns of the users, or else of the items, of the Dataset.
+        by: columns of the users, or else of the items, of the Dataset; or names in `COMPUTED`.
     """
     setting = measured.setting
     if setting.dataset is None or measured.headline.metric.kind != "accuracy":
@@ -62,7 +72,11 @@ def refuse_no_column(column: str, setting: Setting) -> None:
             f"nothing has a column '{column}' to slice by", hint="give the Dataset with --data"
         )
     tables = (setting.dataset.users(), setting.dataset.items())
-    known = {name for table in tables for name in table.collect_schema().names()}
+    known = {name for table in tables for name in table.collect_schema().names()} | {*COMPUTED}
+    if column == COMPUTED[0] and setting.clients is None:
+        raise EvaluationError(
+            "clients have no size here: the rows of a user lie at several clients"
+        )
     if column not in known:
         raise EvaluationError(
             f"neither users nor items have a column '{column}'",
@@ -72,8 +86,21 @@ def refuse_no_column(column: str, setting: Setting) -> None:
 
 
 def _by_column(measured: Measured, column: str) -> dict[str, Any]:
-    dataset = measured.setting.dataset
+    setting, dataset = measured.setting, measured.setting.dataset
     assert dataset is not None
+    if column in COMPUTED:
+        if column == COMPUTED[0]:
+            assert setting.clients is not None
+            groups = client_size_groups(setting.train_frame, setting.clients)
+            words = (
+                "size of the user's client",
+                "Users by the train rows of the client they are at.",
+            )
+        else:
+            users = dataset.users().select(USER_ID).collect()[USER_ID]
+            groups = cold_groups(setting.train_frame, users)
+            words = "whether the user is cold", "Cold: users without a train row."
+        return _of_users(measured, groups, by=column, what=words[0], explained=words[1])
     if column in dataset.users().collect_schema().names():
         groups = column_groups(dataset.users(), column)
         return _of_users(measured, groups, by=column, what=f"{column} of the user", explained="")

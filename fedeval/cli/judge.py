@@ -43,7 +43,10 @@ FORMS = ("html", "md", "tex", "json")
     help="Baselines beside them, such as pop,itemknn,ease; those of the Dataset's recipe by default.",
 )
 @click.option(
-    "--by", multiple=True, metavar="COLUMN", help="Slice by this column too; may be repeated."
+    "--by",
+    multiple=True,
+    metavar="COLUMN",
+    help="Slice by this column, client_size or cold_users too; may be repeated.",
 )
 @against_option
 @test_options
@@ -105,7 +108,10 @@ def score(systems: tuple[str, ...], as_json: bool, **given: Any) -> None:
 @table_options
 @metric_options
 @click.option(
-    "--by", multiple=True, metavar="COLUMN", help="Slice by this column too; may be repeated."
+    "--by",
+    multiple=True,
+    metavar="COLUMN",
+    help="Slice by this column, client_size or cold_users too; may be repeated.",
 )
 @test_options
 @json_option
@@ -139,7 +145,10 @@ def compare(a: str, b: str, by: tuple[str, ...], as_json: bool, **given: Any) ->
 @relevant_option
 @candidates_option
 @click.option(
-    "--by", multiple=True, metavar="COLUMN", help="Slice by this column too; may be repeated."
+    "--by",
+    multiple=True,
+    metavar="COLUMN",
+    help="Slice by this column, client_size or cold_users too; may be repeated.",
 )
 @against_option
 @test_options
