@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fedtrain.plan import Plan
     from fedtrain.tasks import Task
 
-__all__ = ["Work", "losses_of", "train_chunk"]
+__all__ = ["Work", "losses_of", "part_of", "train_chunk"]
 
 Ints = npt.NDArray[np.int64]
 Tensors = dict[str, torch.Tensor]
@@ -193,6 +193,7 @@ class _Step:
     ) -> None:
         self.work, self.local, self.examples = work, local, examples
         self.lr_factor, self.progress = lr_factor, progress
+        self.reads_features = bool(work.features.items) or work.features.behavior is not None
         device = work.device
         n_slots, n_rows = len(local.chunk.slots), len(local.row_item)
         # The line after the last example stands for padding.
@@ -211,7 +212,7 @@ class _Step:
         """Does all steps of a phase."""
         work, chunk = self.work, self.local.chunk
         plan = work.plan
-        chosen = _part_of(self.examples, chunk, phase.part, self.work.seed, address)
+        chosen = part_of(self.examples, chunk, phase.part, self.work.seed, address)
         if not len(chosen):
             return
         client = self.examples.client[chosen]
@@ -253,9 +254,11 @@ class _Step:
         work, local = self.work, self.local
         slot, place = self.slot[line], self.place[line]  # (c, B), (c, B, m)
         values = descent.leaves(len(line), slot, place)
+        # Padding reads the features of the client's own first example: 0 times another's NaN were NaN.
+        own = torch.where(mask, line, line.amin(1, keepdim=True)) if self.reads_features else line
         batch = Batch(
-            user=self.user[slot],
-            item=self.item[place],
+            user=self.user[self.slot[own]],
+            item=self.item[self.place[own]],
             target=self.target[line],
             mask=mask,
             features=work.features,
@@ -271,7 +274,7 @@ class _Step:
             torch.autograd.backward((loss / count.clamp(min=1)).sum())
         local.loss[: len(line)] += loss.detach().double()
         local.used[: len(line)] += count
-        descent.step(values, slot, place, count > 0)
+        descent.step(values, slot, place, count)
         local.steps[: len(line)] += (count > 0).long()
 
     def _noise(self, n_clients: int, n_examples: int, address: tuple[int, ...]):  # type: ignore[no-untyped-def]
@@ -304,7 +307,7 @@ def _with_last(values: npt.NDArray[np.generic], last: float) -> torch.Tensor:
     return torch.from_numpy(np.concatenate([values, line]))
 
 
-def _part_of(
+def part_of(
     examples: Examples, chunk: Chunk, part: str, seed: int, address: tuple[int, ...]
 ) -> Ints:
     """Returns the numbers of the examples of a part: all, or each user's support or query half.

@@ -19,9 +19,9 @@ class Local:
 
     shared: (C, *shape) · rows: (T + 1, *shape), a row for each (client, item) in ascending order, the last
     for padding · users: (S + 1, *shape), likewise · row_client, row_item: int64 (T,): the place of its
-    client, and its item · sent: the values before, shared (C, *shape), rows (T, *shape) · kept: what an algorithm
-    keeps at the clients beside parameters, in the shape of `sent` · lr, momentum: of the descent, rates by
-    name · steps: int64 (C,), done · loss: float64 (C,), summed over examples · used: int64 (C,), examples ·
+    client, and its item · sent: the values before, shared (C, *shape), rows (T, *shape) · kept: what an
+    algorithm keeps at the clients beside parameters, in the shape of `sent` · lr, momentum: of the descent,
+    rates by name · steps: int64 (C,), done · loss: float64 (C,), summed over examples · used: int64 (C,), examples ·
     grad_norm, clipped: float64 (C,), sums over `measured` (C,) steps.
     """
 

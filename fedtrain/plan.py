@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-__all__ = ["Compression", "Faults", "Loggers", "Plan", "Privacy", "Secure", "Stop"]
+__all__ = ["Compression", "Expected", "Faults", "Loggers", "Plan", "Privacy", "Secure", "Stop"]
 
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -60,6 +60,13 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     patience: Count = 0  # values without an improvement before the run stops; 0: it never does
     min_delta: From0 = 0.0  # what counts as an improvement
     mode: Literal["max", "min"] = "max"
+
+
+class Expected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a recipe should give for a measure, and how far from it is still right."""
+
+    value: float
+    tolerance: From0
 
 
 class Loggers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,6 +141,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     secure: Secure = Secure()
     stop: Stop = Stop()
     loggers: Loggers = Loggers()
+    expected: dict[str, Expected] = {}  # by measure, such as "ndcg@10/test"
 
     tables: dict[str, dict[str, Any]] = {}  # of algorithms and models, by name
 

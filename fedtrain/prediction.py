@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fedtrain.clients import Clients
     from fedtrain.engine import Work
 
-__all__ = ["outputs_of"]
+__all__ = ["outputs_for", "outputs_of"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -69,6 +69,20 @@ def outputs_of(
     row, outputs, losses = (torch.cat(parts) for parts in zip(*found, strict=True))
     order = row.argsort()
     return row[order].numpy(), outputs[order].numpy(), losses[order].double().numpy()
+
+
+@torch.no_grad()
+def outputs_for(
+    work: Work, server: Server, clients: Clients, chunk: Chunk, examples: Examples, which: Ints
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """Returns the outputs float32 (n, outputs) and losses float64 (n,) of some examples of a chunk."""
+    line = which[None]
+    values = _values(work, server, clients, chunk, examples, line)
+    batch = _batch(work, chunk, examples, line)
+    outputs = work.model.outputs(values, batch)
+    outputs = outputs[0] if isinstance(outputs, tuple) else outputs
+    losses = losses_of(work, values, batch)
+    return outputs[0].float().cpu().numpy(), losses[0].double().cpu().numpy()
 
 
 def _lines(examples: Examples, n_clients: int, apart: bool) -> Iterator[Ints]:

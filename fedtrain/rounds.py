@@ -2,34 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedprep.errors import TrainingError
 from fedtrain.algorithms import Answer, Server
 from fedtrain.axes import squares, wide
 from fedtrain.chunks import Chunk, chunks_of
 from fedtrain.compression import COMPRESSIONS, Draws
 from fedtrain.engine import Work, train_chunk
+from fedtrain.extrapolation import RowWeightedSums, extrapolated, revealed_bytes, watched
 from fedtrain.guard import norms, sound
+from fedtrain.masked import MaskedSums
 from fedtrain.privacy import clip_updates, noise
-from fedtrain.sums import Sums
+from fedtrain.samplers import held_out
+from fedtrain.secure import ring
+from fedtrain.sums import Sums, unit_of
 
 if TYPE_CHECKING:
-    from fedtrain.algorithms import Means
     from fedtrain.clients import Clients
     from fedtrain.local import Local
+    from fedtrain.plan import Plan
 
-__all__ = ["Outcome", "do_round"]
+__all__ = [
+    "FIGURES",
+    "Outcome",
+    "bytes_down_of",
+    "do_round",
+    "drift_of",
+    "expected_clients",
+    "joined",
+    "sent_by",
+    "unit_of_round",
+    "weights",
+]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 COPIES_BYTES = 256 << 20
 """Copies of shared tensors that are in memory at a time, gradients and moments aside."""
+
+FIGURES: Mapping[str, type[np.generic]] = {
+    "client": np.int64,
+    "rows": np.int64,
+    "sound": np.bool_,
+    "loss": np.float64,
+    "update_norm": np.float64,
+    "grad_norm": np.float64,
+    "clipped": np.float64,
+    "bytes_up": np.int64,
+    "weight": np.float32,
+}
+"""What is known of each client after its round: see `Outcome`."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -39,7 +69,8 @@ class Outcome:
     client: int64 (n,), ids · rows: int64 (n,), train rows · sound: bool (n,), False where its numbers went
     wrong · loss: float64 (n,), mean over the examples of its steps · update_norm, grad_norm, clipped: float64
     (n,): L2 norm of what it sends, mean of its gradients' norms, share of steps clipped · bytes_up,
-    bytes_down: of all of them · drift: how far clients are from their mean, root of the weighted mean square.
+    bytes_down: of all of them · drift: how far clients are from their mean, root of the weighted mean square ·
+    figures: what the algorithm tells beside, by name.
     """
 
     server: Server
@@ -53,6 +84,7 @@ class Outcome:
     bytes_up: int
     bytes_down: int
     drift: float
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 def do_round(
@@ -76,11 +108,15 @@ def do_round(
         progress: share of the run's rounds that have passed.
         share: float64 (n,): the part of its steps that each does; None: all.
     """
-    plan, train = work.plan, work.federation.train
-    largest = train.counts[cohort].max(initial=1)
-    sums = Sums(work.federation.n_items)
+    if not len(cohort):
+        return _nothing(server)
+    plan = work.plan
+    unit = unit_of_round(work, cohort)
+    sums = _sums(work, server, cohort)
+    moved = watched(work, server.round_number, clients, cohort)
+    revealed = revealed_bytes(work, moved)
     found: list[dict[str, npt.NDArray[np.generic]]] = []
-    bytes_down = 0
+    bytes_down = revealed
     place = np.argsort(cohort)
     for chunk in chunks_of(work.federation, cohort, plan.chunk_rows, _most_clients(work, server)):
         mine = (
@@ -89,46 +125,133 @@ def do_round(
         local = train_chunk(
             work, server, clients, chunk, lr_factor=lr_factor, progress=progress, share=mine
         )
-        answer = work.algorithm.answer(local, work.private)
-        norm = norms(answer, local)
-        fine = sound(local, norm)
-        rows = torch.from_numpy(chunk.n_rows)
-        weight = (rows / largest).float() if plan.weights == "rows" else torch.ones(len(rows))
-        weight = torch.where(fine, weight.to(work.device), 0.0)
-        answer, bytes_up = _on_its_way(work, server, chunk, local, answer)
-        if not bool(fine.all()):
-            answer = _without(answer, local, fine)
+        answer, figures = sent_by(work, server, chunk, local)
+        weight = weights(plan, figures["rows"], figures["sound"], unit)
         sums.add(answer, local, weight)
-        work.algorithm.keep(local, clients, work.private, fine)
-        bytes_down += _bytes_down(work, local)
-        steps = local.measured.clamp(min=1)
-        figures = {
-            "client": torch.from_numpy(chunk.clients),
-            "rows": rows,
-            "sound": fine,
-            "loss": local.loss / local.used.clamp(min=1),
-            "update_norm": norm,
-            "grad_norm": local.grad_norm / steps,
-            "clipped": local.clipped / steps,
-            "bytes_up": bytes_up,
-            "weight": weight,
-        }
+        work.algorithm.keep(local, clients, work.private, figures["sound"])
+        bytes_down += bytes_down_of(work, local)
+        if isinstance(sums, MaskedSums):
+            figures["bytes_up"] = torch.full_like(figures["bytes_up"], 8 * sums.n_words)
+        figures["weight"] = weight
         found.append({name: value.cpu().numpy() for name, value in figures.items()})
-    figures_ = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    sums.opened()
+    figures_ = {
+        name: np.concatenate([np.zeros(0, kind), *(part[name] for part in found)])
+        for name, kind in FIGURES.items()
+    }
     order = np.argsort(figures_["client"])
     figures_ = {name: values[order] for name, values in figures_.items()}
-    means = sums.means(plan.item_mean, work.federation.n_clients)
-    after = server
-    if work.algorithm.joins and sums.n_answers:
-        after = work.algorithm.join(server, _noised(work, server, means, len(cohort)), plan)
     weight = figures_.pop("weight")
     return Outcome(
-        server=after,
-        bytes_up=int(figures_.pop("bytes_up").sum()),
+        bytes_up=int(figures_.pop("bytes_up").sum()) + revealed,
         bytes_down=bytes_down,
-        drift=_drift(sums, means, weight, figures_["update_norm"]),
+        drift=drift_of(sums, weight, figures_["update_norm"]),
+        server=joined(work, server, sums),
+        figures=extrapolated(work, clients, moved, figures_["client"][figures_["sound"]]),
         **figures_,
     )
+
+
+def unit_of_round(work: Work, cohort: Ints) -> float:
+    """Returns what one row weighs in a round of this cohort, or one client where all weigh the same."""
+    by_rows = work.plan.weights == "rows"
+    return unit_of(int(work.federation.train.counts[cohort].sum()) if by_rows else len(cohort))
+
+
+def weights(plan: Plan, rows: torch.Tensor, fine: torch.Tensor, unit: float) -> torch.Tensor:
+    """Returns float32 (C,): what each client weighs, 0 where its numbers went wrong.
+
+    Args:
+        rows: int64 (C,), train rows.
+        fine: bool (C,).
+        unit: `unit_of` the round.
+    """
+    each = rows if plan.weights == "rows" else torch.ones_like(rows)
+    return torch.where(fine, unit * each.to(fine.device).float(), 0.0)
+
+
+def sent_by(
+    work: Work, server: Server, chunk: Chunk, local: Local
+) -> tuple[Answer, dict[str, torch.Tensor]]:
+    """Returns what the server decodes of a chunk's answers, and figures of its clients (C,) by name."""
+    answer = work.algorithm.answer(local, work.private)
+    norm = norms(answer, local)
+    fine = sound(local, answer, norm)
+    answer, bytes_up = _on_its_way(work, server, chunk, local, answer)
+    if not bool(fine.all()):
+        answer = _without(answer, local, fine)
+    steps = local.measured.clamp(min=1)
+    return answer, {
+        "client": torch.from_numpy(chunk.clients),
+        "rows": torch.from_numpy(chunk.n_rows),
+        "sound": fine,
+        "loss": local.loss / local.used.clamp(min=1),
+        "update_norm": norm,
+        "grad_norm": local.grad_norm / steps,
+        "clipped": local.clipped / steps,
+        "bytes_up": bytes_up,
+    }
+
+
+def joined(work: Work, server: Server, sums: Sums) -> Server:
+    """Returns the server after it joined the sums, with the Gaussian noise of the plan if it asks for any.
+
+    Raises:
+        TrainingError: noise on what it is no bound for.
+    """
+    privacy, plan = work.plan.privacy, work.plan
+    n_clients = work.federation.n_clients
+    if not work.algorithm.joins:
+        return server
+    if not privacy.noise_multiplier:
+        if not sums.n_answers:
+            return server
+        if isinstance(sums, RowWeightedSums):
+            return work.algorithm.join(server, sums.joining(n_clients), plan)
+        return work.algorithm.join(server, sums.means(plan.item_mean, n_clients), plan)
+    if sums.numbers:
+        raise TrainingError(
+            f"{work.algorithm.name} sends numbers that are not clipped: noise does not hide them",
+            where="[train.privacy] noise_multiplier",
+            hint="algorithm = 'fedavg'",
+        )
+    if plan.weights != "uniform" or plan.item_mean == "touched":
+        raise TrainingError(
+            "with noise every client weighs the same, and what its sums are divided by is fixed",
+            where="[train.privacy] noise_multiplier",
+            expected="weights = 'uniform' and item_mean = 'cohort' or 'sum'",
+        )
+    for name, value in server.values.items():  # a round that nobody took part in is noise alone
+        if name not in work.private:
+            sums.values.setdefault(name, torch.zeros_like(value, dtype=torch.int64))
+            if work.parameters[name].scope == "item":
+                sums.tables.add(name)
+
+    def noised(name: str, total: torch.Tensor) -> torch.Tensor:
+        deviation = privacy.noise_multiplier * privacy.clip
+        drawn = noise(tuple(total.shape), work.seed, server.round_number, name, deviation)
+        return total + drawn.to(total.device)
+
+    means = sums.means(plan.item_mean, n_clients, expected=expected_clients(work), noised=noised)
+    return work.algorithm.join(server, means, plan)
+
+
+def expected_clients(work: Work) -> int:
+    """Returns how many clients a round has in the mean: what sums with noise are divided by."""
+    plan, counts = work.plan, work.federation.train.counts
+    if plan.clients_per_round:
+        return plan.clients_per_round
+    valid, test = held_out(counts, plan.valid_clients, plan.test_clients, work.seed)
+    return int(((counts > 0) & ~valid & ~test).sum())
+
+
+def _sums(work: Work, server: Server, cohort: Ints) -> Sums:
+    n_items = work.federation.n_items
+    if work.algorithm.row_weights is not None:
+        return RowWeightedSums(n_items, work.algorithm.row_weights)
+    if not work.plan.secure.enabled or not work.algorithm.joins:
+        return Sums(n_items)
+    return MaskedSums(n_items, ring(cohort, server.round_number, work.seed))
 
 
 def _most_clients(work: Work, server: Server) -> int:
@@ -144,18 +267,19 @@ def _most_clients(work: Work, server: Server) -> int:
 def _on_its_way(
     work: Work, server: Server, chunk: Chunk, local: Local, answer: Answer
 ) -> tuple[Answer, torch.Tensor]:
-    """Returns the answer as the server decodes it (clipped, compressed), and int64 (C,): its bytes."""
+    """Returns the answer as the server decodes it, and int64 (C,): its bytes.
+
+    First compressed, then clipped: rounding may push a norm above its bound.
+    """
     plan = work.plan
-    shared, rows = answer.shared, answer.rows
+    draws = Draws(work.seed, server.round_number, chunk.clients)
+    shared, rows, size = COMPRESSIONS[plan.compression.method](
+        answer.shared, answer.rows, local.row_client, local.n_clients, plan.compression, draws
+    )
     if plan.privacy.clip:
         shared, rows, _, _ = clip_updates(
             shared, rows, local.row_client, local.n_clients, plan.privacy.clip
         )
-    draws = Draws(work.seed, server.round_number, chunk.clients)
-    compress = COMPRESSIONS[plan.compression.method]
-    shared, rows, size = compress(
-        shared, rows, local.row_client, local.n_clients, plan.compression, draws
-    )
     return Answer(shared=shared, rows=rows, numbers=answer.numbers), size
 
 
@@ -175,30 +299,15 @@ def _without(answer: Answer, local: Local, fine: torch.Tensor) -> Answer:
     )
 
 
-def _noised(work: Work, server: Server, means: Means, n: int) -> Means:
-    """Returns the means with the Gaussian noise of the plan, if it asks for any."""
-    privacy = work.plan.privacy
-    if not privacy.noise_multiplier:
-        return means
-    deviation = privacy.noise_multiplier * privacy.clip / n
-    for name, value in means.values.items():
-        drawn = noise(tuple(value.shape), work.seed, server.round_number, name, deviation)
-        value += drawn.to(value.device)
-    return means
-
-
-def _bytes_down(work: Work, local: Local) -> int:
+def bytes_down_of(work: Work, local: Local) -> int:
     """Returns the bytes that the server sends a chunk: shared tensors to each, the rows that each touches."""
-    private, total = work.private, 0
-    for name, value in local.sent.items():
-        if name not in private:
-            total += 4 * value.numel()
-    if local.rows:
-        total += 4 * len(local.row_item)
-    return total
+    names = local.sent.keys() - work.private
+    values = sum(local.sent[name].numel() for name in names) * work.algorithm.downloads
+    ids = len(local.row_item) if names & local.rows.keys() else 0
+    return 4 * (values + ids)
 
 
-def _drift(sums: Sums, means: Means, weight: Floats, norm: Floats) -> float:
+def drift_of(sums: Sums, weight: Floats, norm: Floats) -> float:
     """Returns the root of the mean square distance of the clients' changes from the mean change.
 
     The mean of squares less the square of the mean, where a row's mean is over the clients that have it.
@@ -207,7 +316,7 @@ def _drift(sums: Sums, means: Means, weight: Floats, norm: Floats) -> float:
     if not total:
         return float("nan")
     square = float((weight * np.where(weight > 0, norm, 0.0) ** 2).sum()) / total
-    for name, value in means.values.items():
+    for name, value in sums.means("touched", 1).values.items():
         if name in sums.tables and sums.touched is not None:
             square -= float((squares(value) * sums.touched).sum()) / max(sums.weight, 1)
         else:

@@ -1,0 +1,79 @@
+"""A Run in a few lines: what it was, how it ended, what it measured last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from fedtrain.run import Run
+
+__all__ = ["summary", "told"]
+
+ENDED = ("test", "valid")
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Returns what a Run came to, ready for JSON: its last value of each measure, and how it ended."""
+    rounds = run.rounds()
+    last = rounds.group_by("metric", maintain_order=True).agg(
+        pl.col("round").last(), pl.col("value").last()
+    )
+    times = ("seconds", "cpu_seconds")
+    measures = {
+        metric: {"round": number, "value": value}
+        for metric, number, value in last.iter_rows()
+        if not metric.startswith(times)
+    }
+    total = {
+        name: float(rounds.filter(pl.col("metric") == name)["value"].sum())
+        for name in ("bytes/up", "bytes/down", "seconds/train", "cpu_seconds")
+    }
+    manifest = run.manifest
+    plan = manifest.get("plan") or {}
+    return {
+        "run": str(run.path),
+        "status": manifest.get("status"),
+        "rounds": manifest.get("rounds_done"),
+        "algorithm": plan.get("algorithm"),
+        "model": plan.get("model"),
+        "task": plan.get("task"),
+        "seed": manifest.get("seed"),
+        "dataset": manifest.get("dataset"),
+        "seconds": manifest.get("seconds"),
+        "total": total,
+        "measures": measures,
+        "events": run.events()[-20:],
+    }
+
+
+def told(found: Mapping[str, Any]) -> RenderableType:
+    """Returns the summary for a terminal."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    head = Text(
+        f"{found['run']}: {found['algorithm']} of {found['model']} ({found['task']}), seed {found['seed']}, "
+        f"{found['rounds']} rounds in {found['seconds']:.1f} s, {found['status']}"
+    )
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "valid", "test"):
+        table.add_column(column, justify="left" if not column else "right")
+    measures = found["measures"]
+    names = dict.fromkeys(
+        metric.rpartition("/")[0] for metric in measures if metric.rpartition("/")[2] in ENDED
+    )
+    for name in names:
+        values = [measures.get(f"{name}/{split}") for split in ("valid", "test")]
+        table.add_row(name, *["" if v is None else f"{v['value']:.4f}" for v in values])
+    total = found["total"]
+    foot = Text(
+        f"up {total['bytes/up'] / 1e6:,.1f} MB, down {total['bytes/down'] / 1e6:,.1f} MB; "
+        f"fedeval report {found['run']} --data {found['dataset']['path']}"
+    )
+    return Group(head, table, foot)

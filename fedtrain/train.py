@@ -1,0 +1,410 @@
+"""A run: rounds from the first to the last, each measured, logged and saved before the next begins."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+
+from fedprep.dataset import Dataset
+from fedprep.errors import TrainingError
+from fedprep.files import whole_file
+from fedtrain import stragglers
+from fedtrain.algorithms import Server
+from fedtrain.engine import Work
+from fedtrain.explain import explain
+from fedtrain.loggers import open_loggers
+from fedtrain.measures import Truth, ranking, task_measures
+from fedtrain.privacy import epsilon
+from fedtrain.rounds import Outcome, do_round
+from fedtrain.run import (
+    CURVES,
+    MODEL,
+    RECOMMENDATIONS,
+    Run,
+    load,
+    refuse_other,
+    resume,
+    save,
+    write_tensors,
+)
+from fedtrain.samplers import SAMPLERS, SamplerOptions, held_out, load_trace
+from fedtrain.schedules import factor
+from fedtrain.setup import begin, refuse_invalid, work_of
+from fedtrain.stopping import best_round, history_of, should_stop
+from fedtrain.unseen import unseen_measures
+
+if TYPE_CHECKING:
+    from fedtrain.plan import Plan
+
+__all__ = ["Report", "train"]
+
+Ints = npt.NDArray[np.int64]
+
+CURVES_EVERY = 15.0
+"""Seconds between two drawings of the learning curves while training goes on."""
+
+MOST_ROLLBACKS = 10
+"""Times in a row that a round is done again with smaller steps, before the run stops."""
+
+Status = Literal["running", "finished", "stopped", "failed"]
+
+Report = Callable[[int, Mapping[str, float]], None]
+"""Told the round and its measures once they are on disk."""
+
+
+def silent(round_number: int, values: Mapping[str, float]) -> None:
+    """Does nothing."""
+
+
+def train(
+    dataset: Dataset,
+    plan: Plan,
+    path: str | Path,
+    *,
+    seed: int = 0,
+    recipe: Mapping[str, Any] | None = None,
+    go_on: bool = False,
+    force: bool = False,
+    allow_invalid: bool = False,
+    report: Report = silent,
+    stop: Callable[[], bool] = lambda: False,
+) -> Run:
+    """Returns the Run, done: its folder holds measures, model, recommendations and curves.
+
+    Args:
+        dataset: what is trained on.
+        plan: how.
+        path: the Run's folder.
+        seed: of everything random.
+        recipe: the whole recipe, for the manifest.
+        go_on: take up a Run that was interrupted, from its last checkpoint; begin it if there is none.
+        force: replace a Run that is there.
+        allow_invalid: train on a Dataset that fails its validation; the manifest says so.
+        report: told each round's measures.
+        stop: asked after each round whether to end here; the Run can go on later.
+
+    Raises:
+        TrainingError: the plan does not fit, or numbers went wrong.
+    """
+    if not allow_invalid:
+        refuse_invalid(dataset.report, str(dataset.path))
+    work = work_of(dataset, plan, seed)
+    run = _run_at(Path(path), dataset, work, recipe, go_on, force)
+    with run.lock():
+        trainer = _Trainer(dataset, work, run)
+        try:
+            trainer.go(report, stop)
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            run.update(status="stopped" if interrupted else "failed", rounds_done=trainer.done)
+            raise
+    return run
+
+
+def _run_at(
+    path: Path,
+    dataset: Dataset,
+    work: Work,
+    recipe: Mapping[str, Any] | None,
+    go_on: bool,
+    force: bool,
+) -> Run:
+    plan = work.plan
+    if go_on and (path / "manifest.json").is_file():
+        run = Run.open(path)
+        refuse_other(run, plan.to_dict(), dataset.id, seed=work.seed)
+        return run
+    verdict = dataset.report
+    manifest = {
+        "dataset": {"path": str(dataset.path), "id": dataset.id, "name": dataset.name},
+        "dataset_id": dataset.id,
+        "validated": None if verdict is None else verdict.get("status"),
+        "recipe": dict(recipe or {}),
+        "plan": plan.to_dict(),
+        "seed": work.seed,
+        "device": str(work.device),
+        "reference": work.algorithm.reference,
+        "n_parameters": n_parameters(work),
+    }
+    return Run.create(path, manifest, force=force)
+
+
+def n_parameters(work: Work) -> dict[str, int]:
+    """Returns how many numbers the server holds, and how many each user or client keeps."""
+    federation, private = work.federation, work.private
+    sent = kept = 0
+    for name, parameter in work.parameters.items():
+        size = math.prod(parameter.shape) * (federation.n_items if parameter.scope == "item" else 1)
+        kept, sent = (kept + size, sent) if name in private else (kept, sent + size)
+    return {"shared": sent, "private": kept}
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds beside tensors."""
+
+    lr_scale: float = 1.0
+    rollbacks: int = 0
+    best: int = 0
+
+
+class _Trainer:
+    """The rounds of one Run."""
+
+    def __init__(self, dataset: Dataset, work: Work, run: Run) -> None:
+        self.dataset, self.work, self.run, self.plan = dataset, work, run, work.plan
+        self.server, self.clients = begin(work)
+        self.state, self.done = _State(), 0
+        self.truths = {
+            split: Truth(dataset, split, work.plan.eval_clients, work.seed)
+            for split in ("valid", "test")
+        }
+        n_rows = work.federation.train.counts
+        self.valid_clients, self.test_clients = held_out(
+            n_rows, work.plan.valid_clients, work.plan.test_clients, work.seed
+        )
+        self.may = (n_rows > 0) & ~self.valid_clients & ~self.test_clients
+        trace = load_trace(work.plan.trace, work.federation.n_clients) if work.plan.trace else None
+        self.options = SamplerOptions(self.may, trace)
+        self.drawn = 0.0
+
+    # --- the whole run -----------------------------------------------------------------------------
+
+    def go(self, report: Report, stop: Callable[[], bool]) -> None:
+        saved = resume(self.run)
+        if saved is not None:
+            self._restore(*saved)
+        logger = open_loggers(self.plan.loggers.names, self.run.path, self.plan.to_dict())
+        before = float(self.run.manifest.get("seconds", 0.0))
+        begun = time.perf_counter()
+        status: Status = "finished"
+        try:
+            while self.done < self.plan.rounds:
+                values = self._round(self.done + 1)
+                self.run.log(self.done, values)
+                logger.log(self.done, values)
+                self._save(values)
+                self.run.update(rounds_done=self.done, seconds=before + time.perf_counter() - begun)
+                report(self.done, values)
+                reason = should_stop(history_of(self.run.rounds()), self.plan.stop)
+                if reason:
+                    self.run.event(self.done, "stopped early", reason=reason)
+                    break
+                if stop():
+                    status = "stopped"
+                    break
+            if status == "finished":
+                values = self._finish()
+                logger.log(self.done, values)
+                report(self.done, values)
+        finally:
+            logger.close()
+        self._draw()
+        self.run.update(
+            status=status, rounds_done=self.done, seconds=before + time.perf_counter() - begun
+        )
+
+    def _finish(self) -> dict[str, float]:
+        """Measures the test split with the best state, and writes model and recommendations."""
+        best = load(self.run, "best") if self.plan.stop.metric else None
+        if best is not None:
+            self.run.event(self.done, "best", best_round=best[0])
+            self._restore(*best, keep_done=True)
+        measured = self._ranked("test") | task_measures(
+            self.work, self.server, self.clients, "test"
+        )
+        if self.test_clients.any():
+            measured |= unseen_measures(
+                self.work, self.server, self.clients, np.flatnonzero(self.test_clients), "test"
+            )
+        self.run.log(self.done, measured)
+        write_tensors(self.run.path / MODEL, self.server.values)
+        return measured
+
+    # --- a round -----------------------------------------------------------------------------------
+
+    def _round(self, number: int) -> dict[str, float]:
+        begun, cpu = time.perf_counter(), time.process_time()
+        plan = self.plan
+        outcome, extra = self._trained(number)
+        self.server, self.done = outcome.server, number
+        trained = time.perf_counter()
+        values = _values_of(outcome) | extra
+        if plan.privacy.noise_multiplier:
+            values["epsilon"] = self._epsilon(number)
+        values |= task_measures(self.work, self.server, self.clients, "valid")
+        if number % plan.eval_every == 0 or number == plan.rounds:
+            values |= self._ranked("valid")
+            if self.valid_clients.any():
+                values |= unseen_measures(
+                    self.work,
+                    self.server,
+                    self.clients,
+                    np.flatnonzero(self.valid_clients),
+                    "valid",
+                )
+        now = time.perf_counter()
+        return values | {
+            "seconds": now - begun,
+            "seconds/train": trained - begun,
+            "seconds/eval": now - trained,
+            "cpu_seconds": time.process_time() - cpu,
+        }
+
+    def _trained(self, number: int) -> tuple[Outcome, dict[str, float]]:
+        """Returns a round's outcome, done again with smaller steps while the plan asks for that."""
+        plan, work = self.plan, self.work
+        while True:
+            cohort, lost = self._cohort(number)
+            scale = self.state.lr_scale * factor(number, plan, history_of(self.run.rounds()))
+            share = stragglers.work(
+                cohort, number, work.seed, plan.faults.stragglers, plan.faults.straggler_work
+            )
+            before = self.clients.state() if plan.on_nonfinite == "rollback" else None
+            snapshot = None if before is None else {k: v.clone() for k, v in before.items()}
+            outcome = do_round(
+                work,
+                self.server.at(number),
+                self.clients,
+                cohort,
+                lr_factor=scale,
+                progress=(number - 1) / plan.rounds,
+                share=share if plan.faults.stragglers else None,
+            )
+            extra = {
+                "lr": plan.lr * scale,
+                "clients": float(len(cohort)),
+                "clients/dropped": float(lost),
+                "clients/skipped": float((~outcome.sound).sum()),
+            }
+            bad = outcome.client[~outcome.sound]
+            wrong = [name for name, v in outcome.server.values.items() if not v.isfinite().all()]
+            if not len(bad) and not wrong:
+                self.state.rollbacks = 0
+                return outcome, extra
+            told = (
+                explain(work, self.server.at(number), self.clients, int(bad[0]), scale)
+                if len(bad)
+                else f"the server's {wrong[0]} is not finite after the join"
+            )
+            self.run.event(number, "not finite", clients=bad.tolist()[:100], n=len(bad), what=told)
+            if plan.on_nonfinite == "skip" and not wrong:
+                return outcome, extra
+            if plan.on_nonfinite != "rollback" or self.state.rollbacks >= MOST_ROLLBACKS:
+                raise TrainingError(
+                    told,
+                    where=f"round {number}, {len(bad):,} of {len(cohort):,} clients",
+                    hint="lower the learning rates, set clip_norm, or on_nonfinite = 'skip' or 'rollback'",
+                )
+            assert snapshot is not None
+            self.clients.restore(snapshot)
+            self.state.rollbacks += 1
+            self.state.lr_scale *= plan.rollback_factor
+
+    def _cohort(self, number: int) -> tuple[Ints, int]:
+        """Returns the clients that train and answer, and how many were lost."""
+        plan = self.plan
+        n_rows = self.work.federation.train.counts
+        drawn = SAMPLERS[plan.sampler](
+            n_rows, plan.clients_per_round, number, self.work.seed, self.options
+        )
+        lost = stragglers.lost(drawn, number, self.work.seed, plan.faults.dropout)
+        return drawn[~lost], int(lost.sum())
+
+    def _epsilon(self, number: int) -> float:
+        privacy = self.plan.privacy
+        n = int(self.may.sum())
+        rate = min(1.0, (self.plan.clients_per_round or n) / n)
+        return epsilon(number, rate, privacy.noise_multiplier, privacy.delta, privacy.accountant)
+
+    def _ranked(self, split: str) -> dict[str, float]:
+        """Returns the ranking metrics of a split; those of test write the recommendations too."""
+        if not len(self.work.federation.splits[split]):
+            return {}
+        found, lists = ranking(self.work, self.server, self.clients, self.truths[split])
+        if split == "test":
+            with whole_file(self.run.path / RECOMMENDATIONS) as place:
+                lists.select(
+                    pl.col("user_id").cast(pl.Int32),
+                    pl.col("item_id").cast(pl.Int32),
+                    pl.col("rank").cast(pl.Int32),
+                    pl.col("score").cast(pl.Float32),
+                ).write_parquet(place)
+        return found
+
+    # --- what is kept ------------------------------------------------------------------------------
+
+    def _save(self, values: Mapping[str, float]) -> None:
+        plan = self.plan
+        best = False
+        if plan.stop.metric and plan.stop.metric in values:
+            best = best_round(history_of(self.run.rounds()), plan.stop) == self.done
+        due = self.done % plan.checkpoint_every == 0 or self.done == plan.rounds
+        if due or best:
+            tensors = {f"value/{name}": value for name, value in self.server.values.items()}
+            tensors |= {f"extra/{name}": value for name, value in self.server.extra.items()}
+            tensors |= {f"client/{name}": value for name, value in self.clients.state().items()}
+            state = {"lr_scale": self.state.lr_scale, "rollbacks": self.state.rollbacks}
+            save(self.run, self.done, tensors, state, keep_best=best)
+        if time.perf_counter() - self.drawn > CURVES_EVERY:
+            self._draw()
+
+    def _restore(
+        self,
+        number: int,
+        tensors: Mapping[str, torch.Tensor],
+        state: Mapping[str, Any],
+        keep_done: bool = False,
+    ) -> None:
+        def under(prefix: str) -> dict[str, torch.Tensor]:
+            return {
+                name.removeprefix(prefix): value
+                for name, value in tensors.items()
+                if name.startswith(prefix)
+            }
+
+        device = self.work.device
+        self.server = Server(
+            values={name: value.to(device) for name, value in under("value/").items()},
+            extra={name: value.to(device) for name, value in under("extra/").items()},
+            round_number=number,
+        )
+        self.clients.restore(under("client/"))
+        self.state = replace(self.state, **state)
+        if not keep_done:
+            self.done = number
+
+    def _draw(self) -> None:
+        from fedtrain.curves import draw_curves
+
+        draw_curves([self.run.path], self.run.path / CURVES)
+        self.drawn = time.perf_counter()
+
+
+def _values_of(outcome: Outcome) -> dict[str, float]:
+    """Returns the measures of a round's training, of the clients whose numbers are fine."""
+    fine, rows = outcome.sound, outcome.rows
+    if not fine.any():
+        return {"rows": float(rows.sum())}
+    weight = rows[fine] / rows[fine].sum()
+    return {
+        "loss/train": float((outcome.loss[fine] * weight).sum()),
+        "rows": float(rows.sum()),
+        "grad_norm/median": float(np.median(outcome.grad_norm[fine])),
+        "grad_norm/p99": float(np.quantile(outcome.grad_norm[fine], 0.99)),
+        "grad_norm/clipped": float(outcome.clipped[fine].mean()),
+        "update_norm/median": float(np.median(outcome.update_norm[fine])),
+        "update_norm/p99": float(np.quantile(outcome.update_norm[fine], 0.99)),
+        "drift/mean": outcome.drift,
+        "bytes/up": float(outcome.bytes_up),
+        "bytes/down": float(outcome.bytes_down),
+    }
