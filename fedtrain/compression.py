@@ -211,7 +211,7 @@ def _sizes(
     """Returns how many values and how many item rows each client has: int64 (C,) twice."""
     import torch
 
-    n_rows = torch.bincount(row_client, minlength=n_clients)
+    n_rows = torch.bincount(row_client if rows else row_client[:0], minlength=n_clients)
     each = sum(math.prod(value.shape[1:]) for value in shared.values())
     in_row = sum(math.prod(value.shape[1:]) for value in rows.values())
     return each + in_row * n_rows, n_rows

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fedtrain.axes import squares
+from fedtrain.axes import squares, wide
 
 if TYPE_CHECKING:
     from fedtrain.algorithms import Algorithm, Phase
@@ -76,10 +76,16 @@ class Descent:
 
     @torch.no_grad()
     def step(
-        self, values: Tensors, slot: torch.Tensor, place: torch.Tensor, active: torch.Tensor
+        self, values: Tensors, slot: torch.Tensor, place: torch.Tensor, count: torch.Tensor
     ) -> None:
-        """Takes one step down the gradients that `values` hold; clients that are not active stay."""
-        plan = self.plan
+        """Takes one step down the gradients that `values` hold.
+
+        Args:
+            values: of `leaves`.
+            slot, place: int64 (c, B), (c, B, m): where those of rows came from.
+            count: int64 (c,): examples of each client; a client without any stays as it is.
+        """
+        plan, active = self.plan, count > 0
         whole = bool(plan.clip_norm) or plan.optimizer != "sgd" or self.correction is not None
         measure = self.count == 0
         self.count += 1
@@ -91,9 +97,10 @@ class Descent:
             if gradient is None:
                 gradient = torch.zeros_like(values[name])
             if plan.weight_decay:
-                gradient = gradient.add_(values[name].detach(), alpha=plan.weight_decay)
+                gradient.add_(self._decay(name, values[name].detach(), count))
             if parameter.scope == "shared":
-                gradients[name] = gradient
+                still = wide(~active, gradient)
+                gradients[name] = gradient.masked_fill_(still, 0.0)
                 continue
             at = (place if parameter.scope == "item" else slot).reshape(-1)
             rows = gradient.reshape(len(at), *parameter.shape)
@@ -109,10 +116,19 @@ class Descent:
             scale = self._measured(gradients, active)
             if scale is not None:
                 for name, gradient in gradients.items():
-                    gradient.mul_(self._spread(name, scale))
+                    gradient.mul_(self._spread(name, scale)[: len(gradient)])
         for name, gradient in gradients.items():
             if whole or name in self.local.shared:
                 self._descend(name, gradient, active)
+
+    def _decay(self, name: str, value: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        """Returns the gradient of λ/2 times the squares of what an example reads, the mean over examples.
+
+        So a row is held back as often as it is used (Koren, Bell, Volinsky 2009, equation 2).
+        """
+        if self.parameters[name].scope == "shared":
+            return value * self.plan.weight_decay
+        return value * wide(self.plan.weight_decay / count.clamp(min=1), value)
 
     def _measured(self, gradients: Tensors, active: torch.Tensor) -> torch.Tensor | None:
         """Notes each client's gradient norm; returns what clips it, float32 (C,), if it is to be clipped."""
@@ -137,7 +153,7 @@ class Descent:
         """Returns a number of each client in the shape of a parameter's gradient."""
         value = self.parameters[name]
         if name in self.local.shared:
-            return by_client.reshape(-1, *[1] * len(value.shape))[: len(by_client)]
+            return by_client.reshape(-1, *[1] * len(value.shape))
         _, client = self.local.table(name)
         rows = torch.cat([by_client[client], by_client.new_ones(1)])
         return rows.reshape(-1, *[1] * len(value.shape))

@@ -30,16 +30,20 @@ def norms(answer: Answer, local: Local) -> torch.Tensor:
     return square.sqrt()
 
 
-def sound(local: Local, norm: torch.Tensor) -> torch.Tensor:
+def sound(local: Local, answer: Answer, norm: torch.Tensor) -> torch.Tensor:
     """Returns bool (C,): whether a client's loss, values and what it sends are finite, and within reason.
 
     Args:
+        local: what the clients hold, of which `answer` does not have all.
         norm: float64 (C,), of `norms`.
     """
     fine = torch.isfinite(local.loss) & (norm < LARGEST)
     for table in local.users.values():
         rows = torch.isfinite(squares(table[:-1]))
         fine[local.slot_client[~rows]] = False
+    for name in local.rows.keys() - answer.rows.keys():
+        rows = torch.isfinite(squares(local.rows[name][:-1]))
+        fine[local.row_client[~rows]] = False
     for value in local.shared.values():
         fine &= torch.isfinite(squares(value))
     return fine

@@ -103,13 +103,12 @@ def do_round(
         work: what stays the same.
         server: what the server holds; its round number is the round's.
         clients: what the clients hold.
-        cohort: int64 (n,), distinct ids of clients with train rows.
+        cohort: int64 (n,), distinct ids of clients with train rows; of none, the server stays as it is, but
+            for the noise of a plan that asks for some.
         lr_factor: the schedule's factor on the clients' learning rates.
         progress: share of the run's rounds that have passed.
         share: float64 (n,): the part of its steps that each does; None: all.
     """
-    if not len(cohort):
-        return _nothing(server)
     plan = work.plan
     unit = unit_of_round(work, cohort)
     sums = _sums(work, server, cohort)
@@ -135,20 +134,20 @@ def do_round(
         figures["weight"] = weight
         found.append({name: value.cpu().numpy() for name, value in figures.items()})
     sums.opened()
-    figures_ = {
+    by_name = {
         name: np.concatenate([np.zeros(0, kind), *(part[name] for part in found)])
         for name, kind in FIGURES.items()
     }
-    order = np.argsort(figures_["client"])
-    figures_ = {name: values[order] for name, values in figures_.items()}
-    weight = figures_.pop("weight")
+    order = np.argsort(by_name["client"])
+    by_name = {name: values[order] for name, values in by_name.items()}
+    weight_of_all = by_name.pop("weight")
     return Outcome(
-        bytes_up=int(figures_.pop("bytes_up").sum()) + revealed,
+        bytes_up=int(by_name.pop("bytes_up").sum()) + revealed,
         bytes_down=bytes_down,
-        drift=drift_of(sums, weight, figures_["update_norm"]),
+        drift=drift_of(sums, weight_of_all, by_name["update_norm"]),
         server=joined(work, server, sums),
-        figures=extrapolated(work, clients, moved, figures_["client"][figures_["sound"]]),
-        **figures_,
+        figures=extrapolated(work, clients, moved, by_name["client"][by_name["sound"]]),
+        **by_name,
     )
 
 

@@ -2,12 +2,15 @@
 
 Floating-point addition is not associative: the same clients in other chunks would give other last bits.
 Whole numbers are, so a value is counted in steps of 2**-32 before it is added. This is also what a secure
-sum adds (Bonawitz et al., Practical Secure Aggregation, CCS 2017). What is cut off, less than 2**-32 a
-client, is below float32's own resolution for updates above 2**-8, and below 3e-10 always.
+sum adds (Bonawitz et al., Practical Secure Aggregation, CCS 2017). A client's update is multiplied by its
+weight first, its number of rows: what is cut off of it, less than 2**-32 of its sum, is below 3e-10 always.
+Rounds of more than 2**20 rows count rows in larger units, a power of two.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +21,7 @@ from fedtrain.axes import wide
 if TYPE_CHECKING:
     from fedtrain.local import Local
 
-__all__ = ["FRACTION", "LARGEST", "Sums", "fixed", "real"]
+__all__ = ["FRACTION", "LARGEST", "Sums", "fixed", "fixed_number", "real", "unit_of"]
 
 Tensors = dict[str, torch.Tensor]
 
@@ -26,7 +29,18 @@ FRACTION = 2.0**32
 """Steps of one unit."""
 
 LARGEST = 2.0**10
-"""What one value of one client's update may reach: a million such fit into a sum."""
+"""What one value of one client's update may reach."""
+
+WEIGHTS = 2.0**20
+"""What the weights of a round may add up to: so many of the largest values fit into a sum."""
+
+NUMBER_FRACTION = 2.0**20
+"""Steps of one unit in sums of numbers, such as of local steps: those may reach millions."""
+
+
+def unit_of(total: int) -> float:
+    """Returns what one row, or one client, weighs in a round of so many: 1, or the power of two that fits."""
+    return 2.0 ** min(0, -math.ceil(math.log2(max(total, 1) / WEIGHTS)))
 
 
 def fixed(values: torch.Tensor) -> torch.Tensor:
@@ -37,6 +51,11 @@ def fixed(values: torch.Tensor) -> torch.Tensor:
 def real(total: torch.Tensor) -> torch.Tensor:
     """Returns float64: the value of a sum of fixed-point numbers."""
     return total.double() / FRACTION
+
+
+def fixed_number(number: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Returns int64 (C,): a number of each client times its weight, in steps of 1 / NUMBER_FRACTION."""
+    return (number.double() * weight.double() * NUMBER_FRACTION).to(torch.int64)
 
 
 class Sums:
@@ -61,7 +80,7 @@ class Sums:
         Args:
             answer: what went up.
             local: the chunk, for which row is of which client and item.
-            weight: float32 (C,), at most 1; 0: this client's answer does not count.
+            weight: float32 (C,), a multiple of `unit_of`; 0: this client's answer does not count.
         """
         exact = fixed(weight)
         self.weight += int(exact.sum())
@@ -83,31 +102,48 @@ class Sums:
                 self.touched = torch.zeros(self.n_items, dtype=torch.int64, device=weight.device)
             self.touched.index_add_(0, local.row_item, exact[local.row_client])
         for name, number in answer.numbers.items():
-            total = fixed(number.double() * weight.double()).sum()
+            total = fixed_number(number, weight).sum()
             self.numbers[name] = self.numbers[name] + total if name in self.numbers else total
 
-    def means(self, item_mean: str, n_clients: int) -> Means:
+    def opened(self) -> None:
+        """Called after the last chunk: here the sums are already there."""
+
+    def means(
+        self,
+        item_mean: str,
+        n_clients: int,
+        *,
+        expected: int | None = None,
+        noised: Callable[[str, torch.Tensor], torch.Tensor] | None = None,
+    ) -> Means:
         """Returns the means over the clients; of a row of items over those that touched it.
 
         Args:
             item_mean: `touched`; `cohort`: over all that answered; `sum`: added up, a client of mean weight
                 counting once.
             n_clients: how many clients there are in all.
+            expected: divide by this number of clients of weight 1, however many answered.
+            noised: what is done to each sum, float64, by name, before it is divided.
         """
-        weight = max(self.weight, 1) / FRACTION
+        weight = max(self.weight, 1) / FRACTION if expected is None else float(expected)
+        n_answers = self.n_answers if expected is None else expected
         values = {}
-        for name, total in self.values.items():
+        for name, exact in self.values.items():
+            total = real(exact) if noised is None else noised(name, real(exact))
             if name not in self.tables or item_mean == "cohort":
-                values[name] = real(total) / weight
+                values[name] = total / weight
             elif item_mean == "sum":
-                values[name] = real(total) / (weight / max(self.n_answers, 1))
+                values[name] = total / (weight / max(n_answers, 1))
             else:
-                assert self.touched is not None
+                assert self.touched is not None and expected is None
                 by = real(self.touched).clamp(min=1 / FRACTION)  # a row that none touched: 0 / 0
-                values[name] = real(total) / wide(by, total)
+                values[name] = total / wide(by, total)
         return Means(
             values=values,
-            numbers={name: float(real(total)) / weight for name, total in self.numbers.items()},
-            n_answers=self.n_answers,
+            numbers={
+                name: float(total) / NUMBER_FRACTION / weight
+                for name, total in self.numbers.items()
+            },
+            n_answers=n_answers,
             n_clients=n_clients,
         )

@@ -6,6 +6,7 @@
     answer    what goes up
     join      how the server makes its next values of the sums
     keep      what stays at the client for its next round
+    extrapolate  what the server does for the users of clients that were not sampled
 
 Each module holds one algorithm and its paper, and `reference`: the same in the words of the paper's
 pseudocode, one client after the other on small dense tensors, which tests hold the fast one against.
@@ -17,16 +18,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from fedtrain.parameters import Parameter
 
 if TYPE_CHECKING:
     from fedtrain.clients import Clients
+    from fedtrain.engine import Work
     from fedtrain.local import Local
     from fedtrain.plan import Plan
 
-__all__ = ["Algorithm", "Answer", "Means", "Phase", "Server", "keeps_users"]
+__all__ = ["Algorithm", "Answer", "Means", "Moved", "Phase", "Server", "keeps_users"]
 
 Tensors = dict[str, torch.Tensor]
 
@@ -84,6 +88,22 @@ class Means:
     n_clients: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """The users that a round's training moved, by slot in ascending order; those with train rows alone.
+
+    round_number: of the round · slots, slot_client: int64 (m,), their slots and clients · before: their rows
+    before the round, (m, *shape) by name · unsampled: int64, the slots with train rows of the clients that
+    may be sampled and were not.
+    """
+
+    round_number: int
+    slots: npt.NDArray[np.int64]
+    slot_client: npt.NDArray[np.int64]
+    before: Tensors
+    unsampled: npt.NDArray[np.int64]
+
+
 def no_correction(local: Local, name: str) -> torch.Tensor | None:
     """Returns None: gradients stay what they are."""
     return None
@@ -92,6 +112,11 @@ def no_correction(local: Local, name: str) -> torch.Tensor | None:
 def keeps_users(parameters: Mapping[str, Parameter]) -> frozenset[str]:
     """Returns the names of the rows of users: those never leave a client, whatever the algorithm."""
     return frozenset(name for name, parameter in parameters.items() if parameter.scope == "user")
+
+
+def no_names(parameters: Mapping[str, Parameter]) -> frozenset[str]:
+    """Returns none."""
+    return frozenset()
 
 
 def everything(plan: Plan, parameters: Mapping[str, Parameter]) -> tuple[Phase, ...]:
@@ -120,7 +145,8 @@ def keep_private(
     for name, table in local.users.items():
         clients.users[name][slots[mine]] = table[:-1].cpu()[mine]
     for name in sorted(private & local.shared.keys()):
-        keep_shared(local, clients, name, local.shared[name], local.sent[name], fine)
+        # Whoever never trained has what the server began with, as all had before anything was kept.
+        keep_shared(local, clients, name, local.shared[name], local.sent[name][0], fine)
     for name in sorted(private & local.rows.keys()):
         keep_rows(local, clients, name, local.rows[name][:-1], fine)
 
@@ -179,7 +205,11 @@ class Algorithm:
     """A federated algorithm. The fields' defaults are federated averaging.
 
     name, reference: the algorithm and its paper · stateless: users begin anew each round ·
-    pooled: all rows lie at one client (the centralised control) · joins: False where nothing is sent.
+    pooled: all rows lie at one client (the centralised control) · joins: False where nothing is sent ·
+    downloads: how many values go down for each of the model's · defaults: of the plan, by key ·
+    reveals: of what is private, the names that the server sees all the same · row_weights: float32 (T,), at
+    most 1: what each row of items counts for, in place of its client's weight · extrapolate: moves, in what the
+    clients hold, the users of those that were not sampled; returns figures of the round by name.
     """
 
     name: str
@@ -191,7 +221,11 @@ class Algorithm:
     answer: Callable[[Local, frozenset[str]], Answer] = changes
     keep: Callable[[Local, Clients, frozenset[str], torch.Tensor], None] = keep_private
     join: Callable[[Server, Means, Plan], Server] = descend
+    reveals: Callable[[Mapping[str, Parameter]], frozenset[str]] = no_names
+    row_weights: Callable[[Answer, Local], torch.Tensor] | None = None
+    extrapolate: Callable[[Work, Clients, Moved], dict[str, float]] | None = None
     stateless: bool = False
     pooled: bool = False
     joins: bool = True
+    downloads: int = 1
     defaults: Mapping[str, Any] = field(default_factory=dict)

@@ -22,17 +22,19 @@ REFERENCE = "Reddi et al., Adaptive Federated Optimization, ICLR 2021"
 
 def fedadam() -> Algorithm:
     """Returns FedAdam: the plan's `server_optimizer` is `adam` unless it says otherwise."""
-    return Algorithm(name="fedadam", reference=REFERENCE)
+    return Algorithm(name="fedadam", reference=REFERENCE, defaults={"server_optimizer": "adam"})
 
 
 def fedyogi() -> Algorithm:
     """Returns FedYogi."""
-    return Algorithm(name="fedyogi", reference=REFERENCE)
+    return Algorithm(name="fedyogi", reference=REFERENCE, defaults={"server_optimizer": "yogi"})
 
 
 def fedadagrad() -> Algorithm:
     """Returns FedAdagrad."""
-    return Algorithm(name="fedadagrad", reference=REFERENCE)
+    return Algorithm(
+        name="fedadagrad", reference=REFERENCE, defaults={"server_optimizer": "adagrad"}
+    )
 
 
 def reference(

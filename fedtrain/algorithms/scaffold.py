@@ -61,6 +61,7 @@ def scaffold() -> Algorithm:
         answer=answer,
         keep=keep,
         join=join,
+        downloads=2,
     )
 
 
@@ -118,11 +119,14 @@ def answer(local: Local, private: frozenset[str]) -> Answer:
 
 
 def _next(local: Local, name: str) -> torch.Tensor:
-    """Returns c_i⁺."""
-    steps = local.steps.clamp(min=1).float()
-    by = steps[local.row_client] if name in local.rows else steps
-    change = -local.delta(name) / (wide(by, local.sent[name]) * local.lr[name])
-    return local.kept["own/" + name] - local.kept[CONTROL + name] + change
+    """Returns c_i⁺; a client that did no step, or steps of length 0, keeps c_i."""
+    own = local.kept["own/" + name]
+    if not local.lr[name]:
+        return own
+    steps = local.steps[local.row_client] if name in local.rows else local.steps
+    steps = wide(steps.float(), own)
+    change = -local.delta(name) / (steps.clamp(min=1) * local.lr[name])
+    return torch.where(steps > 0, own - local.kept[CONTROL + name] + change, own)
 
 
 def keep(local: Local, clients: Clients, private: frozenset[str], fine: torch.Tensor) -> None:

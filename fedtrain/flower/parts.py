@@ -17,7 +17,6 @@ import torch
 from fedtrain import rounds
 from fedtrain.chunks import chunks_of
 from fedtrain.engine import train_chunk
-from fedtrain.guard import norms, sound
 from fedtrain.rounds import Outcome
 from fedtrain.sums import Sums
 
@@ -29,14 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "Part", "join_parts", "part_of"]
 
 FIGURES: Mapping[str, type[np.generic]] = {
-    "client": np.int64,
-    "rows": np.int64,
-    "sound": np.bool_,
-    "loss": np.float64,
-    "update_norm": np.float64,
-    "grad_norm": np.float64,
-    "clipped": np.float64,
-    "bytes_up": np.int64,
+    name: kind for name, kind in rounds.FIGURES.items() if name != "weight"
 }
 """What a client tells of its round beside its answer: see `Outcome`."""
 
@@ -90,31 +82,13 @@ def part_of(
         progress=progress,
         share=None if share == 1.0 else np.array([share]),
     )
-    answer = work.algorithm.answer(local, work.private)
-    norm = norms(answer, local)
-    fine = sound(local, norm)
-    answer, bytes_up = rounds._on_its_way(work, server, chunk, local, answer)
-    if not bool(fine.all()):
-        answer = rounds._without(answer, local, fine)
-    work.algorithm.keep(local, clients, work.private, fine)
-    steps = local.measured.clamp(min=1)
-    figures = {
-        "client": client,
-        "rows": chunk.n_rows[0],
-        "sound": fine[0],
-        "loss": (local.loss / local.used.clamp(min=1))[0],
-        "update_norm": norm[0],
-        "grad_norm": (local.grad_norm / steps)[0],
-        "clipped": (local.clipped / steps)[0],
-        "bytes_up": bytes_up[0],
-    }
+    answer, figures = rounds.sent_by(work, server, chunk, local)
+    work.algorithm.keep(local, clients, work.private, figures["sound"])
     return Part(
         answer=answer,
         row_item=local.row_item,
-        figures={
-            name: value if name == "client" else value.item() for name, value in figures.items()
-        },
-        bytes_down=rounds._bytes_down(work, local),
+        figures={name: value.item() for name, value in figures.items()},
+        bytes_down=rounds.bytes_down_of(work, local),
     )
 
 
@@ -130,15 +104,14 @@ def join_parts(
         parts: of those that answered.
     """
     plan = work.plan
-    largest = work.federation.train.counts[cohort].max(initial=1)
+    unit = rounds.unit_of_round(work, cohort)
     sums = Sums(work.federation.n_items)
     found: list[list[float]] = []
     weights: list[float] = []
     bytes_down = 0
     for part in parts:
-        rows = torch.tensor([part.figures["rows"]])
-        weight = (rows / largest).float() if plan.weights == "rows" else torch.ones(1)
-        weight = weight * float(part.figures["sound"])
+        told = {name: torch.tensor([part.figures[name]]) for name in ("rows", "sound")}
+        weight = rounds.weights(plan, told["rows"], told["sound"].bool(), unit)
         # `add` reads of a chunk whose its rows are: that a part knows too.
         sums.add(part.answer, cast(Any, part), weight)
         weights.append(float(weight))
@@ -150,15 +123,11 @@ def join_parts(
         name: column[order].astype(dtype)
         for (name, dtype), column in zip(FIGURES.items(), columns, strict=True)
     }
-    means = sums.means(plan.item_mean, work.federation.n_clients)
-    after = server
-    if work.algorithm.joins and sums.n_answers:
-        noised = rounds._noised(work, server, means, len(cohort))
-        after = work.algorithm.join(server, noised, plan)
+    drift = rounds.drift_of(sums, np.array(weights)[order], figures["update_norm"])
     return Outcome(
-        server=after,
+        server=rounds.joined(work, server, sums),
         bytes_up=int(figures.pop("bytes_up").sum()),
         bytes_down=bytes_down,
-        drift=rounds._drift(sums, means, np.array(weights)[order], figures["update_norm"]),
+        drift=drift,
         **cast(Any, figures),
     )
