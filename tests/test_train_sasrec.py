@@ -79,13 +79,13 @@ def test_without_a_block_a_place_knows_its_own_item_and_position() -> None:
     model = SASRec(dim=2, blocks=0, length=4)
     tables = {
         "item.embedding": torch.tensor([[[1.0, 0.0], [0.0, 2.0]]]),
-        "position": torch.tensor([[[0.0, 0.0], [4.0, 0.0], [0.0, 0.0], [0.0, 0.0]]]),
+        "position": torch.tensor([[[0.0, 0.0], [2.5, 0.0], [0.0, 0.0], [0.0, 0.0]]]),
         "norm.gain": torch.ones(1, 2),
         "norm.shift": torch.zeros(1, 2),
     }
-    # √2 (0, 2) + (4, 0): the first number is larger, the norm makes (1, −1) of it.
+    # √2 (0, 2) + (2.5, 0): the second number is larger, the norm makes (−1, 1) of it.
     found = scores(model, tables, [0, 1], [True, True])
-    torch.testing.assert_close(found, torch.tensor([1.0, -2.0]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found, torch.tensor([-1.0, 2.0]), rtol=1e-3, atol=1e-3)
 
 
 def test_the_loss_is_the_mean_over_the_places_with_a_next_item() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from fedprep.errors import TrainingError
 from fedtrain.batch import Batch, Features, UserBlock
-from fedtrain.models.layers import distinct
+from fedtrain.models.layers import distinct, linear_parameters
 from fedtrain.models.two_tower import TwoTower
 from fedtrain.tasks import TASKS
 from tests.model_toys import BEHAVIOR, IMAGE, N_ITEMS, TEXT, sizes, toy
@@ -95,6 +96,32 @@ def test_a_hand_sized_case() -> None:
     items = model.encode_items(values, features)
     scores = model.scores(values, items, UserBlock(torch.tensor([[0]]), features))
     torch.testing.assert_close(scores[0, 0], expected[0, :, 0])
+
+
+def test_a_gate_weighs_the_modalities_by_their_shares() -> None:
+    clients = toy(TwoTower(dim=4, hidden=3), "binary", n_clients=1)
+    features = clients.batch.features
+    gates = [name for name in clients.tables if name.startswith("gate.")]
+    tables = clients.tables | {name: torch.zeros_like(clients.tables[name]) for name in gates}
+
+    def items(text: float, image: float) -> torch.Tensor:
+        tables["gate.text.bias"][:], tables["gate.image.bias"][:] = text, image
+        return clients.model.encode_items(tables, features)
+
+    text, image = items(50, 0), items(0, 50)
+    torch.testing.assert_close(items(0, 0), (text + image) / 2)
+    torch.testing.assert_close(items(math.log(3), 0), 0.75 * text + 0.25 * image)
+    # By what they hold: an item's weight is its own, and the shares of a pair of equal gates are halves.
+    tables["gate.text.weight"] = tables["gate.text.weight"] + 1
+    found = items(0, 0)
+    share = text.sum(-1, keepdim=True).sigmoid()
+    torch.testing.assert_close(found, share * text + (1 - share) * image)
+
+
+def test_layers_start_by_glorot_and_bengio() -> None:
+    assert linear_parameters("x", 3, 5)["x.weight"].scale == pytest.approx(0.5)
+    assert linear_parameters("x", 3, 5, gain=2.0)["x.weight"].scale == pytest.approx(0.5**0.5)
+    assert linear_parameters("x", 3, 5)["x.bias"].scale == 0
 
 
 def test_the_scale_of_a_modality_changes_no_output() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fedtrain.batch import Batch, Features, UserBlock
+from fedtrain.models.layers import normal
 from fedtrain.models.vae import MultVAE, RatingVAE
 from fedtrain.tasks import TASKS
 from tests.model_toys import N_ITEMS, sizes, toy
@@ -112,6 +113,38 @@ def rating_values(hidden: int = 1) -> dict[str, torch.Tensor]:
         "decoder.weight": torch.zeros(1, 1, hidden),
         "decoder.bias": torch.zeros(1, hidden),
     }
+
+
+def test_a_users_vector_has_length_1_before_the_encoder() -> None:
+    values = rating_values() | {
+        "latent.mean.weight": torch.ones(1, 1, 1),
+        "decoder.weight": torch.ones(1, 1, 1),
+        "encoder.item": torch.ones(1, 5, 1),
+        "decoder.item": torch.tensor([[[1.0], [2.0], [3.0], [4.0], [5.0]]]),
+        "decoder.item_bias": torch.tensor([[0.5, 0.0, 0.0, 0.0, 0.0]]),
+    }
+    history = torch.tensor([[[0, 1, 2, 3]]])
+    block = UserBlock(torch.tensor([[0]]), Features(), history, torch.ones(1, 1, 4).bool())
+    model = flat_mult()
+    scores = model.scores(values, model.encode_items(values, Features()), block)
+    # Four items, each ½: h = tanh(4 · ½), z = h, d = tanh(z).
+    d = math.tanh(math.tanh(2.0))
+    torch.testing.assert_close(scores[0, 0], torch.tensor([d + 0.5, 2 * d, 3 * d, 4 * d, 5 * d]))
+
+
+def test_what_is_drawn_for_z_is_normal() -> None:
+    make = torch.Generator().manual_seed(0)
+
+    def noise(purpose: str, size: int) -> torch.Tensor:
+        return torch.rand(1, 4_000, size, generator=make)
+
+    batch = replace(batch_of([[0]], [[1.0]]), mask=torch.ones(1, 4_000).bool(), noise=noise)
+    drawn = normal(batch, "latent", 5)
+    assert drawn.shape == (1, 4_000, 5)
+    assert float(drawn.mean()) == pytest.approx(0, abs=0.03)
+    assert float(drawn.std()) == pytest.approx(1, abs=0.03)
+    assert float((drawn.abs() < 1).float().mean()) == pytest.approx(0.6827, abs=0.02)
+    assert float(normal(replace(batch, training=False), "latent", 5).abs().max()) == 0
 
 
 def test_a_users_offset_is_the_shrunk_mean_of_residuals() -> None:
