@@ -26,9 +26,11 @@ from fedtrain.clients import Clients
 from fedtrain.engine import Work
 from fedtrain.facts import facts_of, sizes_of
 from fedtrain.federation import features_of, federation_of
+from fedtrain.flower.judging import judged, pooled
 from fedtrain.flower.memory import gather, recall, remember
 from fedtrain.flower.parts import join_parts, part_of
 from fedtrain.flower.shard import exported, federation_of_shard, shard_of_dataset
+from fedtrain.measures import task_measures
 from fedtrain.models import MODELS
 from fedtrain.parameters import initial
 from fedtrain.rounds import Outcome, do_round
@@ -171,6 +173,7 @@ class Here:
         }
         self.replies: dict[str, Any] = {}
         self.seen: list[tuple[str, Any]] = []
+        self.silent: set[int] = set()
 
     def get_node_ids(self) -> list[int]:
         return list(self.contexts)
@@ -189,7 +192,8 @@ class Here:
             except Exception as error:
                 reason = f"Exception ClientAppException occurred. Message: {error}'>"
                 reply = Message(Error(code=0, reason=reason), reply_to=message)
-            self.replies[str(number)] = reply
+            if message.metadata.dst_node_id not in self.silent:
+                self.replies[str(number)] = reply
             yield str(number)
 
     def send_and_receive(self, messages: Iterable[Any]) -> list[Any]:
@@ -335,6 +339,30 @@ def test_the_app_for_real_nodes_trains_what_the_own_engine_trains(
         assert mine["bytes/up"] == outcome.bytes_up
         loss = np.average(outcome.loss, weights=outcome.rows)
         assert mine["loss/train"] == pytest.approx(loss, abs=CLOSE)
+    known = task_measures(work, server, clients, "valid")
+    assert known.keys() == {"loss/valid"}
+    assert mine["loss/valid"] == pytest.approx(known["loss/valid"], abs=CLOSE)
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+@pytest.mark.parametrize("task", ["binary", "rating", "implicit"])
+def test_sums_of_clients_pool_to_the_measures_of_all_rows(
+    task: str, split: str, dataset: Dataset
+) -> None:
+    work = work_of(dataset, task=task, mf={"dim": 4, "start": 1.0})
+    server, clients = begun(work)
+    sums = []
+    for client in range(work.federation.n_clients):
+        shard = shard_of_dataset(dataset, client)
+        own = federation_of_shard(shard, int(work.federation.slot_offsets[client]))
+        mine = replace(work, federation=own, excluded=own.positives)
+        sums.append(judged(mine, server, clients, split))
+    found, known = pooled(sums, split), task_measures(work, server, clients, split)
+    assert set(known) - set(found) <= {f"{name}/{split}" for name in ("rmse", "mae", "accuracy")}
+    assert (f"accuracy/{split}" in found) == (task == "binary")
+    for name, value in found.items():
+        assert value == pytest.approx(known[name], abs=CLOSE), name
+    assert pooled([{}, {}], split) == {}
 
 
 @needs_flower
@@ -366,6 +394,29 @@ def test_what_a_client_cannot_do_is_said_in_its_own_words(dataset: Dataset, tmp_
 
 
 @needs_flower
+def test_a_round_goes_on_without_the_nodes_that_do_not_answer_in_time(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    work = work_of(dataset, **plan_of("fedavg"))
+    server, clients = begun(work)
+    grid, fleet = simulated(dataset, tmp_path / "some")
+    grid.silent = {2, 5}
+    impatient = replace(fleet, patience=0.0)
+    with pytest.raises(TrainingError, match="none of 5 clients answered"):
+        rounds_of(impatient)(work, server, clients, COHORTS[0])
+    impatient = replace(fleet, patience=2.0)
+    outcome = rounds_of(impatient)(work, server, clients, COHORTS[0])
+    there = COHORTS[0][[0, 2, 3]]
+    assert outcome.client.tolist() == there.tolist()
+    known = do_round(work, server, begun(work)[1], there)
+    for name, value in known.server.values.items():
+        torch.testing.assert_close(outcome.server.values[name], value, atol=CLOSE, rtol=0)
+    fleet.stopped.set()
+    with pytest.raises(TrainingError, match="5 of 5 clients will not answer any more"):
+        rounds_of(fleet)(work, server, clients, COHORTS[0])
+
+
+@needs_flower
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_rounds_in_flowers_simulation_are_the_own_engines(dataset: Dataset) -> None:
@@ -375,7 +426,6 @@ def test_rounds_in_flowers_simulation_are_the_own_engines(dataset: Dataset) -> N
     before = dict(os.environ)
     given = train_with_flower(
         work,
-        begun(work)[1],
         lambda round_of: two_rounds(work, round_of),
         dataset=dataset.path,
         workers=2,
@@ -401,7 +451,7 @@ def test_an_error_in_flowers_simulation_comes_out_as_it_is(dataset: Dataset) -> 
         return outcome
 
     with pytest.raises(TrainingError, match="1 of 1 clients failed: index out of range"):
-        train_with_flower(work, clients, train, dataset=dataset.path, workers=1)
+        train_with_flower(work, train, dataset=dataset.path, workers=1)
     gc.collect()
 
 
@@ -414,7 +464,7 @@ def test_a_missing_flower_names_the_extra(
     work = work_of(dataset, **plan_of("fedavg"))
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=package) as caught:
-        train_with_flower(work, begun(work)[1], lambda _: None, dataset=dataset.path)
+        train_with_flower(work, lambda _: None, dataset=dataset.path)
     assert "pip install 'fedprep[flower]'" in str(caught.value)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -18,8 +19,10 @@ from fedprep.dataset import Dataset
 from fedprep.errors import TrainingError
 from fedtrain.algorithms import ALGORITHMS, Server
 from fedtrain.batch import Features
+from fedtrain.clients import Clients
 from fedtrain.engine import Work
 from fedtrain.federation import Federation, Positives, features_of, positives_of
+from fedtrain.flower.judging import judged
 from fedtrain.flower.memory import recall, remember
 from fedtrain.flower.messages import MODALITY, Order, order_of_message, part_to_message
 from fedtrain.flower.parts import part_of
@@ -29,7 +32,7 @@ from fedtrain.parameters import initial
 from fedtrain.settings import parse_plan
 from fedtrain.tasks import TASKS
 
-__all__ = ["app", "train", "who"]
+__all__ = ["app", "evaluate", "train", "who"]
 
 
 def who(message: Message, context: Context) -> Message:
@@ -55,15 +58,8 @@ def _width(table: pl.LazyFrame, column: str) -> int:
 
 def train(message: Message, context: Context) -> Message:
     """Returns what the client of this node sends after its local training."""
-    order, sent = order_of_message(message.content)
-    shard, state = _place(order, context)
-    federation = federation_of_shard(shard, order.first_slot)
-    work = _work(order, shard, federation)
-    begun = {name: p for name, p in work.parameters.items() if name not in sent.values}
-    values = sent.values | initial(begun, federation.n_items, order.seed)
-    server = Server(values=values, extra=sent.extra, round_number=order.round_number)
-    client = shard.client_id
-    clients = recall(state, work, client)
+    order, work, server, clients, state = _begun(message, context)
+    client = _client(work)
     part = part_of(
         work,
         server,
@@ -75,6 +71,30 @@ def train(message: Message, context: Context) -> Message:
     )
     remember(state, work, clients, [client])
     return Message(part_to_message(part), reply_to=message)
+
+
+def evaluate(message: Message, context: Context) -> Message:
+    """Returns sums over the client's own valid rows: see `fedtrain.flower.judging`."""
+    _, work, server, clients, _ = _begun(message, context)
+    sums = judged(work, server, clients, "valid")
+    return Message(RecordDict({"sums": MetricRecord(sums)}), reply_to=message)
+
+
+def _begun(message: Message, context: Context) -> tuple[Order, Work, Server, Clients, Path]:
+    """Returns the order of a message, and what this node works on, with, and from; where it keeps things."""
+    order, sent = order_of_message(message.content)
+    shard, state = _place(order, context)
+    federation = federation_of_shard(shard, order.first_slot)
+    work = _work(order, shard, federation)
+    begun = {name: p for name, p in work.parameters.items() if name not in sent.values}
+    values = sent.values | initial(begun, federation.n_items, order.seed)
+    server = Server(values=values, extra=sent.extra, round_number=order.round_number)
+    return order, work, server, recall(state, work, shard.client_id), state
+
+
+def _client(work: Work) -> int:
+    """Returns the only client that has train rows here."""
+    return int(np.flatnonzero(work.federation.train.counts)[0])
 
 
 def _place(order: Order, context: Context) -> tuple[Shard, Path]:
@@ -148,3 +168,4 @@ def _excluded(federation: Federation, pool: str) -> Positives | None:
 app = ClientApp()
 app.query("who")(who)
 app.train()(train)
+app.evaluate()(evaluate)

@@ -25,7 +25,7 @@ from fedtrain.clients import Clients
 from fedtrain.engine import Work
 from fedtrain.federation import Federation, Rows
 from fedtrain.flower.messages import MODALITY
-from fedtrain.flower.server_app import Fleet, do_round_with, own_words
+from fedtrain.flower.server_app import Fleet, do_round_with, measured_with, own_words
 from fedtrain.models import MODELS, Sizes
 from fedtrain.parameters import initial
 from fedtrain.run import MODEL, Run, write_tensors
@@ -83,6 +83,7 @@ def _train(run: Run, work: Work, fleet: Fleet) -> Server:
     server = Server(values=initial(work.parameters, federation.n_items, work.seed))
     nobody = Clients(federation.n_clients, {})  # what nodes keep is theirs
     counts = federation.train.counts
+    everyone = np.flatnonzero(counts > 0)
     history: dict[str, list[tuple[int, float]]] = {}
     for number in range(1, plan.rounds + 1):
         begin = time.perf_counter()
@@ -101,6 +102,8 @@ def _train(run: Run, work: Work, fleet: Fleet) -> Server:
         )
         server = outcome.server
         found = {**measures(outcome), "lr": plan.lr * lr_factor}
+        found["clients/dropped"] = len(cohort) - len(outcome.client)
+        found |= measured_with(fleet, work, server, everyone)
         run.log(number, {**found, "seconds": time.perf_counter() - begin})
         for name, value in found.items():
             history.setdefault(name, []).append((number, value))

@@ -48,7 +48,7 @@ def recall(folder: Path, work: Work, client: int) -> Clients:
 def remember(folder: Path, work: Work, clients: Clients, cohort: Iterable[int]) -> None:
     """Writes what `clients` holds of each of these clients to its file, whole.
 
-    A node does so after its training; a simulation that is resumed begins with it.
+    A node does so after its training; a simulation also before it, so that a resumed run goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kept = {name: store.state("rows") for name, store in clients.rows.items()}

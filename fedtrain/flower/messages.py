@@ -3,6 +3,7 @@
 | message     | down                                   | up                                              |
 | ----------- | -------------------------------------- | ----------------------------------------------- |
 | `query.who` | nothing                                | `who`: client; how many users, train rows, items |
+| `evaluate`  | as `train`                             | `sums` over the client's valid rows             |
 | `train`     | `values`, `extra`: tensors; `order`    | `shared`, `rows`, `places`, `numbers`; `figures` |
 
 Nothing private is in any of them: `values` leaves out what the algorithm keeps at the clients, and an answer

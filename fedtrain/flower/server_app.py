@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedprep.errors import TrainingError
-from fedtrain.flower.memory import gather
+from fedtrain.flower.judging import pooled
+from fedtrain.flower.memory import gather, remember
 from fedtrain.flower.messages import (
     Order,
     order_of_work,
@@ -30,10 +31,9 @@ if TYPE_CHECKING:
     from fedtrain.algorithms import Server
     from fedtrain.clients import Clients
     from fedtrain.engine import Work
-    from fedtrain.flower.parts import Part
     from fedtrain.rounds import Outcome
 
-__all__ = ["Fleet", "do_round_with", "own_words"]
+__all__ = ["Fleet", "do_round_with", "measured_with", "own_words"]
 
 PAUSE = 0.05
 """Seconds between two looks for replies."""
@@ -76,19 +76,48 @@ def do_round_with(
 ) -> Outcome:
     """Returns the outcome of a round that a fleet's nodes trained in; arguments as for `rounds.do_round`.
 
-    In a simulation `clients` then holds what the clients of the cohort kept; from real nodes it learns
-    nothing.
+    In a simulation the clients of the cohort begin with what `clients` holds of them, and it then holds what
+    they kept, by way of their files; from real nodes it learns nothing.
 
     Raises:
         TrainingError: clients failed, or none answered.
     """
+    if fleet.state:
+        remember(Path(fleet.state), work, clients, cohort.tolist())
+    messages = _messages(
+        fleet, work, server, cohort, "train", share, lr_factor=lr_factor, progress=progress
+    )
+    parts = (part_of_message(content) for content in _contents(fleet, messages))
+    outcome = join_parts(work, server, cohort, parts)
+    if fleet.state:
+        gather(Path(fleet.state), work, clients, cohort.tolist(), dict(server.values))
+    return outcome
+
+
+def measured_with(
+    fleet: Fleet, work: Work, server: Server, cohort: npt.NDArray[np.int64]
+) -> dict[str, float]:
+    """Returns loss and accuracy on the valid rows of these clients, which their nodes alone see.
+
+    Raises:
+        TrainingError: clients failed, or none answered.
+    """
+    messages = _messages(fleet, work, server, cohort, "evaluate", None)
+    return pooled((dict(content["sums"]) for content in _contents(fleet, messages)), "valid")
+
+
+def _messages(
+    fleet: Fleet,
+    work: Work,
+    server: Server,
+    cohort: npt.NDArray[np.int64],
+    kind: str,
+    share: npt.NDArray[np.float64] | None,
+    **rest: float,
+) -> list[Message]:
+    """Returns a message to each client of the cohort; they share the records of what the server holds."""
     order = order_of_work(
-        work,
-        server.round_number,
-        lr_factor=lr_factor,
-        progress=progress,
-        dataset=fleet.dataset,
-        state=fleet.state,
+        work, server.round_number, dataset=fleet.dataset, state=fleet.state, **rest
     )
     first = work.federation.slot_offsets
     values, extra = server_to_records(server, work.private)
@@ -104,21 +133,18 @@ def do_round_with(
             Message(
                 order_to_message(own, values, extra),
                 fleet.node_of(place, client),
-                "train",
+                kind,
                 group_id=str(server.round_number),
             )
         )
-    outcome = join_parts(work, server, cohort, _parts(fleet, messages))
-    if fleet.state:
-        gather(Path(fleet.state), work, clients, cohort.tolist(), dict(server.values))
-    return outcome
+    return messages
 
 
-def _parts(fleet: Fleet, messages: list[Message]) -> Iterator[Part]:
+def _contents(fleet: Fleet, messages: list[Message]) -> Iterator[RecordDict]:
     """Sends the messages and yields what comes back, as it comes.
 
     Raises:
-        TrainingError: nodes answered with an error, or none answered.
+        TrainingError: nodes answered with an error, none answered, or they are gone.
     """
     n_sent = len(messages)
     ends = time.monotonic() + fleet.patience
@@ -134,9 +160,14 @@ def _parts(fleet: Fleet, messages: list[Message]) -> Iterator[Part]:
                 failed.append(reply.error.reason)
                 continue
             n_answers += 1
-            yield part_of_message(reply.content)
+            yield reply.content
         if not replies:
             time.sleep(PAUSE)
+    if waiting and fleet.stopped.is_set():
+        raise TrainingError(
+            f"{len(waiting)} of {n_sent} clients will not answer any more",
+            where="the nodes of Flower",
+        )
     if failed:
         raise TrainingError(
             f"{len(failed)} of {n_sent} clients failed: {own_words(failed[0])}",

@@ -20,12 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from fedprep.errors import MissingExtraError, TrainingError
-from fedtrain.flower.memory import remember
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
-    from fedtrain.clients import Clients
     from fedtrain.engine import Work
     from fedtrain.rounds import Outcome
 
@@ -47,11 +45,9 @@ DoRound = Callable[..., "Outcome"]
 
 def train_with_flower(
     work: Work,
-    clients: Clients,
     train: Callable[[DoRound], Result],
     *,
     dataset: Path,
-    resumed: bool = False,
     workers: int = 0,
 ) -> Result:
     """Returns what `train(do_round)` returns, called by Flower's ServerApp once its nodes stand.
@@ -60,10 +56,8 @@ def train_with_flower(
 
     Args:
         work: of the run; on the CPU.
-        clients: what the clients hold; after each round, what those of the cohort kept.
-        train: the run's loop over rounds.
+        train: the run's loop over rounds; it is given the function that does one.
         dataset: the Dataset's folder, which the workers read.
-        resumed: whether `clients` holds what clients kept in earlier rounds.
         workers: processes that play nodes; 0: one for each core.
 
     Raises:
@@ -74,8 +68,6 @@ def train_with_flower(
     _refuse(work)
     with tempfile.TemporaryDirectory(prefix="fedtrain-flower-") as folder, _quiet(Path(folder)):
         state = Path(folder) / "clients"
-        if resumed:
-            remember(state, work, clients, range(work.federation.n_clients))
         return _simulated(work, train, dataset, state, workers or os.cpu_count() or 1)
 
 
