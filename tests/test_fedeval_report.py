@@ -448,6 +448,23 @@ def test_learning_curves_are_drawn_of_the_runs_that_have_rounds(found: dict[str,
     assert "ndcg@10, loss by round of mf" in drawn.alt  # the headline metric first
 
 
+def test_learning_curves_show_what_is_looked_for_before_what_stands_first() -> None:
+    from fedeval.report.pictures import learning
+
+    names = ["rows", "bytes/up", "clients", "lr", "update_norm/p99", "grad_norm/p99", "loss/valid"]
+    lines = [{"round": r, "metric": name, "value": 1.0} for r in (1, 2) for name in names]
+    lines += [{"round": 2, "metric": "ndcg@10/test", "value": 0.1}]
+    lines += [{"round": r, "metric": "ndcg@10/valid", "value": 0.1} for r in (1, 2)]
+    found = {
+        "learning": {"a": lines},
+        "headline": "ndcg@10",
+        "systems": [{"name": "a", "kind": "system"}],
+    }
+    with drawing():
+        alt = learning.draw(found).alt
+    assert alt.startswith("ndcg@10/valid, loss/valid, rows, bytes/up, clients, lr by")
+
+
 def test_slices_and_clients_are_whole(found: dict[str, Any]) -> None:
     parts = {part["by"]: part for part in found["slices"]}
     assert list(parts) == ["activity", "popularity", "categories"]

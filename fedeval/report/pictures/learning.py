@@ -13,6 +13,22 @@ MOST = 6
 """Measures of the rounds that are drawn."""
 
 
+FIRST = ("loss", "accuracy", "rmse", "ndcg", "hr", "mrr", "recall", "auc", "coverage")
+"""Measures that a reader looks for first, by the start of their names."""
+
+
+def _place(measure: str, headline: str) -> tuple[bool, int]:
+    """Returns what measures are sorted by: the headline, what is looked for first, the rest as it comes."""
+    start = measure.partition("/")[0].partition("@")[0]
+    order = FIRST.index(start) if start in FIRST and measure.count("/") < 2 else len(FIRST)
+    return measure.partition("/")[0] != headline, order
+
+
+def _most_points(runs: Mapping[str, Any], measure: str) -> int:
+    """Returns how many rounds the longest curve of a measure has."""
+    return max(sum(row["metric"] == measure for row in rows) for rows in runs.values())
+
+
 def draw(assessment: Mapping[str, Any]) -> Drawn:
     """Draws a panel a measure, a line a Run."""
     from matplotlib.figure import Figure
@@ -22,8 +38,10 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
     measures = list(dict.fromkeys(row["metric"] for rows in runs.values() for row in rows))
     if not measures:
         raise NothingToDraw("no system is a Run with rounds.jsonl")
-    # The headline comes first, then what stands first in the file.
-    measures.sort(key=lambda name: name != assessment["headline"])
+    # A measure of one round, such as those at the end, is no curve, unless there is nothing else.
+    curves = [name for name in measures if _most_points(runs, name) > 1]
+    measures = curves or measures
+    measures.sort(key=lambda name: _place(name, assessment["headline"]))
     shown = measures[:MOST]
     columns = min(3, len(shown))
     n_rows = -(-len(shown) // columns)
