@@ -26,10 +26,12 @@ from fedtrain.clients import Clients
 from fedtrain.engine import Work
 from fedtrain.facts import facts_of, sizes_of
 from fedtrain.federation import features_of, federation_of
+from fedtrain.flower import train_with_flower
 from fedtrain.flower.judging import judged, pooled
 from fedtrain.flower.memory import gather, recall, remember
 from fedtrain.flower.parts import join_parts, part_of
 from fedtrain.flower.shard import exported, federation_of_shard, shard_of_dataset
+from fedtrain.flower.simulation import in_simulation
 from fedtrain.measures import task_measures
 from fedtrain.models import MODELS
 from fedtrain.parameters import initial
@@ -37,6 +39,7 @@ from fedtrain.rounds import Outcome, do_round
 from fedtrain.run import Run, read_tensors
 from fedtrain.settings import parse_plan
 from fedtrain.tasks import TASKS
+from fedtrain.train import train
 
 needs_flower = pytest.mark.skipif(
     importlib.util.find_spec("flwr") is None or importlib.util.find_spec("ray") is None,
@@ -420,16 +423,9 @@ def test_a_round_goes_on_without_the_nodes_that_do_not_answer_in_time(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_rounds_in_flowers_simulation_are_the_own_engines(dataset: Dataset) -> None:
-    from fedtrain.flower.simulation import train_with_flower
-
     work = work_of(dataset, **plan_of("fedavg"))
     before = dict(os.environ)
-    given = train_with_flower(
-        work,
-        lambda round_of: two_rounds(work, round_of),
-        dataset=dataset.path,
-        workers=2,
-    )
+    given = in_simulation(lambda do: two_rounds(work, do), dataset.path, n_nodes=4, workers=2)
     assert_alike(work, given)
     assert dict(os.environ) == before
     gc.collect()  # what Ray leaves open is not our mistake
@@ -439,19 +435,37 @@ def test_rounds_in_flowers_simulation_are_the_own_engines(dataset: Dataset) -> N
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_an_error_in_flowers_simulation_comes_out_as_it_is(dataset: Dataset) -> None:
-    from fedtrain.flower.simulation import train_with_flower
-
     work = work_of(dataset, **plan_of("fedavg"))
     server, clients = begun(work)
-
-    def train(round_of: Any) -> Outcome:
-        # The workers' Dataset has no such item: a client fails, and says so.
-        broken = {name: values[:3] for name, values in server.values.items()}
-        outcome: Outcome = round_of(work, replace(server, values=broken), clients, np.array([2]))
-        return outcome
-
+    # The workers' Dataset has items beyond these: a client fails, and says so.
+    broken = replace(server, values={name: values[:3] for name, values in server.values.items()})
+    cohort = np.array([2])
     with pytest.raises(TrainingError, match="1 of 1 clients failed: index out of range"):
-        train_with_flower(work, train, dataset=dataset.path, workers=1)
+        in_simulation(lambda do: do(work, broken, clients, cohort), dataset.path, 1, workers=1)
+    gc.collect()
+
+
+@needs_flower
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_of_flower_is_the_own_engines_run_and_goes_on_with_either(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    table = {"rounds": 2, "clients_per_round": 5, "eval_every": 1, "threads": 1, "device": "cpu"}
+    plan = parse_plan({**plan_of("fedavg"), **table})
+    own = train(dataset, plan, tmp_path / "own", seed=SEED)
+    first = tmp_path / "first"
+    begun_here = train(dataset, plan, first, seed=SEED, stop=lambda: True)
+    assert begun_here.manifest["rounds_done"] == 1
+    other = train_with_flower(dataset, plan, first, seed=SEED, go_on=True, workers=2)
+    mine, theirs = own.rounds(), other.rounds()
+    still = ~pl.col("metric").str.contains("seconds")
+    mine, theirs = (rounds.filter(still).sort("round", "metric") for rounds in (mine, theirs))
+    assert mine.height > 30
+    assert mine.select("round", "metric").equals(theirs.select("round", "metric"))
+    np.testing.assert_allclose(theirs["value"], mine["value"], atol=CLOSE)
+    for name in ("recommendations.parquet", "model.safetensors"):
+        assert (other.path / name).is_file()
     gc.collect()
 
 
@@ -459,13 +473,27 @@ def test_an_error_in_flowers_simulation_comes_out_as_it_is(dataset: Dataset) -> 
 def test_a_missing_flower_names_the_extra(
     package: str, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fedtrain.flower.simulation import train_with_flower
-
-    work = work_of(dataset, **plan_of("fedavg"))
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=package) as caught:
-        train_with_flower(work, lambda _: None, dataset=dataset.path)
+        in_simulation(lambda do: None, dataset.path, 1)
     assert "pip install 'fedprep[flower]'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"algorithm": "centralised"}, "has no clients"),
+        ({"secure": {"enabled": True}}, "secure sums"),
+        ({"device": "cuda"}, "on the CPU"),
+    ],
+)
+def test_what_only_the_own_engine_does_is_refused_before_flower_starts(
+    table: dict[str, Any], words: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match=words) as caught:
+        train_with_flower(dataset, parse_plan(table), tmp_path / "run")
+    assert "--engine own" in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_is_no_shard_is_refused(dataset: Dataset, tmp_path: Path) -> None:

@@ -17,17 +17,22 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from fedprep.errors import MissingExtraError, TrainingError
+from fedtrain.algorithms import ALGORITHMS
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
-    from fedtrain.engine import Work
+    from fedprep.dataset import Dataset
+    from fedtrain.plan import Plan
     from fedtrain.rounds import Outcome
+    from fedtrain.run import Run
 
-__all__ = ["train_with_flower"]
+__all__ = ["in_simulation", "train_with_flower"]
 
 Result = TypeVar("Result")
 
@@ -44,60 +49,88 @@ DoRound = Callable[..., "Outcome"]
 
 
 def train_with_flower(
-    work: Work,
-    train: Callable[[DoRound], Result],
-    *,
-    dataset: Path,
-    workers: int = 0,
+    dataset: Dataset, plan: Plan, path: str | Path, *, workers: int = 0, **rest: Any
+) -> Run:
+    """Returns the Run, done as `fedtrain.train.train` does it, each round by Flower's messages.
+
+    It runs in a thread of its own: signal handlers are set outside of it. A Run may go on with the other
+    engine: the numbers are the same.
+
+    Args:
+        dataset, plan, path: as for `train`; `device = "auto"` is the CPU.
+        workers: processes that play nodes; 0: one for each core.
+        rest: the keywords of `train`.
+
+    Raises:
+        MissingExtraError: Flower or Ray is not installed.
+        TrainingError: the plan needs what no node of Flower does here, the simulation broke down, or
+            what `train` raises.
+    """
+    from fedtrain.train import train
+
+    plan = _fitting(plan)
+    n_clients = len(dataset.client_ids())
+    n_nodes = min(n_clients, plan.clients_per_round or n_clients)
+    return in_simulation(
+        lambda do_round: train(dataset, plan, path, do_round=do_round, **rest),
+        dataset.path,
+        n_nodes,
+        workers=workers,
+    )
+
+
+def _fitting(plan: Plan) -> Plan:
+    """Returns the plan, on the CPU; refuses what only the own engine does."""
+    algorithm = ALGORITHMS[plan.algorithm](**plan.table(plan.algorithm))
+    if algorithm.pooled:
+        raise TrainingError(
+            f"the algorithm '{algorithm.name}' has no clients: there is nothing for Flower to do",
+            hint="--engine own",
+        )
+    if plan.secure.enabled:
+        raise TrainingError(
+            "secure sums are simulated by the own engine alone",
+            where="[train.secure]",
+            hint="--engine own, or Flower's SecAgg+ in an app of your own",
+        )
+    if plan.device == "cuda":
+        raise TrainingError(
+            "the nodes of Flower's simulation train on the CPU",
+            where="[train] device",
+            hint="--set device=cpu, or --engine own",
+        )
+    return msgspec.structs.replace(plan, device="cpu")
+
+
+def in_simulation(
+    train: Callable[[DoRound], Result], dataset: Path, n_nodes: int, *, workers: int = 0
 ) -> Result:
     """Returns what `train(do_round)` returns, called by Flower's ServerApp once its nodes stand.
 
-    It is called in a thread of its own: signal handlers are set outside of it.
-
     Args:
-        work: of the run; on the CPU.
-        train: the run's loop over rounds; it is given the function that does one.
+        train: rounds, and whatever is around them; called in a thread of its own.
         dataset: the Dataset's folder, which the workers read.
+        n_nodes: how many; a cohort may have more clients.
         workers: processes that play nodes; 0: one for each core.
 
     Raises:
         MissingExtraError: Flower or Ray is not installed.
-        TrainingError: the run needs what no node of Flower does here, or the simulation broke down.
+        TrainingError: the simulation broke down.
         Exception: whatever `train` raises.
     """
-    _refuse(work)
-    with tempfile.TemporaryDirectory(prefix="fedtrain-flower-") as folder, _quiet(Path(folder)):
-        state = Path(folder) / "clients"
-        return _simulated(work, train, dataset, state, workers or os.cpu_count() or 1)
-
-
-def _refuse(work: Work) -> None:
     missing = [name for name in ("flwr", "ray") if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtraError(
             f"the engine 'flower' needs {' and '.join(missing)}",
             hint="pip install 'fedprep[flower]', or --engine own",
         )
-    if work.algorithm.pooled:
-        raise TrainingError(
-            f"the algorithm '{work.algorithm.name}' has no clients: there is nothing for Flower to do",
-            hint="--engine own",
-        )
-    if work.plan.secure.enabled:
-        raise TrainingError(
-            "secure sums are simulated by the own engine alone",
-            where="[train.secure]",
-            hint="--engine own, or Flower's SecAgg+ in an app of your own",
-        )
-    if work.device.type != "cpu":
-        raise TrainingError(
-            f"the simulation of Flower trains on the CPU, not on {work.device.type}",
-            hint="--set device=cpu, or --engine own",
-        )
+    with tempfile.TemporaryDirectory(prefix="fedtrain-flower-") as folder, _quiet(Path(folder)):
+        state = Path(folder) / "clients"
+        return _simulated(train, dataset, state, n_nodes, workers or os.cpu_count() or 1)
 
 
 def _simulated(
-    work: Work, train: Callable[[DoRound], Result], dataset: Path, state: Path, workers: int
+    train: Callable[[DoRound], Result], dataset: Path, state: Path, n_nodes: int, workers: int
 ) -> Result:
     from flwr.app import Context
     from flwr.serverapp import ServerApp
@@ -106,8 +139,6 @@ def _simulated(
     from fedtrain.flower.client_app import app
     from fedtrain.flower.server_app import Fleet, do_round_with
 
-    n_clients = work.federation.n_clients
-    n_nodes = min(n_clients, work.plan.clients_per_round or n_clients)
     results: list[Result] = []
     errors: list[BaseException] = []
     stopped = threading.Event()
