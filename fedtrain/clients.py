@@ -117,6 +117,15 @@ class Clients:
         }
         return cls(n_clients, users)
 
+    def users_at(self, slots: Ints) -> Tensors:
+        """Returns a copy of these users' rows, (len(slots), *shape) by name."""
+        return {name: table[torch.from_numpy(slots)] for name, table in self.users.items()}
+
+    def write_users(self, slots: Ints, values: Mapping[str, torch.Tensor]) -> None:
+        """Keeps rows of users, (len(slots), *shape) by name."""
+        for name, rows in values.items():
+            self.users[name][torch.from_numpy(slots)] = rows
+
     def read_shared(self, name: str, clients: Ints, default: torch.Tensor) -> torch.Tensor:
         """Returns (C, *shape): what these clients keep under a name, `default` (*shape) where nothing yet."""
         if name not in self.shared:

@@ -100,10 +100,15 @@ class Federation:
         return np.repeat(np.arange(self.n_clients), np.diff(self.slot_offsets))
 
     @functools.cached_property
+    def slot_rows(self) -> npt.NDArray[np.int64]:
+        """int64 (n_slots,): train rows of each slot."""
+        return np.bincount(self.train.slot, minlength=self.n_slots)
+
+    @functools.cached_property
     def home(self) -> npt.NDArray[np.int64]:
         """int64 (n_users,): a user's slot; of several the one with most train rows, -1 without any slot."""
-        rows = np.bincount(self.train.slot, minlength=self.n_slots)
-        order = np.lexsort((-np.arange(self.n_slots), rows))  # the first slot of equals comes last
+        # The first slot of equals comes last.
+        order = np.lexsort((-np.arange(self.n_slots), self.slot_rows))
         home = np.full(self.n_users, -1, np.int64)
         home[self.slot_user[order]] = order
         return home

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from fedtrain.algorithms.algorithm import Algorithm, Answer, Means, Phase, Server
+from fedtrain.algorithms.algorithm import Algorithm, Answer, Means, Moved, Phase, Server
 from fedtrain.algorithms.controls import centralised, local
 from fedtrain.algorithms.fedavg import fedavg
+from fedtrain.algorithms.fedfnn import fedfnn
 from fedtrain.algorithms.fednova import fednova
 from fedtrain.algorithms.fedopt import fedadagrad, fedadam, fedyogi
 from fedtrain.algorithms.fedper import fedper
@@ -17,7 +18,7 @@ from fedtrain.algorithms.fedprox import fedprox
 from fedtrain.algorithms.fedrecon import fedrecon
 from fedtrain.algorithms.scaffold import scaffold
 
-__all__ = ["ALGORITHMS", "Algorithm", "Answer", "Means", "Phase", "Server"]
+__all__ = ["ALGORITHMS", "Algorithm", "Answer", "Means", "Moved", "Phase", "Server"]
 
 ALGORITHMS: Mapping[str, Callable[..., Algorithm]] = {
     "fedavg": fedavg,
@@ -29,6 +30,7 @@ ALGORITHMS: Mapping[str, Callable[..., Algorithm]] = {
     "fedadagrad": fedadagrad,
     "fedper": fedper,
     "fedrecon": fedrecon,
+    "fedfnn": fedfnn,
     "local": local,
     "centralised": centralised,
 }

@@ -208,8 +208,8 @@ class Algorithm:
     pooled: all rows lie at one client (the centralised control) · joins: False where nothing is sent ·
     downloads: how many values go down for each of the model's · defaults: of the plan, by key ·
     reveals: of what is private, the names that the server sees all the same · row_weights: float32 (T,), at
-    most 1: what each row of items counts for, in place of its client's weight · extrapolate: moves, in what the
-    clients hold, the users of those that were not sampled; returns figures of the round by name.
+    most 1: what each row of items counts for, in place of its client's weight · extrapolate: moves, in what
+    the clients hold, the users of those that were not sampled; returns figures of the round by name.
     """
 
     name: str

@@ -87,6 +87,11 @@ def _fitting(plan: Plan) -> Plan:
             f"the algorithm '{algorithm.name}' has no clients: there is nothing for Flower to do",
             hint="--engine own",
         )
+    if algorithm.extrapolate is not None:
+        raise TrainingError(
+            f"the algorithm '{algorithm.name}' moves users whose nodes are not asked: Flower's nodes keep theirs",
+            hint="--engine own",
+        )
     if plan.secure.enabled:
         raise TrainingError(
             "secure sums are simulated by the own engine alone",
