@@ -137,6 +137,17 @@ class Order:
         found[~active[:last]] = -1
         return found
 
+    def used(self, steps: Ints, n_examples: int) -> npt.NDArray[np.bool_]:
+        """Returns bool (n_examples,): whether an example is in the first so many steps (C,) of its client."""
+        found = np.ones(n_examples, bool)
+        if (steps < self.steps).any():
+            number = np.arange(len(self.padded)) - np.repeat(
+                self.start, self.steps * self.batch_size
+            )
+            late = number >= np.repeat(steps * self.batch_size, self.steps * self.batch_size)
+            found[self.padded[late & (self.padded >= 0)]] = False
+        return found
+
 
 def order_of(
     client: Ints,

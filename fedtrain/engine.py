@@ -103,6 +103,7 @@ def train_chunk(
     step = _Step(work, local, examples, place, lr_factor, progress)
     for number, phase in enumerate(work.algorithm.phases(plan, work.parameters)):
         step.train(phase, (server.round_number, number), share)
+    local.let_go()
     return local
 
 
@@ -154,6 +155,8 @@ def _opened(
         users=users,
         row_client=torch.from_numpy(row_client).to(device),
         row_item=items,
+        trained=torch.zeros(len(items) + 1, dtype=torch.bool, device=device),
+        downloaded=len(items),
         slot_client=torch.from_numpy(chunk.slot_client).to(device),
         sent=sent,
         kept={},
@@ -238,6 +241,11 @@ class _Step:
             )
             left = np.clip(limit - epoch * each, 0, order.steps)
             self._epoch(order, left, chosen, descent, (*address, epoch))
+            if self.local.rows.keys() & phase.trains:
+                used = order.used(left, len(chosen))
+                self.local.trained[self.place[torch.from_numpy(chosen[used]).to(work.device)]] = (
+                    True
+                )
 
     def _epoch(
         self, order: Order, steps: Ints, chosen: Ints, descent: Descent, address: tuple[int, ...]

@@ -19,10 +19,11 @@ class Local:
 
     shared: (C, *shape) · rows: (T + 1, *shape), a row for each (client, item) in ascending order, the last
     for padding · users: (S + 1, *shape), likewise · row_client, row_item: int64 (T,): the place of its
-    client, and its item · sent: the values before, shared (C, *shape), rows (T, *shape) · kept: what an
-    algorithm keeps at the clients beside parameters, in the shape of `sent` · lr, momentum: of the descent,
-    rates by name · steps: int64 (C,), done · loss: float64 (C,), summed over examples · used: int64 (C,), examples ·
-    grad_norm, clipped: float64 (C,), sums over `measured` (C,) steps.
+    client, and its item · trained: bool (T + 1,), the rows that a step trained · downloaded: how many rows
+    the server sent · sent: the values before, shared (C, *shape), rows (T, *shape) · kept: what an
+    algorithm keeps at the clients beside parameters, in the shape of `sent`, as `KIND/NAME` · lr, momentum:
+    of the descent, rates by name · steps: int64 (C,), done · loss: float64 (C,), summed over examples ·
+    used: int64 (C,), examples · grad_norm, clipped: float64 (C,), sums over `measured` (C,) steps.
     """
 
     chunk: Chunk
@@ -31,6 +32,8 @@ class Local:
     users: Tensors
     row_client: torch.Tensor
     row_item: torch.Tensor
+    trained: torch.Tensor
+    downloaded: int
     slot_client: torch.Tensor
     sent: Tensors
     kept: Tensors
@@ -46,6 +49,23 @@ class Local:
     @property
     def n_clients(self) -> int:
         return len(self.steps)
+
+    def let_go(self) -> None:
+        """Forgets the rows of items that no step trained: they are what they were, and are not sent back.
+
+        Such rows were only read, or are of examples that a client with fewer steps did not come to.
+        """
+        if bool(self.trained[:-1].all()):
+            return
+        left = torch.cat([self.trained[:-1], self.trained.new_ones(1)])
+        self.rows = {name: table[left] for name, table in self.rows.items()}
+        mine = left[:-1]
+        for held in (self.sent, self.kept):
+            for name in held:
+                if name.rpartition("/")[2] in self.rows:
+                    held[name] = held[name][mine]
+        self.row_client, self.row_item = self.row_client[mine], self.row_item[mine]
+        self.trained = self.trained[left]
 
     def delta(self, name: str) -> torch.Tensor:
         """Returns what training changed: (C, *shape), or (T, *shape) for a table of items."""

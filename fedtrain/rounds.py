@@ -301,9 +301,10 @@ def _without(answer: Answer, local: Local, fine: torch.Tensor) -> Answer:
 def bytes_down_of(work: Work, local: Local) -> int:
     """Returns the bytes that the server sends a chunk: shared tensors to each, the rows that each touches."""
     names = local.sent.keys() - work.private
-    values = sum(local.sent[name].numel() for name in names) * work.algorithm.downloads
-    ids = len(local.row_item) if names & local.rows.keys() else 0
-    return 4 * (values + ids)
+    shared = sum(local.sent[name].numel() for name in names & local.shared.keys())
+    in_row = sum(local.sent[name].shape[1:].numel() for name in names & local.rows.keys())
+    ids = local.downloaded if names & local.rows.keys() else 0
+    return 4 * (work.algorithm.downloads * (shared + in_row * local.downloaded) + ids)
 
 
 def drift_of(sums: Sums, weight: Floats, norm: Floats) -> float:
