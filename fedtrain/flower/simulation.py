@@ -89,7 +89,7 @@ def _fitting(plan: Plan) -> Plan:
         )
     if algorithm.extrapolate is not None:
         raise TrainingError(
-            f"the algorithm '{algorithm.name}' moves users whose nodes are not asked: Flower's nodes keep theirs",
+            f"the algorithm '{algorithm.name}' moves users whose nodes are not asked",
             hint="--engine own",
         )
     if plan.secure.enabled:
