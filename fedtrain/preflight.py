@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import msgspec
+
 from fedprep.errors import FedprepError, RecipeError, TrainingError
 from fedtrain.facts import Facts, sizes_of
 from fedtrain.plan import Plan
 
-__all__ = ["CHECKS", "check_plan"]
+__all__ = ["CHECKS", "capped", "check_plan"]
 
 PAIRWISE = frozenset({"implicit", "bce", "bpr", "softmax"})
 """Tasks that tell a positive from drawn items."""
@@ -110,12 +112,11 @@ def check_clients(plan: Plan, facts: Facts) -> FedprepError | None:
     from fedtrain.algorithms import ALGORITHMS
 
     pooled = ALGORITHMS[plan.algorithm](**plan.table(plan.algorithm)).pooled
-    kept = [round(share * facts.n_able) for share in (plan.valid_clients, plan.test_clients)]
-    left = facts.n_able - sum(kept)
+    left = n_to_train(plan, facts)
     if left < 1:
         return TrainingError(
             f"no client is left to train: of {facts.n_clients:,} {facts.n_able:,} have train rows, "
-            f"{sum(kept):,} are held out",
+            f"{facts.n_able - left:,} are held out",
             hint="another [split] or [partition], or fewer clients held out",
         )
     if plan.clients_per_round > left and not pooled:
@@ -132,6 +133,23 @@ def check_clients(plan: Plan, facts: Facts) -> FedprepError | None:
             expected="sampler = trace with a CSV or Parquet file, or neither",
         )
     return None
+
+
+def n_to_train(plan: Plan, facts: Facts) -> int:
+    """Returns how many clients have train rows and are not held out."""
+    kept = [round(share * facts.n_able) for share in (plan.valid_clients, plan.test_clients)]
+    return facts.n_able - sum(kept)
+
+
+def capped(plan: Plan, facts: Facts) -> Plan:
+    """Returns the plan; where it has the default number of clients a round and there are fewer, with all.
+
+    A number that somebody chose is not changed: `check_plan` refuses one that is too large.
+    """
+    usual = Plan().clients_per_round
+    if plan.clients_per_round == usual > n_to_train(plan, facts):
+        return msgspec.structs.replace(plan, clients_per_round=0)
+    return plan
 
 
 def check_task(plan: Plan, facts: Facts) -> FedprepError | None:

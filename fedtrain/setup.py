@@ -16,7 +16,7 @@ from fedtrain.facts import facts_of, sizes_of
 from fedtrain.federation import features_of, federation_of, pooled, positives_of
 from fedtrain.models import MODELS
 from fedtrain.parameters import initial
-from fedtrain.preflight import check_plan
+from fedtrain.preflight import capped, check_plan
 from fedtrain.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def work_of(dataset: Dataset, plan: Plan, seed: int) -> Work:
         TrainingError, RecipeError: the plan does not fit the Dataset, itself, or this machine.
     """
     facts = facts_of(dataset)
+    plan = capped(plan, facts)
     check_plan(plan, facts)
     torch.set_num_threads(plan.threads or len(os.sched_getaffinity(0)))
     device = device_of(plan)

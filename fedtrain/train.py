@@ -18,11 +18,11 @@ from fedprep.dataset import Dataset
 from fedprep.errors import TrainingError
 from fedprep.files import whole_file
 from fedtrain import stragglers
-from fedtrain.algorithms import Server
 from fedtrain.engine import Work
 from fedtrain.explain import explain
 from fedtrain.loggers import open_loggers
 from fedtrain.measures import Truth, ranking, task_measures
+from fedtrain.memory import is_out_of_memory, no_memory
 from fedtrain.privacy import epsilon
 from fedtrain.rounds import Outcome, do_round
 from fedtrain.run import (
@@ -39,6 +39,7 @@ from fedtrain.run import (
 from fedtrain.samplers import SAMPLERS, SamplerOptions, held_out, load_trace
 from fedtrain.schedules import factor
 from fedtrain.setup import begin, refuse_invalid, work_of
+from fedtrain.state import restored, tensors_of
 from fedtrain.stopping import best_round, history_of, should_stop
 from fedtrain.unseen import unseen_measures
 
@@ -54,6 +55,9 @@ CURVES_EVERY = 15.0
 
 MOST_ROLLBACKS = 10
 """Times in a row that a round is done again with smaller steps, before the run stops."""
+
+DIVERGED = 100.0
+"""A train loss of so many times that of the first round is no training any more."""
 
 Status = Literal["running", "finished", "stopped", "failed"]
 
@@ -86,7 +90,8 @@ def train(
         path: the Run's folder.
         seed: of everything random.
         recipe: the whole recipe, for the manifest.
-        go_on: take up a Run that was interrupted, from its last checkpoint; begin it if there is none.
+        go_on: take up a Run that was interrupted, from its last checkpoint; begin it if there is none. One
+            that has finished stays as it is.
         force: replace a Run that is there.
         allow_invalid: train on a Dataset that fails its validation; the manifest says so.
         report: told each round's measures.
@@ -99,6 +104,8 @@ def train(
         refuse_invalid(dataset.report, str(dataset.path))
     work = work_of(dataset, plan, seed)
     run = _run_at(Path(path), dataset, work, recipe, go_on, force)
+    if run.manifest["status"] == "finished":
+        return run
     with run.lock():
         trainer = _Trainer(dataset, work, run)
         try:
@@ -106,6 +113,12 @@ def train(
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
             run.update(status="stopped" if interrupted else "failed", rounds_done=trainer.done)
+            if is_out_of_memory(error):
+                raise TrainingError(
+                    "no memory for what is measured or saved after a round",
+                    where=f"round {trainer.done}",
+                    hint="--set eval_clients=1000 ranks for some clients alone",
+                ) from None
             raise
     return run
 
@@ -271,14 +284,8 @@ class _Trainer:
             )
             before = self.clients.state() if plan.on_nonfinite == "rollback" else None
             snapshot = None if before is None else {k: v.clone() for k, v in before.items()}
-            outcome = do_round(
-                work,
-                self.server.at(number),
-                self.clients,
-                cohort,
-                lr_factor=scale,
-                progress=(number - 1) / plan.rounds,
-                share=share if plan.faults.stragglers else None,
+            outcome = self._one_round(
+                number, cohort, scale, share if plan.faults.stragglers else None
             )
             extra = {
                 "lr": plan.lr * scale,
@@ -288,16 +295,18 @@ class _Trainer:
             }
             bad = outcome.client[~outcome.sound]
             wrong = [name for name, v in outcome.server.values.items() if not v.isfinite().all()]
-            if not len(bad) and not wrong:
+            if len(bad):
+                told = explain(work, self.server.at(number), self.clients, int(bad[0]), scale)
+            elif wrong:
+                told = f"the server's {wrong[0]} is not finite after the join"
+            else:
+                told = self._diverged(outcome)
+            if not told:
                 self.state.rollbacks = 0
                 return outcome, extra
-            told = (
-                explain(work, self.server.at(number), self.clients, int(bad[0]), scale)
-                if len(bad)
-                else f"the server's {wrong[0]} is not finite after the join"
-            )
-            self.run.event(number, "not finite", clients=bad.tolist()[:100], n=len(bad), what=told)
-            if plan.on_nonfinite == "skip" and not wrong:
+            name = "not finite" if len(bad) or wrong else "diverges"
+            self.run.event(number, name, clients=bad.tolist()[:100], n=len(bad), what=told)
+            if plan.on_nonfinite == "skip" and len(bad) and not wrong:
                 return outcome, extra
             if plan.on_nonfinite != "rollback" or self.state.rollbacks >= MOST_ROLLBACKS:
                 raise TrainingError(
@@ -309,6 +318,40 @@ class _Trainer:
             self.clients.restore(snapshot)
             self.state.rollbacks += 1
             self.state.lr_scale *= plan.rollback_factor
+
+    def _one_round(self, number: int, cohort: Ints, scale: float, share: Any) -> Outcome:
+        """Returns what `do_round` gives.
+
+        Raises:
+            TrainingError: there is not enough memory; it says how much less would fit.
+        """
+        server = self.server.at(number)
+        try:
+            return do_round(
+                self.work,
+                server,
+                self.clients,
+                cohort,
+                lr_factor=scale,
+                progress=(number - 1) / self.plan.rounds,
+                share=share,
+            )
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Only here, outside of the handler, is what the round held free again.
+        raise no_memory(self.work, server, self.clients, cohort)
+
+    def _diverged(self, outcome: Outcome) -> str:
+        """Returns that the train loss has grown beyond reason, or nothing."""
+        loss = _values_of(outcome).get("loss/train")
+        earlier = self.run.rounds().filter(metric="loss/train").sort("round").head(1)
+        if loss is None or earlier.is_empty():
+            return ""
+        first, number = float(earlier["value"][0]), int(earlier["round"][0])
+        if loss <= DIVERGED * max(first, 1.0 / DIVERGED):
+            return ""
+        return f"the loss diverges: {loss:.4g}, and {first:.4g} in round {number}"
 
     def _cohort(self, number: int) -> tuple[Ints, int]:
         """Returns the clients that train and answer, and how many were lost."""
@@ -350,9 +393,7 @@ class _Trainer:
             best = best_round(history_of(self.run.rounds()), plan.stop) == self.done
         due = self.done % plan.checkpoint_every == 0 or self.done == plan.rounds
         if due or best:
-            tensors = {f"value/{name}": value for name, value in self.server.values.items()}
-            tensors |= {f"extra/{name}": value for name, value in self.server.extra.items()}
-            tensors |= {f"client/{name}": value for name, value in self.clients.state().items()}
+            tensors = tensors_of(self.server, self.clients)
             state = {"lr_scale": self.state.lr_scale, "rollbacks": self.state.rollbacks}
             save(self.run, self.done, tensors, state, keep_best=best)
         if time.perf_counter() - self.drawn > CURVES_EVERY:
@@ -365,20 +406,7 @@ class _Trainer:
         state: Mapping[str, Any],
         keep_done: bool = False,
     ) -> None:
-        def under(prefix: str) -> dict[str, torch.Tensor]:
-            return {
-                name.removeprefix(prefix): value
-                for name, value in tensors.items()
-                if name.startswith(prefix)
-            }
-
-        device = self.work.device
-        self.server = Server(
-            values={name: value.to(device) for name, value in under("value/").items()},
-            extra={name: value.to(device) for name, value in under("extra/").items()},
-            round_number=number,
-        )
-        self.clients.restore(under("client/"))
+        self.server = restored(number, tensors, self.clients, self.work.device)
         self.state = replace(self.state, **state)
         if not keep_done:
             self.done = number

@@ -39,7 +39,7 @@ FILE = "last.safetensors"
 HEADER = "fedtrain"
 FORMAT = 1
 
-FREE = ("checkpoint_every", "chunk_rows", "loggers", "threads")
+FREE = ("checkpoint_every", "chunk_rows", "expected", "loggers", "threads")
 """Keys of a plan that change no number of a Run: a resumed one may have others."""
 
 Saved = tuple[int, "dict[str, torch.Tensor]", dict[str, Any]]
