@@ -106,6 +106,8 @@ def topk(
 
     Raises:
         TrainingError: a share that is not above 0 and at most 1.
+
+    Reference: Aji, Heafield, Sparse Communication for Distributed Gradient Descent, EMNLP 2017.
     """
     import torch
 
@@ -162,6 +164,9 @@ def int8(
         row_client: int64 (T,), ascending.
         n_clients: C.
         draws: by tensor, client, and the value's place among the client's values.
+
+    Reference: Alistarh et al., QSGD: Communication-Efficient SGD via Gradient Quantization and Encoding,
+    NeurIPS 2017, section 3.1.
     """
     import torch
 

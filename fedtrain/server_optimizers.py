@@ -30,18 +30,28 @@ def sgd(change: torch.Tensor, moments: Moments, plan: Plan) -> tuple[torch.Tenso
 
 
 def momentum(change: torch.Tensor, moments: Moments, plan: Plan) -> tuple[torch.Tensor, Moments]:
-    """Returns η m, where m ← β m + Δ."""
+    """Returns η m, where m ← β m + Δ.
+
+    Reference: Hsu, Qi, Brown, Measuring the Effects of Non-Identical Data Distribution for Federated Visual
+    Classification, 2019.
+    """
     first = plan.server_momentum * moments.get("first", torch.zeros_like(change)) + change
     return plan.server_lr * first, {"first": first}
 
 
 def adagrad(change: torch.Tensor, moments: Moments, plan: Plan) -> tuple[torch.Tensor, Moments]:
-    """Returns η m / (√v + τ), where v ← v + Δ²."""
+    """Returns η m / (√v + τ), where v ← v + Δ².
+
+    Reference: Reddi et al., Adaptive Federated Optimization, ICLR 2021, algorithm 2.
+    """
     return _adaptive(change, moments, plan, lambda second: second + change.square())
 
 
 def yogi(change: torch.Tensor, moments: Moments, plan: Plan) -> tuple[torch.Tensor, Moments]:
-    """Returns η m / (√v + τ), where v ← v − (1 − β₂) Δ² sign(v − Δ²)."""
+    """Returns η m / (√v + τ), where v ← v − (1 − β₂) Δ² sign(v − Δ²).
+
+    Reference: Reddi et al., Adaptive Federated Optimization, ICLR 2021, algorithm 2.
+    """
     rate, square = 1 - plan.server_beta2, change.square()
     return _adaptive(
         change, moments, plan, lambda second: second - rate * square * (second - square).sign()
@@ -49,7 +59,10 @@ def yogi(change: torch.Tensor, moments: Moments, plan: Plan) -> tuple[torch.Tens
 
 
 def adam(change: torch.Tensor, moments: Moments, plan: Plan) -> tuple[torch.Tensor, Moments]:
-    """Returns η m / (√v + τ), where v ← β₂ v + (1 − β₂) Δ²."""
+    """Returns η m / (√v + τ), where v ← β₂ v + (1 − β₂) Δ².
+
+    Reference: Reddi et al., Adaptive Federated Optimization, ICLR 2021, algorithm 2.
+    """
     beta = plan.server_beta2
     return _adaptive(
         change, moments, plan, lambda second: beta * second + (1 - beta) * change.square()

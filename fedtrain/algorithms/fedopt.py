@@ -21,17 +21,17 @@ REFERENCE = "Reddi et al., Adaptive Federated Optimization, ICLR 2021"
 
 
 def fedadam() -> Algorithm:
-    """Returns FedAdam: the plan's `server_optimizer` is `adam` unless it says otherwise."""
+    """Returns FedAdam: federated averaging, and Adam at the server on the mean change."""
     return Algorithm(name="fedadam", reference=REFERENCE, defaults={"server_optimizer": "adam"})
 
 
 def fedyogi() -> Algorithm:
-    """Returns FedYogi."""
+    """Returns FedYogi: federated averaging, and Yogi at the server on the mean change."""
     return Algorithm(name="fedyogi", reference=REFERENCE, defaults={"server_optimizer": "yogi"})
 
 
 def fedadagrad() -> Algorithm:
-    """Returns FedAdagrad."""
+    """Returns FedAdagrad: federated averaging, and Adagrad at the server on the mean change."""
     return Algorithm(
         name="fedadagrad", reference=REFERENCE, defaults={"server_optimizer": "adagrad"}
     )

@@ -36,12 +36,14 @@ Task = Callable[["torch.Tensor", "Batch"], "torch.Tensor"]
 
 @dataclass(frozen=True, kw_only=True)
 class MultVAE:
-    """Which items a user has, as a multinomial over all items.
+    """Mult-VAE: which items a user has, as a multinomial over all items.
 
     dim: of z · hidden: of h and d · dropout: share of a user's rows hidden from the encoder in training ·
     kl_weight: β at its highest · annealing: share of the rounds until it is reached, 0 for at once ·
     start: deviation of the items' rows at the start. The decoder's rows of all items are one shared
     tensor (n_items, hidden): the likelihood is over all of them, so that each client trains them all.
+
+    Reference: Liang et al., Variational Autoencoders for Collaborative Filtering, WWW 2018.
     """
 
     dim: int = 64
@@ -103,7 +105,7 @@ class MultVAE:
 
 @dataclass(frozen=True, kw_only=True)
 class RatingVAE:
-    """Which rating a user gives: mean + b_i + b_u + D_i · d.
+    """Rating VAE: which rating a user gives, mean + b_i + b_u + D_i · d.
 
     b_u is the mean of the shown ratings' residuals r − mean − b_i, shrunk: Σ / (number + `shrinkage`); the
     encoder is shown those residuals and which items they are of.
@@ -112,6 +114,8 @@ class RatingVAE:
     ratings hidden from the encoder in training · hidden_only: whether the loss is of the hidden ratings
     alone, and not of the shown ones too · kl_weight: β at its highest · annealing: share of the rounds until
     it is reached, 0 for at once · shrinkage: above · start: deviation of the items' rows at the start.
+
+    Reference: Sedhain et al., AutoRec: Autoencoders Meet Collaborative Filtering, WWW 2015.
     """
 
     dim: int = 32
