@@ -278,14 +278,32 @@ class TwoTower:
         # (C, P, modalities, dim) of ids (C or 1, P).
         import torch
 
-        parts = []
-        for name in self.modalities:
-            x = features.items[name].index_select(0, ids.flatten())
-            x = linear(x.reshape(*ids.shape, -1), values[f"{name}.weight"], values[f"{name}.bias"])
-            x = layer_norm(x, values[f"{name}.gain"], values[f"{name}.shift"])
-            has = features.has[name][ids].unsqueeze(-1)
-            parts.append(torch.where(has, x, rows_of(values[f"{name}.token"], 3)))
-        return torch.stack(parts, 2)
+        return torch.stack(
+            [self._encoded_as(name, values, features, ids) for name in self.modalities], 2
+        )
+
+    def _encoded_as(
+        self, name: str, values: Mapping[str, torch.Tensor], features: Features, ids: torch.Tensor
+    ) -> torch.Tensor:
+        """(C, P, dim): a modality of ids (C or 1, P); where few items have it, only those are projected."""
+
+        def projected(some: torch.Tensor) -> torch.Tensor:
+            x = features.items[name].index_select(0, some.flatten())
+            x = linear(
+                x.reshape(*some.shape, x.shape[-1]),
+                values[f"{name}.weight"],
+                values[f"{name}.bias"],
+            )
+            return layer_norm(x, values[f"{name}.gain"], values[f"{name}.shift"])
+
+        has, token = features.has[name][ids], rows_of(values[f"{name}.token"], 3)
+        most = int(has.sum(1).max())
+        if 2 * most > ids.shape[1]:
+            return projected(ids).where(has.unsqueeze(-1), token)
+        first = (~has).byte().argsort(dim=1, stable=True)[:, :most]  # those that have it
+        x = projected(ids.gather(1, first)).where(has.gather(1, first).unsqueeze(-1), token)
+        tokens = token.expand(-1, ids.shape[1], -1)
+        return tokens.scatter(1, first.unsqueeze(-1).expand(len(x), -1, self.dim), x)
 
     def _fused(self, values: Mapping[str, torch.Tensor], parts: torch.Tensor) -> torch.Tensor:
         # (C, P, dim) of parts (C, P, modalities, dim).
