@@ -112,7 +112,8 @@ def assert_alike(work: Work, given: tuple[list[Outcome], Clients]) -> None:
         np.testing.assert_allclose(theirs.drift, mine.drift, atol=CLOSE)
         assert (theirs.bytes_up, theirs.bytes_down) == (mine.bytes_up, mine.bytes_down)
     before = begun(work)[0].values
-    assert any(not torch.equal(own[-1].server.values[n], before[n]) for n in before)
+    moved = any(not torch.equal(own[-1].server.values[n], before[n]) for n in before)
+    assert moved == work.algorithm.joins
     mine, theirs = own_clients.state(), clients.state()
     assert mine.keys() == theirs.keys()
     for name, value in mine.items():
@@ -127,6 +128,7 @@ PLANS: dict[str, dict[str, Any]] = {
     "scaffold": {},
     "fednova": {},
     "fedadam": {"server_lr": 0.01},
+    "local": {},
 }
 """What each algorithm is tried with; on the rest of the list there is matrix factorisation."""
 
@@ -342,6 +344,7 @@ def test_the_app_for_real_nodes_trains_what_the_own_engine_trains(
         assert mine["bytes/up"] == outcome.bytes_up
         loss = np.average(outcome.loss, weights=outcome.rows)
         assert mine["loss/train"] == pytest.approx(loss, abs=CLOSE)
+    assert rounds.filter(metric="loss/valid")["round"].to_list() == [2]  # eval_every, and the last
     known = task_measures(work, server, clients, "valid")
     assert known.keys() == {"loss/valid"}
     assert mine["loss/valid"] == pytest.approx(known["loss/valid"], abs=CLOSE)

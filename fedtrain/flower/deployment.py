@@ -103,7 +103,8 @@ def _train(run: Run, work: Work, fleet: Fleet) -> Server:
         server = outcome.server
         found = {**measures(outcome), "lr": plan.lr * lr_factor}
         found["clients/dropped"] = len(cohort) - len(outcome.client)
-        found |= measured_with(fleet, work, server, everyone)
+        if number % plan.eval_every == 0 or number == plan.rounds:
+            found |= measured_with(fleet, work, server, everyone)
         run.log(number, {**found, "seconds": time.perf_counter() - begin})
         for name, value in found.items():
             history.setdefault(name, []).append((number, value))
