@@ -64,7 +64,7 @@ def test_scores_do_not_depend_on_how_many_users_are_scored_at_once(
 ) -> None:
     clients = toy(NeuMF(dim=4), "bce")
     whole = clients.scores()
-    monkeypatch.setattr("fedtrain.models.ncf.SCORED_AT_ONCE", 1)
+    monkeypatch.setattr("fedtrain.models.layers.SCORED_AT_ONCE", 1)
     torch.testing.assert_close(clients.scores(), whole)
 
 

@@ -238,5 +238,5 @@ def test_scores_do_not_depend_on_how_many_users_are_scored_at_once(
 ) -> None:
     clients = toy(TwoTower(dim=4, hidden=3), "binary")
     whole = clients.scores()
-    monkeypatch.setattr("fedtrain.models.two_tower.SCORED_AT_ONCE", 1)
+    monkeypatch.setattr("fedtrain.models.layers.SCORED_AT_ONCE", 1)
     torch.testing.assert_close(clients.scores(), whole)

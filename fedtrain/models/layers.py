@@ -5,7 +5,7 @@ x is (C, ..., i); weights are (C, i, o), or (1, i, o) where all clients hold the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,10 +27,14 @@ __all__ = [
     "mean_over_places",
     "norm_parameters",
     "normal",
+    "of_clients",
     "per_item_or_class",
     "rows_at",
     "rows_of",
+    "user_blocks",
 ]
+
+SCORED_AT_ONCE = 2**20  # numbers of a block of scores' hidden values
 
 
 def linear_parameters(
@@ -121,6 +125,28 @@ def rows_at(items: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
         return items[0][place]
     client = torch.arange(len(items), device=items.device)
     return items[client.reshape(-1, *[1] * (place.ndim - 1)), place]
+
+
+def user_blocks(users: torch.Tensor, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yields places (client, user), int64 (k,) each, of all users (C, U, ...), of `size` numbers each.
+
+    A block of scores that stays in the processor's cache takes half the time of one that does not.
+    """
+    import torch
+
+    n_clients, n_users = users.shape[:2]
+    at_once = max(1, SCORED_AT_ONCE // max(size, 1))
+    for begin in range(0, n_clients * n_users, at_once):
+        end = min(begin + at_once, n_clients * n_users)
+        place = torch.arange(begin, end, device=users.device)
+        yield torch.div(place, n_users, rounding_mode="floor"), place % n_users
+
+
+def of_clients(values: torch.Tensor, client: torch.Tensor) -> torch.Tensor:
+    """Returns (k, ...): values (C or 1, ...) of clients (k,), without a copy where all have the same."""
+    if len(values) == 1:
+        return values.expand(len(client), *values.shape[1:])
+    return values[client]
 
 
 def per_item_or_class(found: torch.Tensor) -> torch.Tensor:

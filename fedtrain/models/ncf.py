@@ -20,7 +20,9 @@ from fedtrain.models.layers import (
     linear,
     linear_parameters,
     mean_class,
+    of_clients,
     per_item_or_class,
+    user_blocks,
 )
 from fedtrain.parameters import Parameter
 
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from fedtrain.models.interface import Examples, Sizes
 
 __all__ = ["NeuMF"]
-
-SCORED_AT_ONCE = 2**23  # numbers of the first hidden layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +82,18 @@ class NeuMF:
 
     def outputs(self, values: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         """Returns (C, B, m), or (C, B, n_classes) of each example's first item."""
-        product, first = {}, None
+        import torch
+
+        parts = []
         if self.product:
-            product = {"user": values["user.product"], "item": values["item.product"]}
+            parts.append(values["user.product"].unsqueeze(2) * values["item.product"])
         if self.layers:
             weight = values["mlp.0.weight"]
             by_user = linear(values["user.mlp"], weight[:, : self.dim], values["mlp.0.bias"])
             first = by_user.unsqueeze(2) + linear(values["item.mlp"], weight[:, self.dim :])
-        return per_item_or_class(self._joined(values, product, first, batch))
+            parts.append(self._perceptron(values, first, batch))
+        found = linear(torch.cat(parts, -1), values["head.weight"], values["head.bias"])
+        return per_item_or_class(found)
 
     def encode_items(self, values: Mapping[str, torch.Tensor], features: Features) -> torch.Tensor:
         """Returns (C or 1, n_items, dim or 2 · dim): the items' vectors."""
@@ -104,49 +108,39 @@ class NeuMF:
         """Returns (C, U, n_items): the output; for classes the mean of the class under their shares."""
         import torch
 
-        n_clients, n_users = block.user.shape
-        at_once = max(1, SCORED_AT_ONCE // (n_clients * items.shape[1] * self.dim))
-        by_item = None
+        shape = block.user.shape
+        head, head_bias = values["head.weight"], values["head.bias"]
+        product = self.dim * self.product  # columns of items, rows of the head
         if self.layers:
             weight = values["mlp.0.weight"]
-            by_item = linear(items[..., -self.dim :], weight[:, self.dim :]).unsqueeze(1)
+            by_item = linear(items[..., product:], weight[:, self.dim :])
+            by_user = linear(values["user.mlp"], weight[:, : self.dim], values["mlp.0.bias"])
         found = []
-        for begin in range(0, n_users, at_once):
-            some = slice(begin, begin + at_once)
-            product, first = {}, None
+        for client, place in user_blocks(block.user, items.shape[1] * self.dim):
+            output = of_clients(head_bias, client).unsqueeze(1)
             if self.product:
-                product = {
-                    "user": values["user.product"][:, some],
-                    "item": items[..., : self.dim].unsqueeze(1),
-                }
-            if by_item is not None:
-                user = values["user.mlp"][:, some]
-                first = linear(user, weight[:, : self.dim], values["mlp.0.bias"]).unsqueeze(2)
-                first = first + by_item
-            found.append(mean_class(self._joined(values, product, first, None)))
-        return torch.cat(found, 1)
+                # w · (p ∘ q) is (p ∘ w) · q.
+                own = values["user.product"][client, place].unsqueeze(-1)
+                own = own * of_clients(head[:, :product], client)
+                output = output + of_clients(items[..., :product], client) @ own
+            if self.layers:
+                first = of_clients(by_item, client) + by_user[client, place].unsqueeze(1)
+                mine = {n: of_clients(v, client) for n, v in values.items() if n[:4] == "mlp."}
+                hidden = self._perceptron(mine, first, None)
+                output = output + hidden @ of_clients(head[:, product:], client)
+            found.append(mean_class(output))
+        return torch.cat(found).reshape(*shape, -1)
 
-    def _joined(
-        self,
-        values: Mapping[str, torch.Tensor],
-        product: Mapping[str, torch.Tensor],
-        first: torch.Tensor | None,
-        batch: Batch | None,
+    def _perceptron(
+        self, values: Mapping[str, torch.Tensor], first: torch.Tensor, batch: Batch | None
     ) -> torch.Tensor:
-        # (C, B, m, n_outputs) of vectors (C, B, dim), (C, B or 1, m, dim), and the first layer's sums.
-        import torch
-
-        parts = []
-        if product:
-            parts.append(product["user"].unsqueeze(2) * product["item"])
-        if first is not None:
-            hidden = first.relu()
-            for layer in range(1, self.layers):
-                hidden = hidden if batch is None else self._dropped(hidden, batch, layer)
-                weight, bias = values[f"mlp.{layer}.weight"], values[f"mlp.{layer}.bias"]
-                hidden = linear(hidden, weight, bias).relu()
-            parts.append(hidden if batch is None else self._dropped(hidden, batch, self.layers))
-        return linear(torch.cat(parts, -1), values["head.weight"], values["head.bias"])
+        # (C, ..., width of the last layer) of the first layer before its rectifier.
+        hidden = first.relu()
+        for layer in range(1, self.layers):
+            hidden = hidden if batch is None else self._dropped(hidden, batch, layer)
+            weight, bias = values[f"mlp.{layer}.weight"], values[f"mlp.{layer}.bias"]
+            hidden = linear(hidden, weight, bias).relu()
+        return hidden if batch is None else self._dropped(hidden, batch, self.layers)
 
     def _dropped(self, hidden: torch.Tensor, batch: Batch, layer: int) -> torch.Tensor:
         return dropout(hidden, self.dropout, batch, f"dropout {layer}")

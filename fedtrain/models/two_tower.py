@@ -31,8 +31,10 @@ from fedtrain.models.layers import (
     linear_parameters,
     mean_class,
     norm_parameters,
+    of_clients,
     per_item_or_class,
     rows_of,
+    user_blocks,
 )
 from fedtrain.parameters import Parameter
 
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["TwoTower"]
 
 WORTH_SORTING = 256  # places of a client in a step from which its items are projected once each
-SCORED_AT_ONCE = 2**23  # numbers of the head's hidden layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,26 +200,29 @@ class TwoTower:
         if self.head == "cosine":
             user, items = self._directions(values, user, items)
             return user @ items.mT / self.temperature + rows_of(values["head.bias"], 3)
-        at_once = max(1, SCORED_AT_ONCE // (user.shape[0] * items.shape[1] * self.hidden))
+        # W_i item + W_x (user ∘ item) is (W_i + W_x diag(user)) item: one product for each user.
+        by_item, cross = values["head.item.weight"], values["head.cross.weight"]
+        bias = linear(user, values["head.user.weight"], values["head.user.bias"])
+        out, out_bias = values["head.out.weight"], values["head.out.bias"]
         found = []
-        for begin in range(0, user.shape[1], at_once):
-            some = user[:, begin : begin + at_once]
-            hidden = self._hidden(values, some, items.unsqueeze(1)).relu()  # (C, some, n_items, h)
+        for client, place in user_blocks(user, items.shape[1] * self.hidden):
+            own = user[client, place]
+            weight = of_clients(by_item, client) + own.unsqueeze(-1) * of_clients(cross, client)
+            hidden = torch.baddbmm(
+                bias[client, place].unsqueeze(1), of_clients(items, client), weight
+            ).relu_()  # (k, n_items, hidden)
             found.append(
-                mean_class(linear(hidden, values["head.out.weight"], values["head.out.bias"]))
+                mean_class(linear(hidden, of_clients(out, client), of_clients(out_bias, client)))
             )
-        return torch.cat(found, 1)
+        return torch.cat(found).reshape(*user.shape[:2], -1)
 
     def _hidden(
         self, values: Mapping[str, torch.Tensor], user: torch.Tensor, item: torch.Tensor
     ) -> torch.Tensor:
-        # user (C, B, dim), item (C, B or 1, m, dim). (user ∘ item) W is item (diag(user) W).
+        # (C, B, m, hidden) of user (C, B, dim) and item (C, B, m, dim).
         by_user = linear(user, values["head.user.weight"], values["head.user.bias"]).unsqueeze(2)
         by_item = linear(item, values["head.item.weight"])
-        if item.shape[1] == user.shape[1] and item.shape[0] == user.shape[0]:
-            cross = linear(item * user.unsqueeze(2), values["head.cross.weight"])
-        else:
-            cross = item @ (user[..., None] * values["head.cross.weight"][:, None])
+        cross = linear(item * user.unsqueeze(2), values["head.cross.weight"])
         return cross + by_item + by_user
 
     def _directions(
