@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -202,3 +203,15 @@ def test_scores_are_the_outputs(clients: Toy) -> None:
 def test_a_plain_central_loop_learns(case: str) -> None:
     before, after = learn(model_of(case), CASES[case][1])
     assert after < 0.7 * before
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_and_key_is_documented(name: str) -> None:
+    page = (Path(__file__).parent.parent / "docs/models.md").read_text(encoding="utf-8")
+    assert f"| `{name}` |" in page
+    own = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+    if name == "rating_vae":  # its page says: the keys of mult_vae, and …
+        own += page.partition("\n## mult_vae\n")[2].partition("\n## ")[0]
+    assert {
+        key for key in inspect.signature(MODELS[name]).parameters if f"`{key}`" not in own
+    } == set()
