@@ -6,7 +6,8 @@ A chunk holds C clients in tensors with the clients first: a copy of each shared
 one ragged table of the item rows that any of them touches, a row for each (client, item). A step takes the
 next examples of every client that has some left; as no two clients share a tensor's row, one backward pass
 gives each its own gradient. What a client draws depends on (seed, round, client) alone, and sums are in
-fixed point, so chunks, threads and the order of clients change no bit of what the server adds up.
+fixed point, so chunks, threads and the order of clients change no bit of what the server adds up; but for
+models with products of matrices, whose last bit BLAS rounds by how many clients stand side by side.
 """
 
 from __future__ import annotations
