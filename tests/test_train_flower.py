@@ -496,6 +496,8 @@ def test_what_only_the_own_engine_does_is_refused_before_flower_starts(
     with pytest.raises(TrainingError, match=words) as caught:
         train_with_flower(dataset, parse_plan(table), tmp_path / "run")
     assert "--engine own" in str(caught.value)
+    with pytest.raises(TrainingError, match="99 clients a round, but there are 12"):
+        train_with_flower(dataset, parse_plan({"clients_per_round": 99}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

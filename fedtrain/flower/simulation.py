@@ -23,6 +23,8 @@ import msgspec
 
 from fedprep.errors import MissingExtraError, TrainingError
 from fedtrain.algorithms import ALGORITHMS
+from fedtrain.facts import facts_of
+from fedtrain.preflight import check_plan
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
@@ -69,6 +71,7 @@ def train_with_flower(
     from fedtrain.train import train
 
     plan = _fitting(plan)
+    check_plan(plan, facts_of(dataset))  # `train` does so too; here before Ray starts
     n_clients = len(dataset.client_ids())
     n_nodes = min(n_clients, plan.clients_per_round or n_clients)
     return in_simulation(
