@@ -12,6 +12,7 @@ from fedprep.errors import TrainingError
 from fedtrain.batch import Batch, Features, UserBlock
 from fedtrain.models.layers import distinct, linear_parameters
 from fedtrain.models.two_tower import TwoTower
+from fedtrain.parameters import initial
 from fedtrain.tasks import TASKS
 from tests.model_toys import BEHAVIOR, IMAGE, N_ITEMS, TEXT, sizes, toy
 
@@ -240,3 +241,13 @@ def test_scores_do_not_depend_on_how_many_users_are_scored_at_once(
     whole = clients.scores()
     monkeypatch.setattr("fedtrain.models.layers.SCORED_AT_ONCE", 1)
     torch.testing.assert_close(clients.scores(), whole)
+
+
+def test_the_first_loss_is_near_that_of_knowing_nothing() -> None:
+    """Of like or dislike that is log 2."""
+    model = TwoTower(item_id=True)
+    clients = toy(model, "binary", dtype=torch.float32)
+    values = initial(model.parameters(sizes()), N_ITEMS, 0)
+    tables = {name: value.expand(3, *value.shape) for name, value in values.items()}
+    used = clients.batch.mask.sum()
+    assert float(clients.losses(tables).sum() / used) == pytest.approx(math.log(2), abs=0.15)

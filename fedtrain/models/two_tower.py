@@ -114,7 +114,10 @@ class TwoTower:
         for name in ("head.user", "head.item", "head.cross"):
             bias = name == "head.user"
             found |= linear_parameters(name, self.dim, self.hidden, bias=bias, head=True)
-        return found | linear_parameters("head.out", self.hidden, sizes.n_outputs, head=True)
+        # A small last layer: the first outputs are near 0, and the first loss near that of knowing nothing.
+        return found | linear_parameters(
+            "head.out", self.hidden, sizes.n_outputs, head=True, gain=0.1
+        )
 
     def _refuse(self, sizes: Sizes) -> None:
         has = {**sizes.modalities, **({"behavior": sizes.behavior} if sizes.behavior else {})}
