@@ -1,7 +1,8 @@
 """The command `fedtrain`: the only place of its package that knows click, prints, and exits.
 
-Exit codes: 0 fine, 1 the run is not good enough (it measured nothing), 2 it could not be done (bad input,
-numbers that went wrong), 130 interrupted. Results go to stdout, progress and messages to stderr.
+Exit codes: 0 fine, 1 the run is not good enough (it measured nothing, or is below what its recipe expects),
+2 it could not be done (bad input, numbers that went wrong), 130 interrupted. Results go to stdout, progress
+and messages to stderr.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 import click
 
 from fedprep.errors import FedprepError
-from fedtrain.cli import make
+from fedtrain.cli import look, make
 from fedtrain.cli.console import say, warnings_to_stderr
 
 __all__ = ["command", "main"]
@@ -31,7 +32,7 @@ def command() -> None:
     """Train federated recommenders on the Datasets of fedprep: every round measured, nothing lost."""
 
 
-for _command in (make.run,):
+for _command in (make.run, make.sweep, look.compare, look.predict, look.list_):
     command.add_command(_command)
 
 

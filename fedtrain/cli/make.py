@@ -1,4 +1,4 @@
-"""Commands that train."""
+"""Commands that train: run and sweep."""
 
 from __future__ import annotations
 
@@ -9,23 +9,30 @@ import click
 
 from fedprep.errors import DatasetError, TrainingError
 from fedtrain.cli.console import interruptible, print_json, progress_of_rounds, say, show
+from fedtrain.cli.options import allow_invalid_option, data_option, json_option, what_argument
+from fedtrain.extras import need_trainer
 
 if TYPE_CHECKING:
-    from fedprep.dataset import Dataset
+    from collections.abc import Mapping
 
-__all__ = ["run"]
+    from fedprep.dataset import Dataset
+    from fedtrain.plan import Plan
+    from fedtrain.run import Run
+
+__all__ = ["run", "sweep"]
 
 TABLE_FLAGS = ("algorithm", "model", "task", "rounds", "clients_per_round")
+INTERRUPTED = 130
 
 
 @click.command()
-@click.argument("what", metavar="DATASET|RECIPE")
-@click.option("--data", type=click.Path(path_type=Path), help="The Dataset, if WHAT is a recipe.")
+@what_argument
+@data_option
 @click.option("--out", type=click.Path(path_type=Path), help="The Run's folder; else runs/NAME.")
 @click.option("--algorithm", help="`fedtrain list` has them all.")
 @click.option("--model", help="`fedtrain list` has them all.")
 @click.option("--task", help="implicit, binary, classes, rating, bpr, softmax, contrastive.")
-@click.option("--rounds", type=click.IntRange(1))
+@click.option("--rounds", type=click.IntRange(1), help="How many.")
 @click.option("--clients-per-round", type=click.IntRange(0), help="0: all of them.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of [train].")
 @click.option("--seed", type=click.IntRange(0), help="Of everything random; else the recipe's.")
@@ -35,8 +42,8 @@ TABLE_FLAGS = ("algorithm", "model", "task", "rounds", "clients_per_round")
 )  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with an interrupted Run.")
 @click.option("--force", is_flag=True, help="Replace a Run that is there.")
-@click.option("--allow-invalid", is_flag=True, help="Train on a Dataset that fails its checks.")
-@click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
+@allow_invalid_option
+@json_option
 def run(
     what: str,
     data: Path | None,
@@ -53,19 +60,25 @@ def run(
     """Train on a Dataset, as its own recipe says or another one.
 
     WHAT is the folder of a Dataset, whose recipe's [train] is the plan, or a recipe: then --data names the
-    Dataset, else datasets/NAME of the recipe is taken.
+    Dataset, else datasets/NAME of the recipe is taken. Where the recipe says what it should give
+    ([train.expected]), exit 1 if the run gives less.
     """
+    need_trainer()
     from fedtrain.settings import parse_plan, with_settings
     from fedtrain.summary import summary, told
 
+    if resume and force:
+        raise TrainingError("--resume goes on with a Run and --force replaces it: one of the two")
     dataset, recipe = _found(what, data)
     table = with_settings(dict(recipe.get("train") or {}), settings)
     table |= {key: flags[key] for key in TABLE_FLAGS if flags[key] is not None}
     plan = parse_plan(table, where=what)
-    number = int(recipe.get("seed") or 0) if seed is None else seed
+    usual = int(recipe.get("seed") or 0)
+    number = usual if seed is None else seed
     out = out or Path("runs") / f"{recipe.get('name') or dataset.name}-{plan.algorithm}-{number}"
     _judge(dataset, allow_invalid)
     train = _engine(engine)
+    was_done = resume and _has_finished(out)
     with progress_of_rounds(plan.rounds) as report, interruptible() as stop:
         done = train(
             dataset,
@@ -79,15 +92,152 @@ def run(
             report=report,
             stop=stop,
         )
+    if was_done:
+        say(f"{out} has finished already: there is nothing to go on with")
     found = summary(done)
+    if done.manifest["status"] == "finished":
+        found |= _expected(plan, recipe, number, usual, found["measures"])
     if as_json:
         print_json(found)
     else:
         show(told(found))
-    if not found["measures"]:
+        if found.get("expected"):
+            from fedtrain.show import show_expectations
+
+            show(show_expectations(found["expected"]))
+    return _verdict(done, found)
+
+
+def _expected(
+    plan: Plan, recipe: Mapping[str, Any], seed: int, usual_seed: int, measures: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns what the recipe expects beside what came out, where the run was as the recipe says."""
+    from fedtrain.expectation import changed_keys, expectations
+    from fedtrain.settings import parse_plan
+
+    if not plan.expected:
+        return {}
+    as_told = parse_plan(recipe.get("train") or {})
+    changed = changed_keys(plan.to_dict(), as_told.to_dict(), seed, usual_seed)
+    if changed:
+        say(f"not compared with what the recipe expects: {', '.join(changed)} are not as it says")
+        return {}
+    return {"expected": expectations(plan, measures)}
+
+
+def _verdict(done: Run, found: Mapping[str, Any]) -> int:
+    """Returns the exit code of a run, and says why it is not 0."""
+    from fedtrain.compare import better
+
+    if done.manifest["status"] == "stopped":
+        say(f"stopped after round {found['rounds']}: the same command with --resume goes on")
+        return INTERRUPTED
+    if not any(better(metric) != "neither" for metric in found["measures"]):
         say("error: the run measured nothing: it cannot be judged")
         return 1
+    short = [row["metric"] for row in found.get("expected", ()) if not row["ok"]]
+    if short:
+        say(f"error: less than the recipe expects: {', '.join(short)}")
+        return 1
     return 0
+
+
+def _has_finished(path: Path) -> bool:
+    from fedtrain.run import Run
+
+    return (path / "manifest.json").is_file() and Run.open(path).manifest["status"] == "finished"
+
+
+@click.command()
+@what_argument
+@data_option
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=A,B",
+    help="The alternatives of a key of [train]; each --set is one more dimension.",
+)  # fmt: skip
+@click.option("--random", "n_random", type=click.IntRange(1), help="So many points of the grid.")
+@click.option("--metric", help="What to compare by, on valid; else the task's usual one.")
+@click.option("--seeds", default="0", show_default=True, help="Each setting is run with each.")
+@click.option(
+    "--patience", type=click.IntRange(0), default=2, show_default=True,
+    help="Rounds measured below the median of the others, before a run is stopped; 0: never.",
+)  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), help="The sweep's folder.")
+@allow_invalid_option
+@json_option
+def sweep(
+    what: str,
+    data: Path | None,
+    settings: tuple[str, ...],
+    n_random: int | None,
+    metric: str | None,
+    seeds: str,
+    patience: int,
+    out: Path | None,
+    allow_invalid: bool,
+    as_json: bool,
+) -> int:
+    """Train with several settings and say which is best.
+
+    All combinations, or --random of them, each a Run in the sweep's folder; the same command goes on where
+    it was interrupted. Bad ones are stopped early by the median rule.
+    """
+    need_trainer()
+    from fedtrain.show import show_sweep
+    from fedtrain.sweep import sweep as sweeping
+    from fedtrain.sweep import usual_metric
+    from fedtrain.trials import alternatives, trials_of
+
+    dataset, recipe = _found(what, data)
+    trials = trials_of(
+        dict(recipe.get("train") or {}),
+        alternatives(settings),
+        _seeds(seeds),
+        n_random=n_random,
+        draw_seed=int(recipe.get("seed") or 0),
+        where=what,
+    )
+    _judge(dataset, allow_invalid)
+    out = out or Path("runs") / f"{recipe.get('name') or dataset.name}-sweep"
+    rounds = max(trial.plan.rounds for trial in trials)
+    with progress_of_rounds(rounds) as report, interruptible() as stop:
+        found = sweeping(
+            dataset,
+            trials,
+            out,
+            metric=metric or usual_metric(trials[0].plan.task),
+            patience=patience,
+            recipe=recipe,
+            allow_invalid=allow_invalid,
+            told=say,
+            report=report,
+            stop=stop,
+        )
+    if as_json:
+        print_json(found)
+    else:
+        show(show_sweep(found))
+    if found["n_done"] < found["n_trials"]:
+        say(f"stopped with {found['n_done']} runs done: the same command goes on")
+        return INTERRUPTED
+    if found["best"] is None:
+        say("error: no run has finished with a value: there is nothing to choose from")
+        return 1
+    return 0
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(word) for word in text.split(",")]
+    except ValueError:
+        seeds = [-1]
+    if min(seeds) < 0:
+        raise TrainingError(
+            f"'{text}' are no seeds",
+            where="--seeds",
+            expected="whole numbers from 0, such as 0,1,2",
+        )
+    return list(dict.fromkeys(seeds))
 
 
 def _found(what: str, data: Path | None) -> tuple[Dataset, dict[str, Any]]:

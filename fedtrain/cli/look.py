@@ -1,0 +1,109 @@
+"""Commands that look: list, predict, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fedprep.errors import TrainingError
+from fedtrain.cli.console import print_json, say, show
+from fedtrain.cli.options import data_option, json_option, run_argument
+from fedtrain.extras import need_trainer
+
+__all__ = ["compare", "list_", "predict"]
+
+LISTS = (
+    "algorithms", "models", "tasks", "samplers", "schedules", "server-optimizers", "compressions",
+    "recipes",
+)  # fmt: skip
+
+
+@click.command("list")
+@click.argument("what", type=click.Choice(LISTS), required=False)
+@json_option
+def list_(what: str | None, as_json: bool) -> None:
+    """List what there is to choose from.
+
+    Algorithms, models, tasks, samplers, schedules, optimisers of the server, compressions and recipes: one
+    line each, and the paper.
+    """
+    need_trainer()
+    from fedtrain.catalogue import catalogue
+    from fedtrain.show import show_list
+
+    lists = {name: catalogue(name) for name in ([what] if what else LISTS)}
+    if as_json:
+        print_json(lists)
+        return
+    for name, entries in lists.items():
+        show(show_list(name.capitalize().replace("-", " "), entries))
+
+
+@click.command()
+@run_argument
+@click.option("--client", "client_id", type=int, required=True, help="Whose users.")
+@click.option("--user", "user_id", type=int, help="One of its users; else all of them.")
+@click.option(
+    "-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Items for each user."
+)
+@data_option
+@json_option
+def predict(
+    run: Path, client_id: int, user_id: int | None, k: int, data: Path | None, as_json: bool
+) -> None:
+    """Recommend to the users of a client, from a trained RUN.
+
+    The best state is used where the run has kept one, else its last checkpoint. What users have had is
+    left out.
+    """
+    need_trainer()
+    from fedtrain.recommend import recommend
+    from fedtrain.show import show_recommendations
+
+    found = recommend(run, client_id, user_id=user_id, k=k, data=data)
+    if as_json:
+        print_json(found)
+    else:
+        show(show_recommendations(found))
+
+
+@click.command()
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--target", "targets", multiple=True, metavar="METRIC=VALUE",
+    help="What to reach, such as ndcg@10=0.04: rounds, bytes and seconds to it.",
+)  # fmt: skip
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The curves of all on one picture, a PNG."
+)
+@json_option
+def compare(
+    runs: tuple[Path, ...], targets: tuple[str, ...], out: Path | None, as_json: bool
+) -> None:
+    """Compare Runs: best and last values, rounds, bytes, seconds, and what a target cost."""
+    from fedtrain.compare import compare as compared
+    from fedtrain.show import show_comparison
+
+    rows = compared(runs, dict(_target(text) for text in targets))
+    if out is not None:
+        from fedtrain.curves import draw_curves
+
+        draw_curves(runs, out)
+        say(f"the curves are in {out}")
+    if as_json:
+        print_json(rows)
+    else:
+        show(show_comparison(rows))
+
+
+def _target(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), float(value)
+    except ValueError:
+        raise TrainingError(
+            f"'{text}' is no target",
+            where="--target",
+            expected="METRIC=VALUE, such as ndcg@10=0.04",
+        ) from None
