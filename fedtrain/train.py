@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from fedprep.errors import TrainingError
 from fedprep.files import whole_file
 from fedtrain import stragglers
 from fedtrain.engine import Work
-from fedtrain.explain import explain
+from fedtrain.explain import explain, suspect
 from fedtrain.loggers import open_loggers
 from fedtrain.measures import Truth, ranking, task_measures
 from fedtrain.memory import is_out_of_memory, no_memory
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from fedtrain.plan import Plan
 
 __all__ = ["Report", "train"]
+
+log = logging.getLogger(__name__)
 
 Ints = npt.NDArray[np.int64]
 
@@ -196,6 +199,10 @@ class _Trainer:
         saved = resume(self.run)
         if saved is not None:
             self._restore(*saved)
+        odd = suspect(self.work)
+        if odd:
+            log.warning("first input to look at: %s", odd)
+            self.run.event(self.done, "odd input", what=odd)
         logger = open_loggers(self.plan.loggers.names, self.run.path, self.plan.to_dict())
         before = float(self.run.manifest.get("seconds", 0.0))
         begun = time.perf_counter()
@@ -412,9 +419,10 @@ class _Trainer:
             self.done = number
 
     def _draw(self) -> None:
-        from fedtrain.curves import draw_curves
+        from fedtrain.curves import draw_curves, has_curves
 
-        draw_curves([self.run.path], self.run.path / CURVES)
+        if has_curves(self.run.rounds()):
+            draw_curves([self.run.path], self.run.path / CURVES)
         self.drawn = time.perf_counter()
 
 
@@ -422,7 +430,7 @@ def _values_of(outcome: Outcome) -> dict[str, float]:
     """Returns the measures of a round's training, of the clients whose numbers are fine."""
     fine, rows = outcome.sound, outcome.rows
     if not fine.any():
-        return {"rows": float(rows.sum())}
+        return {"rows": float(rows.sum()), **outcome.figures}
     weight = rows[fine] / rows[fine].sum()
     return {
         "loss/train": float((outcome.loss[fine] * weight).sum()),
@@ -435,4 +443,5 @@ def _values_of(outcome: Outcome) -> dict[str, float]:
         "drift/mean": outcome.drift,
         "bytes/up": float(outcome.bytes_up),
         "bytes/down": float(outcome.bytes_down),
+        **outcome.figures,
     }
