@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PANELS", "Panel", "curves", "draw_curves"]
+__all__ = ["PANELS", "Panel", "curves", "draw_curves", "has_curves"]
 
 MARKED = 30
 """Points up to which each is marked."""
@@ -107,6 +107,11 @@ def draw_curves(runs: Sequence[str | Path], path: Path) -> None:
     ]
     with drawing(), whole_file(path) as new:
         curves(frames).savefig(new, format="png", dpi=110, metadata={"Software": None})
+
+
+def has_curves(rounds: pl.DataFrame) -> bool:
+    """Returns whether one Run's measures hold any that is drawn."""
+    return any(_measures(panel, [("", rounds)]) for panel in PANELS)
 
 
 def curves(rounds: pl.DataFrame | Frames) -> Figure:
