@@ -10,7 +10,8 @@ C clients, B examples each (padded, see `mask`), m items an example. What an exa
 | `graphs`    | all rows of a user             | L rows, L·n negatives                   | (C, B, L)    |
 
 The target is a row's label or rating, or 1 for implicit tasks; of a sequence 1 where there is a next item;
-0 where padded. The n negatives of a place stand together, in order of places.
+0 where padded. The n negatives of a place stand together, in order of places. For the task `contrastive` the
+rows' items are (C, 1, B), and item rows likewise: each example is scored with all of them, (C, B, B).
 """
 
 from __future__ import annotations

@@ -263,11 +263,14 @@ class _Step:
         work, local = self.work, self.local
         slot, place = self.slot[line], self.place[line]  # (c, B), (c, B, m)
         values = descent.leaves(len(line), slot, place)
-        # Padding reads the features of the client's own first example: 0 times another's NaN were NaN.
-        own = torch.where(mask, line, line.amin(1, keepdim=True)) if self.reads_features else line
+        owner, owned = slot, place
+        if self.reads_features and not bool(mask.all()):
+            # Padding reads what the client's own first example does: 0 times another's NaN were NaN.
+            own = torch.where(mask, line, line.amin(1, keepdim=True))
+            owner, owned = self.slot[own], self.place[own]
         batch = Batch(
-            user=self.user[self.slot[own]],
-            item=self.item[self.place[own]],
+            user=self.user[owner],
+            item=self.item[owned],
             target=self.target[line],
             mask=mask,
             features=work.features,
@@ -277,7 +280,8 @@ class _Step:
             progress=self.progress,
         )
         with torch.enable_grad():
-            loss = losses_of(work, values, batch)  # (c, B)
+            given = self._in_batch(values) if work.task.in_batch else values
+            loss = losses_of(work, given, batch)  # (c, B)
             loss = torch.where(mask, loss, 0.0).sum(1)
             count = mask.sum(1)
             torch.autograd.backward((loss / count.clamp(min=1)).sum())
@@ -285,6 +289,14 @@ class _Step:
         local.used[: len(line)] += count
         descent.step(values, slot, place, count)
         local.steps[: len(line)] += (count > 0).long()
+
+    def _in_batch(self, values: Tensors) -> Tensors:
+        """Returns the values with the items of all examples on one line: (c, B, 1, *) → (c, 1, B, *)."""
+        parameters = self.work.parameters
+        return {
+            name: value.transpose(1, 2) if parameters[name].scope == "item" else value
+            for name, value in values.items()
+        }
 
     def _noise(self, n_clients: int, n_examples: int, address: tuple[int, ...]):  # type: ignore[no-untyped-def]
         """Returns what draws uniform numbers for dropout and the like, by client, round and step alone."""

@@ -56,6 +56,7 @@ def rows(federation: Federation, chunk: Chunk, drawing: Drawing) -> Examples:
     item = train.item_id[chunk.row].astype(np.int64)[:, None]
     if drawing.task.implicit:
         item = np.concatenate([item, _negatives(federation, chunk, drawing, drawing.negatives)], 1)
+    if drawing.task.target == "one":
         target = np.ones(len(item), np.float32)
     else:
         column = train.label if drawing.task.target == "label" else train.rating

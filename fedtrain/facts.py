@@ -23,7 +23,7 @@ class Facts:
 
     n_able: clients with train rows · n_valid: rows of valid · label: what labels are (`binary`, `classes`,
     `implicit`) · n_classes: how many there may be · n_labels, n_ratings: how many distinct ones there are ·
-    modalities, behavior: their dimensions, as `Sizes` has them.
+    modalities, behavior: their dimensions, as `Sizes` has them · most_users: at one client.
     """
 
     n_users: int
@@ -37,6 +37,7 @@ class Facts:
     n_ratings: int
     modalities: Mapping[str, int]
     behavior: int = 0
+    most_users: int = 1
 
 
 def facts_of(dataset: Dataset) -> Facts:
@@ -58,6 +59,7 @@ def facts_of(dataset: Dataset) -> Facts:
         n_ratings=sum(count > 0 for _, count in facts["ratings"]),
         modalities={name: _width(dtype) for name, dtype in widths.items()},
         behavior=_width(behavior),
+        most_users=int(dataset.index["n_users"].max() or 0),
     )
 
 

@@ -179,6 +179,12 @@ def check_task(plan: Plan, facts: Facts) -> FedprepError | None:
             where="train.batch_size",
             expected="at least 2, or 0 for all rows of the client",
         )
+    if plan.task == "contrastive" and facts.most_users < 2:
+        return TrainingError(
+            "the task contrastive takes other users' items as negatives: every client has one user alone",
+            where="train.task",
+            hint="--task softmax, or clients of several users (fedprep partition)",
+        )
     return None
 
 

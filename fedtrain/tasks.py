@@ -22,11 +22,16 @@ Loss = Callable[["torch.Tensor", "Batch"], "torch.Tensor"]
 
 @dataclass(frozen=True)
 class Task:
-    """A task: its loss, whether it draws negatives, and what its target is (`label`, `rating`, `one`)."""
+    """A task: its loss, and what its target is (`label`, `rating`, `one`).
+
+    implicit: it draws negatives · in_batch: each example is scored with the items of all examples of its
+    client's step, (C, B, B): those of others are its negatives.
+    """
 
     loss: Loss
     target: str
     implicit: bool = False
+    in_batch: bool = False
 
 
 def binary(outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -79,6 +84,25 @@ def softmax(outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
     return outputs.logsumexp(-1) - outputs[..., 0]
 
 
+def contrastive(outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Returns the cross entropy of an example's own item among the items of its client's step.
+
+    Outputs are (C, B, B): example by item. Left out are padded items, the example's own item where it comes
+    again, and the other items of its user: those are positives. A client of one user has no negatives here.
+
+    Reference: Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations,
+    RecSys 2019, equation 4; the items' popularity is not corrected for.
+    """
+    import torch
+
+    item = batch.item[:, :1, :]  # (C, 1, B)
+    same = (batch.user.unsqueeze(-1) == batch.user.unsqueeze(-2)) | (item == item.mT)
+    own = torch.eye(item.shape[-1], dtype=torch.bool, device=item.device)
+    shown = (batch.mask.unsqueeze(-2) & ~same) | own
+    scores = outputs.masked_fill(~shown, -torch.inf)
+    return scores.logsumexp(-1) - outputs.diagonal(dim1=-2, dim2=-1)
+
+
 TASKS: Mapping[str, Task] = {
     "binary": Task(binary, "label"),
     "classes": Task(classes, "label"),
@@ -86,5 +110,6 @@ TASKS: Mapping[str, Task] = {
     "bce": Task(bce, "one", implicit=True),
     "bpr": Task(bpr, "one", implicit=True),
     "softmax": Task(softmax, "one", implicit=True),
+    "contrastive": Task(contrastive, "one", in_batch=True),
 }
 """Each task by its name; `implicit` in a recipe means `bce`."""

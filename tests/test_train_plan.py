@@ -64,7 +64,7 @@ def algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
 
 FACTS = Facts(
     n_users=20, n_items=30, n_clients=12, n_able=10, n_valid=20, label="binary", n_classes=2,
-    n_labels=2, n_ratings=5, modalities={"text": 8}, behavior=4,
+    n_labels=2, n_ratings=5, modalities={"text": 8}, behavior=4, most_users=3,
 )  # fmt: skip
 
 
@@ -396,6 +396,7 @@ def test_facts_are_those_of_the_dataset(tmp_path: Path) -> None:
         n_ratings=rows["rating"].n_unique(),
         modalities={"image": 24, "text": 48},
         behavior=24,
+        most_users=int(dataset.index["n_users"].max()),
     )
     assert sizes_of(Plan(task="classes"), facts).n_outputs == 2
     assert sizes_of(Plan(), facts).n_outputs == 1

@@ -22,18 +22,28 @@ REFERENCE = "Reddi et al., Adaptive Federated Optimization, ICLR 2021"
 
 def fedadam() -> Algorithm:
     """Returns FedAdam: federated averaging, and Adam at the server on the mean change."""
-    return Algorithm(name="fedadam", reference=REFERENCE, defaults={"server_optimizer": "adam"})
+    return Algorithm(
+        name="fedadam",
+        reference=REFERENCE,
+        defaults={"server_optimizer": "adam", "server_lr": 0.01},
+    )
 
 
 def fedyogi() -> Algorithm:
     """Returns FedYogi: federated averaging, and Yogi at the server on the mean change."""
-    return Algorithm(name="fedyogi", reference=REFERENCE, defaults={"server_optimizer": "yogi"})
+    return Algorithm(
+        name="fedyogi",
+        reference=REFERENCE,
+        defaults={"server_optimizer": "yogi", "server_lr": 0.01},
+    )
 
 
 def fedadagrad() -> Algorithm:
     """Returns FedAdagrad: federated averaging, and Adagrad at the server on the mean change."""
     return Algorithm(
-        name="fedadagrad", reference=REFERENCE, defaults={"server_optimizer": "adagrad"}
+        name="fedadagrad",
+        reference=REFERENCE,
+        defaults={"server_optimizer": "adagrad", "server_lr": 0.01},
     )
 
 
