@@ -110,7 +110,9 @@ class Descent:
                 dense[-1] = 0
                 gradients[name] = dense
             if not whole:
-                table.index_add_(0, at, rows, alpha=-self.lr[name])
+                table.index_add_(
+                    0, at, rows.mul_(-self.lr[name])
+                )  # `alpha` makes it seven times slower
                 table[-1] = 0
         if whole or measure:
             scale = self._measured(gradients, active)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fedtrain.axes import wide
 from fedtrain.secure import Ring, uploads
 from fedtrain.sums import Sums, fixed, fixed_number
 
@@ -101,11 +100,11 @@ class MaskedSums(Sums):
         n = len(own)
         found = {WEIGHT: fixed(own), ANSWERED: (own > 0).long()}
         for name, value in answer.shared.items():
-            found[f"values/{name}"] = fixed(value[block] * wide(own, value))
+            found[f"values/{name}"] = fixed(value[block], own)
         for name, value in answer.rows.items():
             table = torch.zeros((n, *self._layout[f"values/{name}"]), dtype=torch.int64)
             table = table.to(value.device)
-            table[place, item] = fixed(value[mine] * wide(own[place], value))
+            table[place, item] = fixed(value[mine], own[place])
             found[f"values/{name}"] = table
         for name, number in answer.numbers.items():
             found[f"numbers/{name}"] = fixed_number(number[block], own)

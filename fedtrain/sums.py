@@ -43,9 +43,17 @@ def unit_of(total: int) -> float:
     return 2.0 ** min(0, -math.ceil(math.log2(max(total, 1) / WEIGHTS)))
 
 
-def fixed(values: torch.Tensor) -> torch.Tensor:
-    """Returns int64: float values below LARGEST in steps of 1 / FRACTION, cut off towards 0."""
-    return (values * FRACTION).to(torch.int64)
+def fixed(values: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+    """Returns int64: float values (n, *shape) in steps of 1 / FRACTION, cut off towards 0.
+
+    Args:
+        values: below LARGEST.
+        weight: (n,), what each is multiplied with first; None: 1.
+    """
+    # Powers of two are exact: the weight may take the factor, and a pass over the values is saved.
+    return (values * (FRACTION if weight is None else wide(weight * FRACTION, values))).to(
+        torch.int64
+    )
 
 
 def real(total: torch.Tensor) -> torch.Tensor:
@@ -86,7 +94,7 @@ class Sums:
         self.weight += int(exact.sum())
         self.n_answers += int((weight > 0).sum())
         for name, value in answer.shared.items():
-            total = fixed(value * wide(weight, value)).sum(0)
+            total = fixed(value, weight).sum(0)
             self.values[name] = self.values[name] + total if name in self.values else total
         by_row = weight[local.row_client]
         for name, value in answer.rows.items():
@@ -95,7 +103,7 @@ class Sums:
                 self.values[name] = torch.zeros(
                     (self.n_items, *value.shape[1:]), dtype=torch.int64, device=value.device
                 )
-            scaled = fixed(value * wide(by_row, value))
+            scaled = fixed(value, by_row)
             self.values[name].index_add_(0, local.row_item, scaled)
         if answer.rows:
             if self.touched is None:
