@@ -318,7 +318,8 @@ class _Trainer:
             if plan.on_nonfinite != "rollback" or self.state.rollbacks >= MOST_ROLLBACKS:
                 raise TrainingError(
                     told,
-                    where=f"round {number}, {len(bad):,} of {len(cohort):,} clients",
+                    where=f"round {number}"
+                    + (f", {len(bad):,} of {len(cohort):,} clients" if len(bad) else ""),
                     hint="lower the learning rates, set clip_norm, or on_nonfinite = 'skip' or 'rollback'",
                 )
             assert snapshot is not None
