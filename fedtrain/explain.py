@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from fedtrain.chunks import chunk_of
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["explain", "suspect"]
 
-OUT_OF_SCALE = 20.0
-"""A column whose largest value is so many times the median size of all inputs is out of scale."""
+TIMES = 2.0
+"""An input is in scale up to so many times longer or shorter than it is at length 1, or at deviation 1."""
 
 
 def explain(work: Work, server: Server, clients: Clients, client: int, lr_factor: float) -> str:
@@ -71,41 +72,70 @@ def _not_finite(local: Local) -> Iterator[str]:
 
 
 def suspect(work: Work, client: int | None = None) -> str:
-    """Returns the first input column that is not finite, else the one furthest out of scale; "" for none.
+    """Returns the first input column that is not finite, else the input furthest out of scale; "" for none.
 
     Args:
         work: whose features are looked at.
-        client: of its own rows alone; None: of all.
+        client: of its own rows alone; None: of all train rows.
     """
-    features, federation = work.features, work.federation
-    rows = federation.train.of(np.array([client]))[1] if client is not None else slice(None)
-    items = np.unique(federation.train.item_id[rows])
-    users = np.unique(federation.slot_user[federation.train.slot[rows]])
-    inputs = {
-        f"{name} embedding": (value, items, features.has[name], "item")
-        for name, value in features.items.items()
+    inputs = _inputs(work)
+    train = work.federation.train
+    rows = train.of(np.array([client]))[1] if client is not None else slice(None)
+    looked = {
+        "item": np.unique(train.item_id[rows]),
+        "user": np.unique(work.federation.slot_user[train.slot[rows]]),
     }
-    if features.behavior is not None:
-        everyone = torch.ones(len(features.behavior), dtype=torch.bool)
-        inputs["behavior"] = (features.behavior, users, everyone, "user")
-    for name, (value, ids, _, kind) in inputs.items():
-        part = value[torch.from_numpy(ids.astype(np.int64)).to(value.device)].cpu()
+    for name, (value, has, kind) in inputs.items():
+        own = np.intersect1d(looked[kind], has)
+        part = value[torch.from_numpy(own).to(value.device)]
         bad = (~part.isfinite()).nonzero()
         if len(bad):
             row, column = bad[0].tolist()
-            return f"{name}, column {column}, of {kind} {ids[row]} is {float(part[row, column])}"
-    sizes = {
-        name: float(value[has.to(value.device)].abs().float().median())
-        for name, (value, _, has, _) in inputs.items()
+            return f"{name}, column {column}, of {kind} {own[row]} is {float(part[row, column])}"
+    return _out_of_scale(
+        {
+            name: _length(value[torch.from_numpy(has).to(value.device)])
+            for name, (value, has, _) in inputs.items()
+        }
+    )
+
+
+def _inputs(work: Work) -> dict[str, tuple[torch.Tensor, npt.NDArray[np.int64], str]]:
+    """Returns each input's vectors, the ids that have one, and whose ids they are."""
+    features = work.features
+    inputs = {
+        name: (value, np.flatnonzero(features.has[name].cpu().numpy()), "item")
+        for name, value in features.items.items()
     }
-    if not sizes:
+    if features.behavior is not None:
+        users = np.unique(work.federation.slot_user[work.federation.slot_rows > 0])
+        inputs["behavior"] = (features.behavior, users.astype(np.int64), "user")
+    return inputs
+
+
+def _length(part: torch.Tensor) -> tuple[float, float, int, float]:
+    """Returns of vectors (n, d) the root mean square length, what that is at deviation 1, the column of the
+    largest value, and that value; vectors that are not finite are left out."""
+    part = part[part.isfinite().all(1)]
+    if not len(part):
+        return 1.0, 1.0, 0, 0.0
+    length = float(part.double().square().sum(1).mean().sqrt())
+    varying = int((part.amax(0) > part.amin(0)).sum())
+    largest, column = part.abs().amax(0).max(0)
+    return length, float(np.sqrt(max(varying, 1))), int(column), float(largest)
+
+
+def _out_of_scale(lengths: Mapping[str, tuple[float, float, int, float]]) -> str:
+    """Returns the input furthest from length 1 and from deviation 1; "" where all are near one of them."""
+    furthest = {
+        name: min(abs(np.log(max(length, 1e-12) / usual)) for usual in (1.0, standardised))
+        for name, (length, standardised, _, _) in lengths.items()
+    }
+    name = max(furthest, key=furthest.__getitem__, default="")
+    if not name or furthest[name] <= np.log(TIMES):
         return ""
-    typical = float(np.median(list(sizes.values())))
-    for name, (value, _, _, _) in sorted(inputs.items(), key=lambda pair: -sizes[pair[0]]):
-        largest, column = value.abs().amax(0).max(0)
-        if float(largest) > OUT_OF_SCALE * max(typical, 1e-12) and float(largest) > 1.0:
-            return (
-                f"{name}, column {int(column)}, reaches {float(largest):.3g}, where inputs are about "
-                f"{typical:.2g}: normalise it ([embed] normalise)"
-            )
-    return ""
+    length, standardised, column, largest = lengths[name]
+    return (
+        f"{name}, whose vectors are {length:.3g} long, column {column} up to {largest:.3g}, where "
+        f"normalised ones have 1 or {standardised:.3g}: normalise it ([embed.{name}] normalise)"
+    )

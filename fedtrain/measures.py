@@ -33,6 +33,9 @@ Ints = npt.NDArray[np.int64]
 RANKING = ("ndcg@10", "hr@10", "mrr@10", "coverage@10")
 """Ranking metrics of a round."""
 
+SPREAD = (("min", 0.0), ("q1", 0.25), ("median", 0.5), ("q3", 0.75), ("max", 1.0))
+"""What is told of a measure's values over clients, and the quantile that it is."""
+
 LIST_LENGTH = 100
 """Items that a Run recommends to each user."""
 
@@ -80,8 +83,9 @@ def ranking(
 def task_measures(work: Work, server: Server, clients: Clients, split: str) -> dict[str, float]:
     """Returns the loss on a split, and accuracy or error by the task; {} where the split has no rows.
 
-    `binary` and `classes`: accuracy, that of the majority class, and of each class · `rating`: RMSE, MAE and
-    the accuracy of the rounded rating · implicit tasks: the loss alone.
+    `binary` and `classes`: accuracy, that of the majority class, that of each client's own majority in
+    train, of each class, and its spread over clients · `rating`: RMSE, MAE and the accuracy of the rounded
+    rating · implicit tasks: the loss alone.
 
     Models that see whole users and tell ratings, such as `rating_vae`, have `rmse/shown` beside: the error
     on the very ratings that the model was shown as input when it told the split's. It is no test error,
@@ -115,7 +119,15 @@ def _by_rows(work: Work, server: Server, clients: Clients, split: str) -> dict[s
     if work.task.target == "rating":
         return found | rating_measures(outputs[:, 0], rows.rating[row])
     guess = (outputs[:, 0] > 0).astype(np.int8) if outputs.shape[1] == 1 else outputs.argmax(1)
-    return found | class_measures(guess, rows.label[row])
+    label = rows.label[row]
+    client = np.searchsorted(rows.offsets, row, side="right") - 1
+    usual = usual_labels(work.federation.train)[client]
+    return {
+        **found,
+        **class_measures(guess, label),
+        "accuracy/majority_of_client": float(np.mean(usual == label)),
+        **spread(guess == label, client),
+    }
 
 
 def rating_measures(
@@ -145,6 +157,33 @@ def class_measures(
     for number in np.flatnonzero(counts).tolist():
         found[f"accuracy/class_{number}"] = float(np.mean(guess[label == number] == number))
     return found
+
+
+def usual_labels(train: Rows) -> Ints:
+    """Returns int64 (n_clients,): the label that most of a client's train rows have, else most of all."""
+    n_classes = int(train.label.max()) + 1
+    client = np.repeat(np.arange(len(train.counts)), train.counts)
+    counts = np.bincount(client * n_classes + train.label, minlength=len(train.counts) * n_classes)
+    counts = counts.reshape(-1, n_classes)
+    usual: Ints = np.where(train.counts > 0, counts.argmax(1), counts.sum(0).argmax())
+    return usual
+
+
+def spread(right: npt.NDArray[np.bool_], client: npt.NDArray[np.integer]) -> dict[str, float]:
+    """Returns how accuracy differs between clients: the least, the quartiles and the most of their own.
+
+    Args:
+        right: bool (n,), whether each row's guess is right; of a client each row counts the same, and of
+            all clients with a row each client, however many it has.
+        client: integer (n,), whose row it is.
+    """
+    counts = np.bincount(client)
+    own = np.bincount(client, weights=right)[counts > 0] / counts[counts > 0]
+    values = np.quantile(own, [point for _, point in SPREAD])
+    return {
+        f"accuracy/client_{name}": float(value)
+        for (name, _), value in zip(SPREAD, values, strict=True)
+    }
 
 
 def _by_scores(work: Work, server: Server, clients: Clients, split: str) -> dict[str, float]:

@@ -1,0 +1,71 @@
+"""Which input is named when it is not finite, or not of the scale that normalised ones have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+torch.set_num_threads(1)
+
+from federations import random_federation, work_of  # noqa: E402
+from torch.nn.functional import normalize  # noqa: E402
+
+from fedtrain.batch import Features  # noqa: E402
+from fedtrain.engine import Work  # noqa: E402
+from fedtrain.explain import suspect  # noqa: E402
+
+
+def tower(image: float = 1.0, **plan: Any) -> Work:
+    """Texts and images of length 1, the images times a factor, every other one missing; z-scored users."""
+    federation = random_federation(3)
+    make = torch.Generator().manual_seed(3)
+    n = federation.n_items
+    items = {
+        "text": normalize(torch.randn(n, 6, generator=make)),
+        "image": normalize(torch.randn(n, 40, generator=make)) * image,
+    }
+    has = {"text": torch.ones(n, dtype=torch.bool), "image": torch.arange(n) % 2 == 0}
+    users = torch.randn(federation.n_users, 16, generator=make)
+    keywords = {"dim": 4, "hidden": 5}
+    return work_of(
+        federation,
+        features=Features(items, has, users),
+        sizes={"modalities": {"text": 6, "image": 40}, "behavior": 16},
+        **{"task": "binary", "model": "two_tower", "two_tower": keywords, "lr": 0.1, **plan},
+    )
+
+
+@pytest.mark.parametrize("scale", [1.0, 40**0.5])
+def test_vectors_of_length_1_and_standardised_ones_are_in_scale(scale: float) -> None:
+    work = tower(scale)
+    assert suspect(work) == ""
+    assert {suspect(work, client) for client in range(work.federation.n_clients)} == {""}
+
+
+@pytest.mark.parametrize(
+    ("scale", "length"), [(3.0, "3 long"), (160.0, "160 long"), (0.1, "0.1 long")]
+)
+def test_a_modality_out_of_scale_is_named_with_its_length_and_key(
+    scale: float, length: str
+) -> None:
+    work = tower(scale)
+    assert "image" in suspect(work) and length in suspect(work)
+    assert "[embed.image] normalise" in suspect(work) and suspect(work, 0) == suspect(work)
+
+
+def test_what_stands_where_an_item_has_none_is_not_read() -> None:
+    work = tower()
+    work.features.items["image"][1] = float("nan")
+    assert suspect(work) == ""
+
+
+def test_a_value_that_is_not_finite_comes_first_and_only_at_its_clients() -> None:
+    work = tower(160.0)
+    train = work.federation.train
+    own = [set(train.item_id[train.of(torch.tensor([c]).numpy())[1]].tolist()) for c in (0, 1)]
+    item = min(own[0] - own[1])
+    work.features.items["text"][item, 2] = float("inf")
+    assert suspect(work) == suspect(work, 0) == f"text, column 2, of item {item} is inf"
+    assert suspect(work, 1).startswith("image")
