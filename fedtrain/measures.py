@@ -20,11 +20,13 @@ from fedprep.dataset import Dataset
 from fedprep.schema import USER_ID
 from fedtrain.prediction import outputs_of
 from fedtrain.scoring import Scorer, rebuilt
+from fedtrain.tasks import TASKS
 
 if TYPE_CHECKING:
     from fedtrain.algorithms import Server
     from fedtrain.clients import Clients
     from fedtrain.engine import Work
+    from fedtrain.federation import Rows
 
 __all__ = ["LIST_LENGTH", "RANKING", "Truth", "ranking", "task_measures"]
 
