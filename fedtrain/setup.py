@@ -66,10 +66,10 @@ def work_of(dataset: Dataset, plan: Plan, seed: int) -> Work:
     parameters = model.parameters(sizes_of(plan, facts))
     federation = federation_of(dataset)
     wanted = [name for name in facts.modalities if name in getattr(model, "modalities", ())]
-    behavior = bool(facts.behavior) and bool(getattr(model, "behavior", False))
+    behavior = algorithm.behavior or bool(getattr(model, "behavior", False))
     return Work(
         federation=pooled(federation) if algorithm.pooled else federation,
-        features=features_of(dataset, wanted, behavior, device),
+        features=features_of(dataset, wanted, behavior and bool(facts.behavior), device),
         model=model,
         parameters=parameters,
         task=TASKS[plan.loss],

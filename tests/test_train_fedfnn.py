@@ -26,6 +26,7 @@ from hypothesis import strategies as st  # noqa: E402
 from fedprep.errors import TrainingError  # noqa: E402
 from fedtrain.algorithms import ALGORITHMS  # noqa: E402
 from fedtrain.algorithms.fedfnn import fedfnn, reference  # noqa: E402
+from fedtrain.batch import Features  # noqa: E402
 from fedtrain.chunks import chunks_of  # noqa: E402
 from fedtrain.engine import Work, train_chunk  # noqa: E402
 from fedtrain.metamodels import (  # noqa: E402
@@ -326,6 +327,34 @@ def foretelling(change: float, explained: float) -> Any:
         return Fitted(predict=predict, r2=0.0, explained=explained, chosen=0)
 
     return fit
+
+
+@pytest.mark.parametrize(("side", "width"), [(True, 3 + 1 + 2), (False, 3)])
+def test_the_metamodel_is_given_rows_and_behaviour_of_each_user_unless_told_not_to(
+    side: bool, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[torch.Tensor] = []
+
+    def noting(samples: Samples, fitting: Fitting) -> Fitted:
+        given.append(samples.inputs)
+        found: Fitted = foretelling(0.0, explained=1.0)(samples, fitting)
+        return found
+
+    monkeypatch.setitem(META_MODELS, "mlp", noting)
+    federation = random_federation(5, n_clients=24)
+    users = torch.arange(federation.n_users, dtype=torch.float32)
+    mine = work(
+        federation,
+        fedfnn={"side": side},
+        features=Features(behavior=torch.stack([users, -users], 1)),
+    )
+    assert mine.algorithm.behavior is side
+    rounds(mine, 1, [SOME])
+    slots = np.flatnonzero(np.isin(federation.slot_client, SOME))
+    assert given[0].shape == (len(slots), width)
+    if side:
+        assert given[0][:, 3].tolist() == np.log1p(federation.slot_rows[slots]).tolist()
+        assert given[0][:, 4].tolist() == federation.slot_user[slots].tolist()
 
 
 def test_predictions_that_are_worse_than_none_move_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,7 +209,8 @@ class Algorithm:
     downloads: how many values go down for each of the model's · defaults: of the plan, by key ·
     reveals: of what is private, the names that the server sees all the same · row_weights: float32 (T,), at
     most 1: what each row of items counts for, in place of its client's weight · extrapolate: moves, in what
-    the clients hold, the users of those that were not sampled; returns figures of the round by name.
+    the clients hold, the users of those that were not sampled; returns figures of the round by name ·
+    behavior: whether that wants the users' behaviour vectors, whatever the model wants.
     """
 
     name: str
@@ -224,6 +225,7 @@ class Algorithm:
     reveals: Callable[[Mapping[str, Parameter]], frozenset[str]] = no_names
     row_weights: Callable[[Answer, Local], torch.Tensor] | None = None
     extrapolate: Callable[[Work, Clients, Moved], dict[str, float]] | None = None
+    behavior: bool = False
     stateless: bool = False
     pooled: bool = False
     joins: bool = True

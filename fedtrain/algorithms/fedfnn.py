@@ -118,6 +118,7 @@ def fedfnn(
         reveals=keeps_users,
         row_weights=magnitudes if item_weights == "magnitude" else None,
         extrapolate=move,
+        behavior=side,
     )
 
 
