@@ -1,11 +1,11 @@
-# make demo   build and show the demo Dataset, offline, in a fresh .venv
+# make demo   build the demo Dataset, train on it, report: offline, in a fresh .venv
 # make test   the default tests          make test-all   all of them
 # make check  ruff, mypy, architecture   make bench      the benchmarks
 # make cards  the data cards, from real raw files
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := text,image,weights,dev
+EXTRAS := text,image,train,privacy,weights,dev
 # Two workers share two cores: more threads in each only get into each other's way.
 export OMP_NUM_THREADS ?= 1
 
@@ -21,6 +21,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install
 	env -u OMP_NUM_THREADS $(BIN)/fedprep build demo --out datasets/demo --force
 	$(BIN)/fedprep inspect datasets/demo
+	env -u OMP_NUM_THREADS $(BIN)/fedtrain run datasets/demo --out runs/demo --force
+	$(BIN)/fedeval report runs/demo --data datasets/demo --out runs/demo/report
 
 test: install
 	$(BIN)/python -m pytest -n 2

@@ -72,8 +72,10 @@ def told(found: Mapping[str, Any]) -> RenderableType:
         values = [measures.get(f"{name}/{split}") for split in ("valid", "test")]
         table.add_row(name, *["" if v is None else f"{v['value']:.4f}" for v in values])
     total = found["total"]
+    best = next((e["best_round"] for e in found["events"] if e["event"] == "best"), None)
+    kept = "" if best is None else f"test is of round {best}, the best one, and valid of the last; "
     foot = Text(
-        f"up {total['bytes/up'] / 1e6:,.1f} MB, down {total['bytes/down'] / 1e6:,.1f} MB; "
+        f"{kept}up {total['bytes/up'] / 1e6:,.1f} MB, down {total['bytes/down'] / 1e6:,.1f} MB; "
         f"fedeval report {found['run']} --data {found['dataset']['path']}"
     )
     return Group(head, table, foot)
