@@ -36,6 +36,7 @@ class System:
 
     kind: `system`, `baseline` or `sanity` · text: what it is, in words · rounds: round, metric, value
     of a Run, in order · negative_pool: what its training negatives leave out, as in `Protocol` ·
+    negatives: how many it draws for each train row in a round, where a Run says so ·
     warnings: what a reader of its numbers must know.
     """
 
@@ -47,6 +48,7 @@ class System:
     seconds: float | None = None
     rounds: Sequence[Mapping[str, Any]] = field(default=())
     negative_pool: str = "unknown"
+    negatives: int | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -128,7 +130,7 @@ def read_system(
     """
     run = Path(source) if isinstance(source, str | Path) else None
     if run is not None and run.is_file() and (run.parent / ROUNDS).is_file():
-        run = run.parent
+        run = run.parent  # a table in a Run's folder is of this Run
     if run is None or not run.is_dir():
         recs = read_table(source, "recommendations", columns)
         if ids == "source":
@@ -143,10 +145,11 @@ def read_system(
     _refuse_other_dataset(name, run, setting)
     system = System(
         name=name,
-        recs=read_table(run, "recommendations", columns),
+        recs=read_table(source, "recommendations", columns),
         where=str(run),
         rounds=_rounds(run / ROUNDS),
         negative_pool=_pool_of_run(run) or negative_pool,
+        negatives=_negatives_of_run(run),
     )
     return _among_candidates(system, setting)
 
@@ -218,7 +221,7 @@ def _among_candidates(system: System, setting: Setting) -> System:
             "stand cannot be told",
             where=recs.where,
             expected="a row for each candidate of each user",
-            hint="let the system score the candidates, or rank all items: --candidates full",
+            hint="let the system score the candidates (fedtrain rank RUN), or --candidates full",
         )
     kept = kept.sort(USER_ID, key, ITEM_ID, descending=[False, descending, False])
     place = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over(USER_ID)
@@ -247,6 +250,14 @@ def _pool_of_run(run: Path) -> str:
     manifest = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     said = (manifest.get("plan") or {}).get("negative_pool")
     return TRAINED.get(str(said), "") or str(manifest.get("negative_pool") or "")
+
+
+def _negatives_of_run(run: Path) -> int | None:
+    """Returns how many negatives the Run's plan draws for each train row, None where it does not say."""
+    path = run / "manifest.json"
+    manifest = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    said = (manifest.get("plan") or {}).get("negatives")
+    return said if isinstance(said, int) else None
 
 
 def _rounds(path: Path) -> list[dict[str, Any]]:

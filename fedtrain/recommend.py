@@ -13,13 +13,9 @@ import polars as pl
 
 from fedeval.setting import SEEN, setting_of
 from fedprep.dataset import Dataset
-from fedprep.errors import DatasetError, TrainingError
-from fedtrain.run import Run, load
-from fedtrain.run.checkpoint import BEST
+from fedprep.errors import TrainingError
+from fedtrain.reopen import reopened
 from fedtrain.scoring import Scorer
-from fedtrain.settings import parse_plan
-from fedtrain.setup import begin, work_of
-from fedtrain.state import restored
 
 if TYPE_CHECKING:
     from fedtrain.engine import Work
@@ -57,60 +53,26 @@ def recommend(
         TrainingError: no such client or user there, another Dataset than the Run's, or no checkpoint.
         DatasetError: the Dataset is not there.
     """
-    run = Run.open(path)
-    dataset = _dataset_of(run, data)
-    plan = parse_plan({**run.manifest["plan"], "threads": 0}, where=str(path))
-    kind = BEST if plan.stop.metric and load(run, BEST) is not None else "checkpoint"
-    saved = load(run, kind)
-    if saved is None:
-        raise TrainingError(
-            "the Run has no checkpoint: nothing has been trained yet",
-            where=str(run.path),
-            hint="fedtrain run DATASET --out PATH --resume goes on with it",
-        )
+    found = reopened(path, data)
+    dataset = found.dataset
     users = _users_of(dataset, client_id, user_id)
-    work = work_of(dataset, plan, int(run.manifest["seed"]))
-    _, clients = begin(work)
-    server = restored(saved[0], saved[1], clients, work.device)
-    work = _at_client(work, client_id, users)
+    work = _at_client(found.work, client_id, users)
     setting = setting_of(dataset, split=SPLIT)
-    scorer = Scorer(work, server, clients, SEEN[SPLIT])
-    lists = _told(scorer.lists(users, k, setting.seen), dataset, plan.task)
+    scorer = Scorer(work, found.server, found.clients, SEEN[SPLIT])
+    lists = _told(scorer.lists(users, k, setting.seen), dataset, work.plan.task)
     counts = dict(zip(users.tolist(), setting.seen.user_counts[users].tolist(), strict=True))
     names = _source_ids(dataset, users)
     return {
-        "run": str(run.path),
+        "run": str(found.run.path),
         "client": client_id,
-        "round": saved[0],
-        "state": kind,
-        "task": plan.task,
+        "round": found.round,
+        "state": found.kind,
+        "task": work.plan.task,
         "users": [
             {"user": user, "source_id": names.get(user), "seen": counts[user], "items": lists[user]}
             for user in users.tolist()
         ],
     }
-
-
-def _dataset_of(run: Run, data: str | Path | None) -> Dataset:
-    place = data or (run.manifest.get("dataset") or {}).get("path")
-    if place is None:
-        raise TrainingError("the Run does not say where its Dataset is", hint="--data PATH")
-    try:
-        dataset = Dataset.open(place)
-    except DatasetError as error:
-        raise DatasetError(
-            f"the Dataset of the Run cannot be opened: {error.what}",
-            where=str(place),
-            hint="--data says where it is now",
-        ) from None
-    if dataset.id != run.manifest["dataset_id"]:
-        raise TrainingError(
-            f"the Run was trained on another Dataset: {run.manifest['dataset_id'][:12]}, "
-            f"not {dataset.id[:12]}",
-            where=str(place),
-            hint="--data names the one that it was trained on",
-        )
-    return dataset
 
 
 def _users_of(dataset: Dataset, client_id: int, user_id: int | None) -> Ints:

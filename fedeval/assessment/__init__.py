@@ -17,7 +17,7 @@ from fedeval.assessment.measured import Measured
 from fedeval.assessment.notices import facts_of, in_order, leak_of, notices_of
 from fedeval.assessment.rivals import baseline_names, gathered, length_of
 from fedeval.assessment.ruled import protocol_of
-from fedeval.assessment.sane import pool_of, sanity_lines, sanity_systems
+from fedeval.assessment.sane import draws_of, pool_of, sanity_lines, sanity_systems
 from fedeval.assessment.scored import (
     Scored,
     curve_asks,
@@ -106,7 +106,8 @@ def assess(
     pool = pool_of(every)
     protocol = protocol_of(setting, asks, pool)
     curve = curve_asks(headline, asks, every)
-    every += sanity_systems(setting, pool, length_of(asks), how.seed)
+    draws = draws_of(every, setting, pool)
+    every += sanity_systems(setting, pool, draws, length_of(asks), how.seed)
     coverage = asked(COVERAGE, headline.k) if setting.dataset is not None else []
     scored = []
     for place, system in enumerate(every):
@@ -120,7 +121,7 @@ def assess(
     compared = [ask for ask in of_users if ask.metric.kind != "rows"]
     reference = _reference(rivals, against)
 
-    sanity = sanity_lines(setting, headline, pool, how.seed)
+    sanity = sanity_lines(setting, headline, pool, draws, how.seed)
     result = _result(scored, setting, asks, headline, protocol, sanity, skipped, alone=alone)
     for place, one in enumerate(scored):
         progress("intervals", place, len(scored))

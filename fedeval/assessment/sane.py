@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import polars as pl
@@ -16,7 +16,15 @@ from fedeval.systems import System
 from fedeval.tables import read_table
 from fedprep.schema import ITEM_ID, USER_ID
 
-__all__ = ["pool_of", "sanity_lines", "sanity_systems"]
+__all__ = ["Draws", "draws_of", "pool_of", "sanity_lines", "sanity_systems"]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How many training negatives a train row draws: `per_row` a round, for so many rounds of its client."""
+
+    per_row: int = 4
+    rounds: int = 100
 
 
 def pool_of(systems: Sequence[System]) -> str:
@@ -25,7 +33,32 @@ def pool_of(systems: Sequence[System]) -> str:
     return "all" if "all" in pools else (pools[0] if pools else "unknown")
 
 
-def sanity_lines(setting: Setting, headline: Ask, pool: str, seed: int) -> list[dict[str, Any]]:
+def draws_of(systems: Sequence[System], setting: Setting, pool: str) -> Draws:
+    """Returns how often the Run that draws most from this pool drew; where none says so, the defaults.
+
+    A client takes part in the rounds whose cohort it is in: the cohorts' sizes over the number of clients.
+    """
+    found = [
+        Draws(system.negatives, rounds)
+        for system in systems
+        if system.negative_pool == pool
+        and system.negatives is not None
+        and (rounds := _rounds_of_a_client(system, setting))
+    ]
+    return max(found, key=lambda draws: draws.per_row * draws.rounds, default=Draws())
+
+
+def _rounds_of_a_client(system: System, setting: Setting) -> int:
+    cohorts = [float(row["value"]) for row in system.rounds if row["metric"] == "clients"]
+    if setting.dataset is None or not cohorts:
+        return 0
+    n_clients = len(setting.dataset.client_ids())
+    return max(1, round(sum(cohorts) / max(n_clients, 1)))
+
+
+def sanity_lines(
+    setting: Setting, headline: Ask, pool: str, draws: Draws, seed: int
+) -> list[dict[str, Any]]:
     """Returns a dict for each scorer and way to treat ties: what it reached, what chance does, in words.
 
     There is none without a Dataset: chance cannot be told without the items that are ranked.
@@ -35,7 +68,7 @@ def sanity_lines(setting: Setting, headline: Ask, pool: str, seed: int) -> list[
         return []
     rows = sanity_rows(
         setting.train, truth, seen=setting.seen, candidates=setting.candidates, pool=pool,
-        k=headline.k or 10, seed=seed,
+        per_row=draws.per_row, rounds=draws.rounds, k=headline.k or 10, seed=seed,
     )  # fmt: skip
     return [_line(row) for row in rows]
 
@@ -47,12 +80,15 @@ def _line(row: SanityRow) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def sanity_systems(setting: Setting, pool: str, length: int, seed: int) -> list[System]:
+def sanity_systems(
+    setting: Setting, pool: str, draws: Draws, length: int, seed: int
+) -> list[System]:
     """Returns the lists of the scorers that know nothing, to be measured as any other.
 
     Args:
         setting: whose Dataset they are made on; without one there is none.
         pool: what training negatives leave out; the memoriser needs to know it.
+        draws: how many there are.
         length: places in a list.
         seed: of the negatives, which are simulated.
     """
@@ -66,11 +102,19 @@ def sanity_systems(setting: Setting, pool: str, length: int, seed: int) -> list[
     found = {"constant": (constant(setting.train, **asked), "gives every item the same score")}
     if pool != "unknown":
         out = left_out(pool, setting.train, setting.seen, truth)
-        lists = memoriser(setting.train, excluded=out, seed=seed, **asked)
+        lists = memoriser(
+            setting.train,
+            excluded=out,
+            per_row=draws.per_row,
+            rounds=draws.rounds,
+            seed=seed,
+            **asked,
+        )
         found["memoriser"] = (
             lists,
             "−(times drawn as a training negative); these leave out "
-            f"{'nothing' if pool == 'none' else f'{pool} rows'}, simulated",
+            f"{'nothing' if pool == 'none' else f'{pool} rows'}, "
+            f"{draws.per_row} a row, {draws.rounds} rounds, simulated",
         )
     return [
         System(name=name, kind="sanity", text=text, recs=read_table(recs, "recommendations"))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import click
 
 from fedprep.errors import FedprepError
-from fedtrain.cli import look, make
+from fedtrain.cli import look, make, rank
 from fedtrain.cli.console import say, warnings_to_stderr
 
 __all__ = ["command", "main"]
@@ -32,7 +32,7 @@ def command() -> None:
     """Train federated recommenders on the Datasets of fedprep: every round measured, nothing lost."""
 
 
-for _command in (make.run, make.sweep, look.compare, look.predict, look.list_):
+for _command in (make.run, make.sweep, look.compare, look.predict, rank.rank, look.list_):
     command.add_command(_command)
 
 

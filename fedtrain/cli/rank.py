@@ -1,0 +1,52 @@
+"""The command that ranks candidates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fedtrain.cli.console import print_json, show
+from fedtrain.cli.options import data_option, json_option, run_argument
+from fedtrain.extras import need_trainer
+
+__all__ = ["rank"]
+
+
+@click.command()
+@run_argument
+@click.option(
+    "--candidates", default="uniform:99", show_default=True, metavar="uniform:N|popularity:N|FILE",
+    help="What each user's items are ranked among.",
+)  # fmt: skip
+@click.option(
+    "--split", type=click.Choice(["test", "valid"]), default="test", show_default=True,
+    help="Whose rows are the relevant ones.",
+)  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the candidates' draw."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="The file; else one in the Run.")
+@data_option
+@json_option
+def rank(
+    run: Path,
+    candidates: str,
+    split: str,
+    seed: int,
+    out: Path | None,
+    data: Path | None,
+    as_json: bool,
+) -> None:
+    """Score candidates with a trained RUN, such as 99 sampled negatives beside each test item.
+
+    `fedeval report RUN/among-uniform-99-test-0.parquet --data DATASET --candidates uniform:99` measures them.
+    """
+    need_trainer()
+    from fedtrain.candidates import rank_candidates
+
+    place = rank_candidates(run, candidates, data=data, split=split, seed=seed, out=out)
+    if as_json:
+        print_json({"run": str(run), "candidates": candidates, "file": str(place)})
+    else:
+        show(str(place))

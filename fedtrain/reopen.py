@@ -1,0 +1,89 @@
+"""A trained Run, opened again: its Dataset, its plan, and its best or last state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedprep.dataset import Dataset
+from fedprep.errors import DatasetError, TrainingError
+from fedtrain.run import Run, load
+from fedtrain.run.checkpoint import BEST
+from fedtrain.settings import parse_plan
+from fedtrain.setup import begin, work_of
+from fedtrain.state import restored
+
+if TYPE_CHECKING:
+    from fedtrain.algorithms import Server
+    from fedtrain.clients import Clients
+    from fedtrain.engine import Work
+
+__all__ = ["Reopened", "reopened"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reopened:
+    """A Run's state. kind: `best` or `checkpoint` · round: after which it was saved."""
+
+    run: Run
+    dataset: Dataset
+    work: Work
+    server: Server
+    clients: Clients
+    kind: str
+    round: int
+
+
+def reopened(path: str | Path, data: str | Path | None = None) -> Reopened:
+    """Returns the best state of a Run where it has kept one, else its last checkpoint.
+
+    Args:
+        path: the Run's folder.
+        data: the Dataset, where it is not where the Run was trained on it.
+
+    Raises:
+        TrainingError: another Dataset than the Run's, or no checkpoint.
+        DatasetError: the Dataset is not there.
+    """
+    run = Run.open(path)
+    dataset = _dataset_of(run, data)
+    recorded: dict[str, Any] = dict(run.manifest["plan"])
+    plan = parse_plan({**recorded, "threads": 0}, where=str(path))
+    kind, saved = BEST, load(run, BEST) if plan.stop.metric else None
+    if saved is None:
+        kind, saved = "checkpoint", load(run, "checkpoint")
+    if saved is None:
+        raise TrainingError(
+            "the Run has no checkpoint: nothing has been trained yet",
+            where=str(run.path),
+            hint="fedtrain run DATASET --out PATH --resume goes on with it",
+        )
+    work = work_of(dataset, plan, int(run.manifest["seed"]))
+    _, clients = begin(work)
+    server = restored(saved[0], saved[1], clients, work.device)
+    return Reopened(
+        run=run, dataset=dataset, work=work, server=server, clients=clients, kind=kind, round=saved[0]
+    )  # fmt: skip
+
+
+def _dataset_of(run: Run, data: str | Path | None) -> Dataset:
+    place = data or (run.manifest.get("dataset") or {}).get("path")
+    if place is None:
+        raise TrainingError("the Run does not say where its Dataset is", hint="--data PATH")
+    try:
+        dataset = Dataset.open(place)
+    except DatasetError as error:
+        raise DatasetError(
+            f"the Dataset of the Run cannot be opened: {error.what}",
+            where=str(place),
+            hint="--data says where it is now",
+        ) from None
+    if dataset.id != run.manifest["dataset_id"]:
+        raise TrainingError(
+            f"the Run was trained on another Dataset: {run.manifest['dataset_id'][:12]}, "
+            f"not {dataset.id[:12]}",
+            where=str(place),
+            hint="--data names the one that it was trained on",
+        )
+    return dataset
