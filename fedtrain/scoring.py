@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,9 @@ Ints = npt.NDArray[np.int64]
 
 BLOCK = 256
 """Users scored at a time where each has tensors of its own client."""
+
+PLACES = 1 << 16
+"""Places of histories, padding among them, that are read at a time."""
 
 FLOATS = 1 << 26
 """Values of private tables that are in memory at a time."""
@@ -61,9 +64,9 @@ class Scorer:
         slots = self.work.federation.home[users]
         if (slots < 0).any():
             raise TrainingError(f"user {users[slots < 0][0]} has no row at any client")
-        step = self._at_once() if self.apart else len(users)
-        parts = [self._block(slots[at : at + step]) for at in range(0, len(users), max(step, 1))]
-        found: npt.NDArray[np.float32] = np.concatenate(parts)
+        found = np.empty((len(users), self.work.federation.n_items), np.float32)
+        for block in self._blocks(slots):
+            found[block] = self._block(slots[block])
         return found
 
     def lists(self, users: Ints, k: int, seen: Interactions) -> pl.DataFrame:
@@ -100,6 +103,23 @@ class Scorer:
             block = replace(block, history=history, given=given, rating=rating)
         found = work.model.scores(values, self._encoded(values), block)
         return found.reshape(len(slots), -1).float().cpu().numpy()
+
+    def _blocks(self, slots: Ints) -> Iterator[Ints]:
+        """Yields int64: places in `slots` that are scored together, those of like histories.
+
+        A model of graphs is given all of them at once: who is scored together is joined by the graph.
+        """
+        most = self._at_once() if self.apart else max(len(slots), 1)
+        if self.history is None or self.work.model.examples == "graphs":
+            yield from np.split(np.arange(len(slots)), range(most, len(slots), most))
+            return
+        count = np.maximum(self.history.counts(slots), 1)
+        order = np.argsort(count, kind="stable")
+        while len(order):
+            places = np.arange(1, len(order) + 1) * count[order]
+            size = min(most, max(1, int(np.searchsorted(places, PLACES, side="right"))))
+            yield order[:size]
+            order = order[size:]
 
     def _encoded(self, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Returns the items as the model encodes them; once for all, where all clients have the same."""
@@ -141,10 +161,14 @@ class _History:
         most = work.plan.max_history if work.model.examples == "sequences" else 1 << 40
         self.most, self.device = most, work.device
 
+    def counts(self, slots: Ints) -> Ints:
+        """Returns int64 (n,): rows in the history of each slot."""
+        found: Ints = np.minimum(self.offsets[slots + 1] - self.offsets[slots], self.most)
+        return found
+
     def of(self, slots: Ints, shape: tuple[int, int]) -> list[torch.Tensor]:
         """Returns history, given, rating of these slots, each (*shape, H), the latest row last."""
-        end = self.offsets[slots + 1]
-        count = np.minimum(end - self.offsets[slots], self.most)
+        end, count = self.offsets[slots + 1], self.counts(slots)
         longest = max(1, int(count.max(initial=0)))
         at = end[:, None] - longest + np.arange(longest)
         given = np.arange(longest) >= longest - count[:, None]
