@@ -93,14 +93,15 @@ class Descent:
         gradients: Tensors = {}
         for name in self.lr:
             parameter = self.parameters[name]
+            # Never changed in place: gradients of two leaves may share their memory.
             gradient = values[name].grad
             if gradient is None:
                 gradient = torch.zeros_like(values[name])
             if plan.weight_decay:
-                gradient.add_(self._decay(name, values[name].detach(), count))
+                gradient = gradient + self._decay(name, values[name].detach(), count)
             if parameter.scope == "shared":
                 still = wide(~active, gradient)
-                gradients[name] = gradient.masked_fill_(still, 0.0)
+                gradients[name] = gradient.masked_fill(still, 0.0)
                 continue
             at = (place if parameter.scope == "item" else slot).reshape(-1)
             rows = gradient.reshape(len(at), *parameter.shape)
@@ -110,9 +111,8 @@ class Descent:
                 dense[-1] = 0
                 gradients[name] = dense
             if not whole:
-                table.index_add_(
-                    0, at, rows.mul_(-self.lr[name])
-                )  # `alpha` makes it seven times slower
+                # With `alpha` in place of the product it is seven times slower.
+                table.index_add_(0, at, rows * -self.lr[name])
                 table[-1] = 0
         if whole or measure:
             scale = self._measured(gradients, active)

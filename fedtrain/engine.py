@@ -12,7 +12,8 @@ models with products of matrices, whose last bit BLAS rounds by how many clients
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -318,8 +319,20 @@ class _Step:
 def losses_of(work: Work, values: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
     """Returns float32 (C, B): the loss of each example; in mixed precision on CUDA, if the plan says so."""
     mixed = work.plan.mixed_precision and work.device.type == "cuda"
+    losses = compiled_losses() if work.plan.compile and batch.training else example_losses
     with torch.autocast(work.device.type, enabled=mixed):
-        return example_losses(work.model, values, batch, work.task.loss).float()
+        return losses(work.model, values, batch, work.task.loss).float()
+
+
+@functools.cache
+def compiled_losses() -> Callable[..., torch.Tensor]:
+    """Returns `example_losses` compiled for tensors of any size.
+
+    Off unless a plan asks for it: with matrix factorisation on a CPU a step is 1.1 times quicker, after more
+    than a minute of compiling.
+    """
+    found: Callable[..., torch.Tensor] = torch.compile(example_losses, dynamic=True)
+    return found
 
 
 def _with_last(values: npt.NDArray[np.generic], last: float) -> torch.Tensor:
