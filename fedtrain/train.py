@@ -64,6 +64,9 @@ DIVERGED = 100.0
 
 Status = Literal["running", "finished", "stopped", "failed"]
 
+DoRound = Callable[..., Outcome]
+"""A function that does a round as `rounds.do_round` does, with its arguments."""
+
 Report = Callable[[int, Mapping[str, float]], None]
 """Told the round and its measures once they are on disk."""
 
@@ -84,6 +87,7 @@ def train(
     allow_invalid: bool = False,
     report: Report = silent,
     stop: Callable[[], bool] = lambda: False,
+    do_round: DoRound = do_round,
 ) -> Run:
     """Returns the Run, done: its folder holds measures, model, recommendations and curves.
 
@@ -99,6 +103,7 @@ def train(
         allow_invalid: train on a Dataset that fails its validation; the manifest says so.
         report: told each round's measures.
         stop: asked after each round whether to end here; the Run can go on later.
+        do_round: what does a round: the own engine, or another that keeps to its word.
 
     Raises:
         TrainingError: the plan does not fit, or numbers went wrong.
@@ -110,7 +115,7 @@ def train(
     if run.manifest["status"] == "finished":
         return run
     with run.lock():
-        trainer = _Trainer(dataset, work, run)
+        trainer = _Trainer(dataset, work, run, do_round)
         try:
             trainer.go(report, stop)
         except BaseException as error:
@@ -176,7 +181,8 @@ class _State:
 class _Trainer:
     """The rounds of one Run."""
 
-    def __init__(self, dataset: Dataset, work: Work, run: Run) -> None:
+    def __init__(self, dataset: Dataset, work: Work, run: Run, do_round: DoRound) -> None:
+        self.do_round = do_round
         self.dataset, self.work, self.run, self.plan = dataset, work, run, work.plan
         self.server, self.clients = begin(work)
         self.state, self.done = _State(), 0
@@ -335,7 +341,7 @@ class _Trainer:
         """
         server = self.server.at(number)
         try:
-            return do_round(
+            return self.do_round(
                 self.work,
                 server,
                 self.clients,
