@@ -60,7 +60,7 @@ PANELS = (
     Panel(title="Loss", measures={"loss/train": "train", "loss/valid": "valid"}),
     Panel(
         title="Accuracy on valid",
-        measures={"accuracy/valid": "accuracy", "accuracy/majority": "majority class"},
+        measures={"accuracy/valid": "accuracy", "accuracy/majority/valid": "majority class"},
         scale="share",
     ),
     Panel(title="RMSE on valid", measures={"rmse/valid": "RMSE"}),
@@ -111,7 +111,7 @@ def draw_curves(runs: Sequence[str | Path], path: Path) -> None:
 
 def has_curves(rounds: pl.DataFrame) -> bool:
     """Returns whether one Run's measures hold any that is drawn."""
-    return any(_measures(panel, [("", rounds)]) for panel in PANELS)
+    return any(_shown(panel, [("", rounds)]) for panel in PANELS)
 
 
 def curves(rounds: pl.DataFrame | Frames) -> Figure:
@@ -123,7 +123,7 @@ def curves(rounds: pl.DataFrame | Frames) -> Figure:
     from matplotlib.figure import Figure
 
     frames: Frames = [("", rounds)] if isinstance(rounds, pl.DataFrame) else rounds
-    chosen = [(panel, found) for panel in PANELS if (found := _measures(panel, frames))]
+    chosen = [(panel, found) for panel in PANELS if (found := _shown(panel, frames))]
     if not chosen:
         raise TrainingError(
             "there is nothing to draw: no round has a loss, an accuracy, a ranking metric or bytes",
@@ -143,6 +143,16 @@ def curves(rounds: pl.DataFrame | Frames) -> Figure:
             keys = [_key(look.colour, "-", look.marker, look.label) for look in looks.values()]
             legend_above(grid[0], keys)
     return figure
+
+
+def _shown(panel: Panel, frames: Frames) -> dict[str, str]:
+    """Returns what `_measures` does; nothing where a panel from 0 has nothing but 0: no step was clipped."""
+    found = _measures(panel, frames)
+    if not panel.from_zero:
+        return found
+    names = [*found, *(metric + NONFINITE for metric in found)]
+    values = [rounds.filter(pl.col("metric").is_in(names))["value"] for _, rounds in frames]
+    return found if any((value != 0).any() for value in values) else {}
 
 
 def _measures(panel: Panel, frames: Frames) -> dict[str, str]:

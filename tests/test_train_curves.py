@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 
 from fedprep.errors import TrainingError
-from fedtrain.curves import PANELS, curves, draw_curves
+from fedtrain.curves import PANELS, curves, draw_curves, has_curves
 from fedtrain.run import CURVES, Run
 from fedtrain.run.rounds import SCHEMA
 
 ALL = {
-    "loss/train": 0.5, "loss/valid": 0.6, "accuracy/valid": 0.7, "accuracy/majority": 0.575,
+    "loss/train": 0.5, "loss/valid": 0.6, "accuracy/valid": 0.7, "accuracy/majority/valid": 0.575,
     "rmse/valid": 0.9, "ndcg@10/valid": 0.04, "hr@10/valid": 0.08, "mrr@10/valid": 0.03,
     "grad_norm/median": 0.1, "grad_norm/p99": 2.0, "grad_norm/clipped": 0.05, "bytes/up": 100.0,
     "bytes/down": 300.0, "lr": 0.1, "seconds": 1.0,
@@ -49,6 +49,14 @@ def test_each_measure_is_drawn_in_its_panel_by_its_rounds() -> None:
     assert list(points(found["Ranking on valid"])) == ["NDCG@10", "HR@10", "MRR@10"]
     assert found["Gradient norm"].get_yscale() == "log"
     assert points(found["Clipped gradients"]) == {"share": [(1, 0.05), (2, 0.025)]}
+
+
+def test_what_never_happened_has_no_panel() -> None:
+    never = {**ALL, "grad_norm/clipped": 0.0}
+    assert "Clipped gradients" not in panels(curves(frame(never, never)))
+    assert "Clipped gradients" in panels(curves(frame(never, ALL)))
+    assert not has_curves(frame({"bytes/up": 0.0, "bytes/down": 0.0, "clients": 3.0}))
+    assert has_curves(frame({"loss/train": 0.0}))
 
 
 def test_bytes_are_added_up_over_the_rounds_before() -> None:
