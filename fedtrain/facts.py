@@ -59,7 +59,7 @@ def facts_of(dataset: Dataset) -> Facts:
         n_ratings=sum(count > 0 for _, count in facts["ratings"]),
         modalities={name: _width(dtype) for name, dtype in widths.items()},
         behavior=_width(behavior),
-        most_users=int(dataset.index["n_users"].max() or 0),
+        most_users=int(dataset.index["n_users"].to_numpy().max(initial=0)),
     )
 
 

@@ -113,13 +113,18 @@ def predictions(
 
 
 def _by_rows(work: Work, server: Server, clients: Clients, split: str) -> dict[str, float]:
+    if work.task.in_batch:
+        # One row of a client has no batch: each is measured among drawn negatives.
+        work = replace(work, task=TASKS["softmax"])
     row, outputs, losses = predictions(work, server, clients, split)
     found = {"loss": float(losses.mean())}
     rows = work.federation.splits[split]
     if work.task.implicit:
         return found
     if work.task.target == "rating":
-        return found | rating_measures(outputs[:, 0], rows.rating[row])
+        return found | rating_measures(
+            outputs[:, 0], rows.rating[row], scale_of(work.federation.train)
+        )
     guess = (outputs[:, 0] > 0).astype(np.int8) if outputs.shape[1] == 1 else outputs.argmax(1)
     label = rows.label[row]
     client = np.searchsorted(rows.offsets, row, side="right") - 1
@@ -132,12 +137,18 @@ def _by_rows(work: Work, server: Server, clients: Clients, split: str) -> dict[s
     }
 
 
+def scale_of(train: Rows) -> tuple[float, float]:
+    """Returns the lowest and the highest rating of the train rows."""
+    return float(train.rating.min()), float(train.rating.max())
+
+
 def rating_measures(
-    predicted: npt.NDArray[np.floating], rating: npt.NDArray[np.floating]
+    predicted: npt.NDArray[np.floating],
+    rating: npt.NDArray[np.floating],
+    scale: tuple[float, float],
 ) -> dict[str, float]:
-    """Returns RMSE and MAE of ratings cut to the scale, and how often the rounded one is right."""
-    low, high = float(rating.min()), float(rating.max())
-    predicted = np.clip(predicted.astype(np.float64), low, high)
+    """Returns RMSE and MAE of predictions cut to the scale, and how often the rounded one is right."""
+    predicted = np.clip(predicted.astype(np.float64), *scale)
     error = predicted - rating
     right = np.rint(predicted) == np.rint(rating)
     return {
@@ -216,8 +227,9 @@ def _by_scores(work: Work, server: Server, clients: Clients, split: str) -> dict
     if work.task.implicit:
         return {"loss": float(loss.mean())}
     if work.task.target == "rating":
-        found = rating_measures(score[:n], rating[:n])
-        shown = rating_measures(score[n:], rating[n:])["rmse"]
+        scale = scale_of(work.federation.train)
+        found = rating_measures(score[:n], rating[:n], scale)
+        shown = rating_measures(score[n:], rating[n:], scale)["rmse"]
         return {"loss": found["rmse"] ** 2 / 2, **found, "rmse/shown": shown}
     return class_measures((score > 0).astype(np.int8), rows.label)
 

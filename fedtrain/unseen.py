@@ -22,7 +22,7 @@ from fedtrain.clients import Clients
 from fedtrain.engine import part_of, train_chunk
 from fedtrain.examples import Drawing
 from fedtrain.examples import rows as row_examples
-from fedtrain.measures import class_measures, rating_measures
+from fedtrain.measures import class_measures, rating_measures, scale_of
 from fedtrain.prediction import outputs_for
 from fedtrain.samplers import held_out
 
@@ -90,12 +90,12 @@ def unseen_measures(
     train = work.federation.train
     found = {"loss": float(np.concatenate(losses).mean())}
     if work.task.target == "rating":
-        found |= rating_measures(output[:, 0], train.rating[row])
+        found |= rating_measures(output[:, 0], train.rating[row], scale_of(train))
         never = held_out(train.counts, work.plan.valid_clients, work.plan.test_clients, work.seed)
         known = np.flatnonzero(np.repeat(~(never[0] | never[1]), train.counts))
         means = mean_ratings(train, work.federation.n_items, known, np.concatenate(looked_at), row)
         for name, told in means.items():
-            of_means = rating_measures(told, train.rating[row])
+            of_means = rating_measures(told, train.rating[row], scale_of(train))
             found |= {f"{measure}/{name}": value for measure, value in of_means.items()}
     elif work.task.target == "label":
         guess = (output[:, 0] > 0).astype(np.int8) if output.shape[1] == 1 else output.argmax(1)
