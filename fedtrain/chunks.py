@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,19 +56,21 @@ def chunks_of(
 ) -> Iterator[Chunk]:
     """Yields the cohort in chunks of at most so many rows and clients; a larger client is alone in one.
 
-    Clients of like size share a chunk, so that little is padded.
+    Clients of like size share a chunk, so that little is padded. Small clients come first: their chunks touch
+    most rows of items, and what is allocated for later chunks fits into what earlier ones let go.
     """
     counts = federation.train.counts[cohort]
     order = np.lexsort((cohort, -counts))
     cohort, counts = cohort[order], counts[order]
     ends = np.cumsum(counts)
-    begin = 0
-    while begin < len(cohort):
+    begins = [0]
+    while begins[-1] < len(cohort):
+        begin = begins[-1]
         start = ends[begin] - counts[begin]
         fits = int(np.searchsorted(ends, start + most_rows, side="right"))
-        end = min(max(fits, begin + 1), begin + most_clients)
+        begins.append(min(max(fits, begin + 1), begin + most_clients))
+    for begin, end in reversed(list(itertools.pairwise(begins))):
         yield chunk_of(federation, cohort[begin:end])
-        begin = end
 
 
 def chunk_of(federation: Federation, clients: Ints) -> Chunk:

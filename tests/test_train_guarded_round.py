@@ -161,6 +161,25 @@ def test_a_broken_feature_harms_only_the_clients_that_have_it(algorithm: str, br
     torch.testing.assert_close(clients.state(), without.state(), rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("kind", ["user", "item", "head"])
+def test_what_broke_and_is_not_sent_is_found_and_not_kept(kind: str) -> None:
+    # The loss of a rating of 1e15 is finite, and so is a step of 1e32; its square is not.
+    rows = [(0, 0, 0, 4.0, "train"), (1, 1, 1, 1e15, "train")]
+    federation = federation_of_rows(rows, 2, 2)
+    rates = {"lr_user": 0.0, "lr_item": 0.0, "lr_head": 0.0, f"lr_{kind}": 1e17}
+    algorithm = "fedper" if kind == "head" else "local"
+    work = work_of(federation, algorithm=algorithm, lr=0.0, **rates)
+    server, clients = begin(work)
+    start = {name: value.clone() for name, value in clients.users.items()}
+    outcome = do_round(work, server.at(1), clients, everyone(work))
+    assert np.isfinite(outcome.loss).all() and np.isfinite(outcome.update_norm).all()
+    assert outcome.sound.tolist() == [True, False]
+    assert torch.equal(clients.users["user"][1], start["user"][1])
+    assert torch.equal(clients.shared["h"][1], server.values["h"])
+    for store in clients.rows.values():
+        assert store.state("s")["s:client"].tolist() == [0]
+
+
 def test_steps_of_others_leave_a_client_that_is_done_where_it_is() -> None:
     # Clients of 3, 2 and 3 steps, the middle one a straggler: decay would pull on its shared tensors.
     rows = [(c, c, item, 4.0, "train") for c, n in ((0, 3), (1, 2), (2, 3)) for item in range(n)]
