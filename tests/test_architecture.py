@@ -140,7 +140,7 @@ def test_heavy_packages_are_imported_inside_functions(module: str) -> None:
     assert not top & heavy
 
 
-@pytest.mark.parametrize("package", ["fedprep", "fedeval"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_help_loads_no_heavy_package(package: str) -> None:
     script = (
         f"import sys; from {package}.cli import main\n"
