@@ -9,8 +9,9 @@ import numpy.typing as npt
 import torch
 
 from fedprep.errors import TrainingError
-from fedtrain.chunks import chunk_of
+from fedtrain.chunks import chunks_of
 from fedtrain.engine import train_chunk
+from fedtrain.rounds import most_clients
 
 if TYPE_CHECKING:
     from fedtrain.algorithms import Server
@@ -36,27 +37,25 @@ def is_out_of_memory(error: BaseException) -> bool:
 def no_memory(work: Work, server: Server, clients: Clients, cohort: Ints) -> TrainingError:
     """Returns the error to raise after a round ran out of memory: it says which `chunk_rows` fits.
 
-    The cohort's largest clients are trained again in ever smaller chunks, until one fits.
+    The fullest chunk of the round is trained again, ever smaller, until one fits.
     """
     rows = work.federation.train.counts[cohort]
-    largest = cohort[np.lexsort((cohort, -rows))]
-    sizes = np.cumsum(np.sort(rows)[::-1])
-    where = f"a round of {len(cohort):,} clients with {int(sizes[-1]) if len(sizes) else 0:,} rows"
+    largest = int(rows.max(initial=0))
+    where = f"a round of {len(cohort):,} clients with {int(rows.sum()):,} rows"
     asked = work.plan.chunk_rows
     most = asked // 2
-    while most >= 1:
-        n_clients = max(1, int(np.searchsorted(sizes, most, side="right")))
-        if _fits(work, server, clients, chunk_of(work.federation, largest[:n_clients])):
+    while most:
+        chunks = chunks_of(work.federation, cohort, most, most_clients(work, server))
+        fullest = max(chunks, key=lambda chunk: len(chunk.row))
+        if _fits(work, server, clients, fullest):
             return TrainingError(
                 f"no memory for chunk_rows = {asked:,}: {most:,} fits",
                 where=where,
                 hint=f"--resume --set chunk_rows={most}: no number of the run depends on it",
             )
-        if n_clients == 1:
-            break
-        most //= 2
+        most = most // 2 if len(fullest.clients) > 1 else 0
     return TrainingError(
-        f"no memory for the {int(sizes[0]) if len(sizes) else 0:,} rows of the largest client alone",
+        f"no memory for the {largest:,} rows of the largest client alone",
         where=where,
         hint="a smaller batch_size, model or number of negatives, or a [partition] into more clients",
     )

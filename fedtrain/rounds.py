@@ -37,6 +37,7 @@ __all__ = [
     "drift_of",
     "expected_clients",
     "joined",
+    "most_clients",
     "sent_by",
     "unit_of_round",
     "weights",
@@ -117,7 +118,7 @@ def do_round(
     found: list[dict[str, npt.NDArray[np.generic]]] = []
     bytes_down = revealed
     place = np.argsort(cohort)
-    for chunk in chunks_of(work.federation, cohort, plan.chunk_rows, _most_clients(work, server)):
+    for chunk in chunks_of(work.federation, cohort, plan.chunk_rows, most_clients(work, server)):
         mine = (
             None if share is None else share[place[np.searchsorted(cohort[place], chunk.clients)]]
         )
@@ -253,7 +254,7 @@ def _sums(work: Work, server: Server, cohort: Ints) -> Sums:
     return MaskedSums(n_items, ring(cohort, server.round_number, work.seed))
 
 
-def _most_clients(work: Work, server: Server) -> int:
+def most_clients(work: Work, server: Server) -> int:
     """Returns how many clients' copies of the shared tensors are in memory at once."""
     each = sum(
         4 * server.values[name].numel()
