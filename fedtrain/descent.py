@@ -14,7 +14,7 @@ import torch
 from fedtrain.axes import squares, wide
 
 if TYPE_CHECKING:
-    from fedtrain.algorithms import Algorithm, Phase
+    from fedtrain.algorithms.algorithm import Algorithm, Phase
     from fedtrain.local import Local
     from fedtrain.parameters import Parameter
     from fedtrain.plan import Plan

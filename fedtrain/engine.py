@@ -32,7 +32,7 @@ from fedtrain.models.interface import example_losses
 from fedtrain.parameters import Parameter, initial_rows, stream
 
 if TYPE_CHECKING:
-    from fedtrain.algorithms import Algorithm, Phase, Server
+    from fedtrain.algorithms.algorithm import Algorithm, Phase, Server
     from fedtrain.clients import Clients
     from fedtrain.federation import Federation, Positives
     from fedtrain.models import Model

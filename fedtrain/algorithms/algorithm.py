@@ -26,7 +26,6 @@ from fedtrain.parameters import Parameter
 
 if TYPE_CHECKING:
     from fedtrain.clients import Clients
-    from fedtrain.engine import Work
     from fedtrain.local import Local
     from fedtrain.plan import Plan
 
@@ -224,7 +223,8 @@ class Algorithm:
     join: Callable[[Server, Means, Plan], Server] = descend
     reveals: Callable[[Mapping[str, Parameter]], frozenset[str]] = no_names
     row_weights: Callable[[Answer, Local], torch.Tensor] | None = None
-    extrapolate: Callable[[Work, Clients, Moved], dict[str, float]] | None = None
+    # The first is a `fedtrain.engine.Work`, which itself has an algorithm.
+    extrapolate: Callable[[Any, Clients, Moved], dict[str, float]] | None = None
     behavior: bool = False
     stateless: bool = False
     pooled: bool = False

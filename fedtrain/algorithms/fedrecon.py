@@ -1,7 +1,8 @@
 """Federated Reconstruction: users' vectors are rebuilt at the client each round, and forgotten after it.
 
-A client splits its rows into a support and a query half. With the server's values fixed it rebuilds its users'
-vectors on the support rows from their start; with those fixed it then trains the server's on the query rows.
+A client splits its rows into a support and a query half. With the server's values fixed it rebuilds its
+users' vectors on the support rows from their start; with those fixed it then trains the server's on the query
+rows. The rows of items that only the support half has are read and not trained: they are not sent back.
 Nothing is kept: a client that was never seen is served in the same way (`fedtrain.unseen`).
 
 Reference: Singhal, Sidahmed, Garrett, Wu, Rush, Prakash, Federated Reconstruction: Partially Local Federated
