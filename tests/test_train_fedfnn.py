@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -425,3 +429,17 @@ def test_what_it_cannot_work_with_is_refused(table: dict[str, Any], word: str) -
     mine = work(**table)
     with pytest.raises(TrainingError, match=word):
         mine.algorithm.phases(mine.plan, mine.parameters)
+
+
+def test_every_key_is_documented_with_its_default() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "fedfnn.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*`) \| (\S.*?) \| .*\|$", page, re.M)
+    documented = {
+        key.strip("`"): value
+        for keys, values in rows
+        for key, value in zip(keys.split(", "), values.split(", "), strict=True)
+    }
+    assert documented == {
+        key: json.dumps(parameter.default)
+        for key, parameter in inspect.signature(fedfnn).parameters.items()
+    }
