@@ -316,6 +316,16 @@ def test_adaptive_servers_agree_with_their_reference_over_three_rounds(
         torch.testing.assert_close(server.values[n].double(), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_an_adaptive_server_takes_small_steps_unless_a_plan_says_otherwise() -> None:
+    for name in ("fedadam", "fedyogi", "fedadagrad"):
+        work = work_of(random_federation(8), algorithm=name)
+        _, server, _ = rounds(work)
+        start, _ = begin(work)
+        for n, value in start.values.items():
+            assert 0 < float((server.values[n] - value).abs().max()) < 0.05
+        assert work_of(random_federation(8), algorithm=name, server_lr=1.0).plan.server_lr == 1.0
+
+
 def test_fedper_agrees_with_its_reference_over_two_rounds() -> None:
     work = work_of(random_federation(9), algorithm="fedper", lr=0.2, local_epochs=2)
     cohort = everyone(work)

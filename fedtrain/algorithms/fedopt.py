@@ -20,31 +20,28 @@ __all__ = ["fedadagrad", "fedadam", "fedyogi", "reference"]
 REFERENCE = "Reddi et al., Adaptive Federated Optimization, ICLR 2021"
 
 
+SERVER_LR = 0.01
+"""The server's rate unless a plan names one: with 1 every value would move by 1 in the first round."""
+
+
 def fedadam() -> Algorithm:
-    """Returns FedAdam: federated averaging, and Adam at the server on the mean change."""
-    return Algorithm(
-        name="fedadam",
-        reference=REFERENCE,
-        defaults={"server_optimizer": "adam", "server_lr": 0.01},
-    )
+    """Returns FedAdam."""
+    return _adaptive("fedadam", "adam")
 
 
 def fedyogi() -> Algorithm:
-    """Returns FedYogi: federated averaging, and Yogi at the server on the mean change."""
-    return Algorithm(
-        name="fedyogi",
-        reference=REFERENCE,
-        defaults={"server_optimizer": "yogi", "server_lr": 0.01},
-    )
+    """Returns FedYogi."""
+    return _adaptive("fedyogi", "yogi")
 
 
 def fedadagrad() -> Algorithm:
-    """Returns FedAdagrad: federated averaging, and Adagrad at the server on the mean change."""
-    return Algorithm(
-        name="fedadagrad",
-        reference=REFERENCE,
-        defaults={"server_optimizer": "adagrad", "server_lr": 0.01},
-    )
+    """Returns FedAdagrad."""
+    return _adaptive("fedadagrad", "adagrad")
+
+
+def _adaptive(name: str, optimizer: str) -> Algorithm:
+    defaults = {"server_optimizer": optimizer, "server_lr": SERVER_LR}
+    return Algorithm(name=name, reference=REFERENCE, defaults=defaults)
 
 
 def reference(
