@@ -1,0 +1,267 @@
+"""Tables of `RESULTS.md` from Run directories: values with intervals, and what they took.
+
+    python benchmarks/results.py --data DATASET --runs RUN RUN RUN [--control NAME RUN] [--leaky RUN]
+
+writes the sections "Implicit ranking" and "The leak" of `benchmarks/RESULTS.md`: Runs of one plan, a seed
+each, beside baselines, scorers that know nothing, and controls, on the test split under two protocols:
+among all items, and among 99 that are drawn. Without arguments it says so and ends. The functions serve the
+other sections: a section is replaced as a whole, the rest of the file stays.
+
+A value is the mean over users; of several seeds, each user's mean over them; the interval is of a bootstrap
+over users, 95 %. Seconds are of rounds and their measures by the wall clock, of a baseline those of its fit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+if TYPE_CHECKING:
+    from fedeval.setting import Setting
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+TITLE = "# Results on real data\n"
+METRICS = ("hr@10", "ndcg@10")
+BASELINES = ("random", "popularity", "itemknn", "ease", "ials")
+SAMPLED = "uniform:99"
+
+
+# --- what every section needs --------------------------------------------------------------------------
+
+
+def write_section(title: str, body: str, path: Path = RESULTS) -> None:
+    """Replaces the section `## title`, or adds it at the end."""
+    text = path.read_text("utf-8") if path.is_file() else TITLE
+    section = f"## {title}\n\n{body.strip()}\n"
+    found = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    if found is None:
+        text = f"{text.rstrip()}\n\n{section}"
+    else:
+        text = f"{text[: found.start()]}{section}\n{text[found.end() :]}"
+    path.write_text(text.rstrip() + "\n", "utf-8")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def interval(values: np.ndarray, digits: int = 4) -> str:
+    """Returns `0.0431 (0.0398 to 0.0465)`: the mean of a value a user, and its interval."""
+    from fedeval.statistics import bootstrap_interval
+
+    found = bootstrap_interval(values)
+    return f"{found.value:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
+
+
+def spent(run: Path) -> dict[str, float]:
+    """Returns rounds, bytes up and down, wall and CPU seconds of a Run."""
+    from fedtrain.run import Run
+
+    opened = Run.open(run)
+    total = opened.rounds().group_by("metric").agg(pl.col("value").sum())
+    sums = dict(total.iter_rows())
+    best = [event["best_round"] for event in opened.events() if event["event"] == "best"]
+    names = {"up": "bytes/up", "down": "bytes/down", "wall": "seconds", "cpu": "cpu_seconds"}
+    return {
+        "rounds": float(opened.manifest["rounds_done"]),
+        "best": float(best[-1] if best else opened.manifest["rounds_done"]),
+        **{name: float(sums.get(metric, 0.0)) for name, metric in names.items()},
+    }
+
+
+def cost(runs: Sequence[Path]) -> list[str]:
+    """Returns the cells rounds, bytes up / down, seconds, CPU seconds: means over Runs."""
+    found = [spent(run) for run in runs]
+    mean = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+    bests = "/".join(f"{one['best']:.0f}" for one in found)
+    rounds = f"{mean['rounds']:.0f} (kept: {bests})"
+    moved = f"{mean['up'] / 1e9:.2f} / {mean['down'] / 1e9:.2f} GB"
+    return [rounds, moved, f"{mean['wall']:,.0f}", f"{mean['cpu']:,.0f}"]
+
+
+NO_COST = ["–", "–"]
+
+
+# --- implicit ranking ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """A system: its lists under each protocol, a frame a seed, and the cells that are not measured here."""
+
+    name: str
+    full: Sequence[pl.DataFrame]
+    sampled: Sequence[pl.DataFrame]
+    seeds: str = "–"
+    cells: Sequence[str] = field(default=())
+
+
+def per_user(lists: Sequence[pl.DataFrame], truth: pl.DataFrame) -> Mapping[str, np.ndarray]:
+    """Returns float64 (n_users,) for each metric: each user's mean over the seeds."""
+    from fedeval import evaluate
+
+    frames = [evaluate(recs, truth, METRICS).per_user.sort("user_id") for recs in lists]
+    return {name: np.mean([frame[name].to_numpy() for frame in frames], 0) for name in METRICS}
+
+
+def baselines(full: Setting, sampled: Setting) -> list[Row]:
+    from fedeval.baselines import baseline
+
+    rows = []
+    users = full.truth["user_id"].unique().sort().to_numpy().astype(np.int64)
+    for name in BASELINES:
+        begun = time.perf_counter()
+        lists = baseline(name, full.train, seen=full.seen, users=users, k=100)
+        seconds = time.perf_counter() - begun
+        among = baseline(name, full.train, candidates=sampled.candidates, users=users, k=100)
+        cells = [*NO_COST, f"{seconds:,.0f}", "–"]
+        rows.append(Row(name, [lists], [among], cells=cells))
+    return rows
+
+
+def knowing_nothing(full: Setting, sampled: Setting, run: Path, pool: str) -> list[Row]:
+    """Returns the constant scorer, and the memoriser of as many negatives as the Run has drawn."""
+    from fedeval.assessment.sane import draws_of, sanity_systems
+    from fedeval.systems import read_system
+
+    draws = draws_of([read_system("run", run, full)], full, pool)
+    found = {}
+    for label, setting in (("full", full), ("sampled", sampled)):
+        for system in sanity_systems(setting, pool, draws, 100, 0):
+            found[label, system.name] = system.recs.whole()
+    told = f"memoriser ({draws.per_row} negatives a row, {draws.rounds} rounds, pool `{pool}`)"
+    return [
+        Row(label, [found["full", name]], [found["sampled", name]], cells=[*NO_COST, "–", "–"])
+        for name, label in (("constant", "constant scorer"), ("memoriser", told))
+    ]
+
+
+def of_runs(name: str, runs: Sequence[Path], data: Path) -> Row:
+    from fedtrain.candidates import rank_candidates
+    from fedtrain.run import Run
+
+    among = [pl.read_parquet(rank_candidates(run, SAMPLED, data=data)) for run in runs]
+    full = [pl.read_parquet(run / "recommendations.parquet") for run in runs]
+    seeds = ", ".join(str(Run.open(run).manifest["seed"]) for run in runs)
+    return Row(name, full, among, seeds, cost(runs))
+
+
+def implicit(data: Path, runs: Sequence[Path], controls: Sequence[tuple[str, Path]]) -> str:
+    """Returns the section on ranking."""
+    from fedeval.setting import setting_of
+
+    full, sampled = setting_of(data), setting_of(data, candidates=SAMPLED)
+    ours = of_runs("**FedMF** (`ml-1m-fedavg`)", runs, data)
+    rows = [ours, *(of_runs(name, [run], data) for name, run in controls)]
+    rows += [*baselines(full, sampled), *knowing_nothing(full, sampled, runs[0], "train")]
+    head = ["system", "seeds", "all items: HR@10", "NDCG@10", "99 sampled: HR@10", "NDCG@10",
+            "rounds", "bytes up / down", "seconds", "CPU s"]  # fmt: skip
+    measured = [
+        (row, per_user(row.full, full.truth), per_user(row.sampled, full.truth)) for row in rows
+    ]
+    lines = []
+    for row, everything, among in measured:
+        values = [interval(found[name]) for found in (everything, among) for name in METRICS]
+        lines.append([row.name, row.seeds, *values, *row.cells])
+    means = {row.name: (a["ndcg@10"].mean(), b) for row, a, b in measured}
+    mine, among = means[ours.name]
+    compared = [
+        f"{mine / means[name][0]:.1%} of {name}'s" for name in ("ials", "ease") if name in means
+    ]
+    of_seeds = _by_seed(ours, full, sampled)
+    return "\n\n".join([
+        "MovieLens-1M (`recipes/ml-1m-fedavg.toml`): 6,040 users, a client each, the last row of each user "
+        "is test, the one before it valid. Systems learn from train, and leave out train and valid. Training "
+        "negatives exclude **train positives alone**. Tuned on valid.",
+        f"Protocols: all items `{_protocol(full)}`, 99 sampled `{_protocol(sampled)}`; baselines have no "
+        "training negatives. Intervals are over users (of several seeds: of their mean).",
+        table(head, lines),
+        f"FedMF by seed: {of_seeds}.",
+        f"Bars: HR@10 ≥ 0.70 and NDCG@10 ≥ 0.42 among 99: {among['hr@10'].mean():.4f} and "
+        f"{among['ndcg@10'].mean():.4f}. NDCG@10 among all items ≥ 95 % of pooled iALS or EASE: "
+        f"{' and '.join(compared)} ({mine:.4f}).",
+    ])  # fmt: skip
+
+
+def _by_seed(row: Row, full: Setting, sampled: Setting) -> str:
+    told = []
+    for name, lists in (("all items", row.full), ("99 sampled", row.sampled)):
+        each = [per_user([recs], full.truth) for recs in lists]
+        for metric in METRICS:
+            values = ", ".join(f"{one[metric].mean():.4f}" for one in each)
+            told.append(f"{name} {metric.upper()} {values}")
+    return "; ".join(told)
+
+
+def _protocol(setting: Setting, pool: str = "train") -> str:
+    from fedeval.assessment.ruled import protocol_of
+
+    return protocol_of(setting, (), pool).id
+
+
+# --- the leak ------------------------------------------------------------------------------------------
+
+
+def leak(data: Path, run: Path) -> str:
+    """Returns the section on negatives that leave out what is tested."""
+    from fedeval.setting import setting_of
+    from fedtrain.run import Run
+
+    full, sampled = setting_of(data), setting_of(data, candidates=SAMPLED)
+    rows = [
+        of_runs("FedMF, leaking pool", [run], data),
+        *knowing_nothing(full, sampled, run, "all"),
+    ]
+    lines = []
+    for row in rows:
+        values = [
+            interval(found[name])
+            for found in (per_user(row.full, full.truth), per_user(row.sampled, full.truth))
+            for name in METRICS
+        ]
+        lines.append([row.name, *values])
+    plan: dict[str, Any] = Run.open(run).manifest["plan"]
+    return "\n\n".join([
+        "`negative_pool = \"leaky\"` leaves the valid and test items out of the training negatives, as "
+        "published tables do, and exists to show what that is worth. The memoriser has learned nothing: its "
+        "score is −(times drawn as a negative).",
+        f"One Run, {plan['rounds']} rounds, {plan['negatives']} negatives a row, "
+        f"{plan['clients_per_round'] or 'all'} clients. "
+        f"Protocols: `{_protocol(full, 'all')}`, `{_protocol(sampled, 'all')}`.",
+        table(["system", "all items: HR@10", "NDCG@10", "99 sampled: HR@10", "NDCG@10"], lines),
+        "`fedeval report` says so in red, and its exit code is 1.",
+    ])  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--runs", type=Path, nargs="+", default=[])
+    parser.add_argument("--control", nargs=2, action="append", default=[], metavar=("NAME", "RUN"))
+    parser.add_argument("--leaky", type=Path)
+    given = parser.parse_args()
+    if given.data is None:
+        print("no Runs are given: see --help")
+        return
+    if given.runs:
+        controls = [(name, Path(run)) for name, run in given.control]
+        write_section("Implicit ranking", implicit(given.data, given.runs, controls))
+    if given.leaky is not None:
+        write_section("The leak", leak(given.data, given.leaky))
+    print(RESULTS)
+
+
+if __name__ == "__main__":
+    main()
