@@ -101,7 +101,7 @@ class Scorer:
         if self.history is not None:
             history, given, rating = self.history.of(slots, shape)
             block = replace(block, history=history, given=given, rating=rating)
-        found = work.model.scores(values, self._encoded(values), block)
+        found = work.model.scores(values, self._encoded(values, ids), block)
         return found.reshape(len(slots), -1).float().cpu().numpy()
 
     def _blocks(self, slots: Ints) -> Iterator[Ints]:
@@ -121,13 +121,24 @@ class Scorer:
             yield order[:size]
             order = order[size:]
 
-    def _encoded(self, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Returns the items as the model encodes them; once for all, where all clients have the same."""
-        if any(not self.work.parameters[name].head for name in self.apart):
-            return self.work.model.encode_items(values, self.work.features)
-        if self._items is None:
-            self._items = self.work.model.encode_items(values, self.work.features)
-        return self._items
+    def _encoded(self, values: Mapping[str, torch.Tensor], ids: Ints) -> torch.Tensor:
+        """Returns the items as the model encodes them, once for each client or for all that have the same."""
+        model, parameters, features = self.work.model, self.work.parameters, self.work.features
+        if all(parameters[name].head for name in self.apart):
+            if self._items is None:
+                self._items = model.encode_items(values, features)
+            return self._items
+        distinct, first, place = np.unique(ids, return_index=True, return_inverse=True)
+        if len(distinct) == len(ids):
+            return model.encode_items(values, features)
+        once = torch.from_numpy(first).to(self.work.device)
+        of_clients = {
+            name: value[once] if name in self.apart else value
+            for name, value in values.items()
+            if parameters[name].scope != "user"
+        }
+        found = model.encode_items(of_clients, features)
+        return found[torch.from_numpy(place).to(self.work.device)]
 
     def _at_once(self) -> int:
         """Returns how many clients' own tensors are scored at a time."""
