@@ -522,7 +522,10 @@ def test_compare_shows_runs_side_by_side_and_draws_them(
     assert rows[0]["to_target"]["ndcg@10/valid"]["rounds"] is None
     assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
     assert run("compare", trained, ranked, *target) == 0
-    text = capsys.readouterr().out
+    told = capsys.readouterr()
+    text = told.out
+    assert "the Runs are of different tasks: their numbers cannot be compared" in told.err
+    assert "different Datasets" not in told.err
     for words in (
         "likes",
         "stars",

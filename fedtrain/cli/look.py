@@ -86,6 +86,9 @@ def compare(
     from fedtrain.show import show_comparison
 
     rows = compared(runs, dict(_target(text) for text in targets))
+    for key, what in (("dataset_id", "Datasets"), ("task", "tasks")):
+        if len({row[key] for row in rows}) > 1:
+            say(f"warning: the Runs are of different {what}: their numbers cannot be compared")
     if out is not None:
         from fedtrain.curves import draw_curves
 
