@@ -208,7 +208,7 @@ def test_what_the_recipe_expects_is_compared_and_less_is_exit_1(
         "loss/train": {"value": 0.7, "tolerance": 0.1},  # 0.69 is the loss of a coin
         "ndcg@10/test": {"value": 0.9, "tolerance": 0.05},
         "rmse/test": {"value": 1.0, "tolerance": 0.1},
-        "loss/valid": {"value": 50.0, "tolerance": 0.1},
+        "loss/valid": {"value": 5.0, "tolerance": 0.1},
     }
     place = with_recipe(data, tmp_path / "data", expected=expected)
     found = answer(capsys, "run", place, "--out", tmp_path / "run", code=1)

@@ -208,20 +208,22 @@ def test_a_run_below_the_median_for_so_many_rounds_is_stopped(
         3: GOOD,
         4: POOR,
         5: [0.0, 0.0, 0.31, 0.0],
-        6: [0.0, 0.3, 0.0, 0.0],
+        6: [0.0, 0.26, 0.0, 0.0],
+        7: [0.5, 0.0, 0.0, 0.0],
     }
-    found = swept(dataset, tmp_path / "s", [1, 2, 3, 4, 5, 6], patience=2)
+    found = swept(dataset, tmp_path / "s", [1, 2, 3, 4, 5, 6, 7], patience=2)
     ends = {row["settings"][0]: (row["status"], row["rounds"]) for row in found["trials"]}
     assert ends == {
         "lr=1": ("finished", 4), "lr=2": ("finished", 4), "lr=3": ("finished", 4),
         "lr=4": ("stopped early", 2), "lr=5": ("stopped early", 2), "lr=6": ("finished", 4),
+        "lr=7": ("finished", 4),
     }  # fmt: skip
     assert (
         "its best ndcg@10/valid is 0.15, the median of 3 finished runs is 0.25"
         in found["trials"][3]["why"]
     )
     assert "Golovin" in found["rule"]
-    assert (found["n_done"], found["n_trials"]) == (6, 6)
+    assert (found["n_done"], found["n_trials"]) == (7, 7)
     assert json.loads((tmp_path / "s" / "sweep.json").read_text()) == found
 
 
