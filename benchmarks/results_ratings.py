@@ -101,7 +101,7 @@ def fedrecon(bias: Sequence[Path], without: Sequence[Path]) -> str:
         f"Bars: RMSE ≤ {BARS['rmse']} and accuracy ≥ {BARS['accuracy']}: "
         f"{'' if reached else 'not '}reached by every Run (worst {worst[0]:.4f} and {worst[1]:.4f}). "
         "The bar is no hard one: an item's mean and the user's mean distance from it, two means and no "
-        "learning at all, are below 0.92 too.",
+        "learning at all, are below 0.92 in the mean too.",
     ])  # fmt: skip
 
 
