@@ -114,16 +114,28 @@ def per_user(lists: Sequence[pl.DataFrame], truth: pl.DataFrame) -> Mapping[str,
     return {name: np.mean([frame[name].to_numpy() for frame in frames], 0) for name in METRICS}
 
 
-def baselines(full: Setting, sampled: Setting) -> list[Row]:
+def baselines(full: Setting, sampled: Setting, kept: Path | None) -> list[Row]:
+    """Returns a row for each baseline; its lists are taken from the folder `kept` where they are there."""
     from fedeval.baselines import baseline
 
     rows = []
     users = full.truth["user_id"].unique().sort().to_numpy().astype(np.int64)
     for name in BASELINES:
-        begun = time.perf_counter()
-        lists = baseline(name, full.train, seen=full.seen, users=users, k=100)
-        seconds = time.perf_counter() - begun
-        among = baseline(name, full.train, candidates=sampled.candidates, users=users, k=100)
+        place = None if kept is None else kept / name
+        if place is None or not (place / "seconds.txt").is_file():
+            begun = time.perf_counter()
+            lists = baseline(name, full.train, seen=full.seen, users=users, k=100)
+            seconds = time.perf_counter() - begun
+            among = baseline(name, full.train, candidates=sampled.candidates, users=users, k=100)
+            if place is not None:
+                place.mkdir(parents=True, exist_ok=True)
+                lists.write_parquet(place / "full.parquet")
+                among.write_parquet(place / "sampled.parquet")
+                (place / "seconds.txt").write_text(str(seconds), "utf-8")
+        else:
+            lists = pl.read_parquet(place / "full.parquet")
+            among = pl.read_parquet(place / "sampled.parquet")
+            seconds = float((place / "seconds.txt").read_text("utf-8"))
         cells = [*NO_COST, f"{seconds:,.0f}", "–"]
         rows.append(Row(name, [lists], [among], cells=cells))
     return rows
@@ -156,14 +168,16 @@ def of_runs(name: str, runs: Sequence[Path], data: Path) -> Row:
     return Row(name, full, among, seeds, cost(runs))
 
 
-def implicit(data: Path, runs: Sequence[Path], controls: Sequence[tuple[str, Path]]) -> str:
+def implicit(
+    data: Path, runs: Sequence[Path], controls: Sequence[tuple[str, Path]], kept: Path | None
+) -> str:
     """Returns the section on ranking."""
     from fedeval.setting import setting_of
 
     full, sampled = setting_of(data), setting_of(data, candidates=SAMPLED)
     ours = of_runs("**FedMF** (`ml-1m-fedavg`)", runs, data)
     rows = [ours, *(of_runs(name, [run], data) for name, run in controls)]
-    rows += [*baselines(full, sampled), *knowing_nothing(full, sampled, runs[0], "train")]
+    rows += [*baselines(full, sampled, kept), *knowing_nothing(full, sampled, runs[0], "train")]
     head = ["system", "seeds", "all items: HR@10", "NDCG@10", "99 sampled: HR@10", "NDCG@10",
             "rounds", "bytes up / down", "seconds", "CPU s"]  # fmt: skip
     measured = [
@@ -251,13 +265,14 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, nargs="+", default=[])
     parser.add_argument("--control", nargs=2, action="append", default=[], metavar=("NAME", "RUN"))
     parser.add_argument("--leaky", type=Path)
+    parser.add_argument("--kept", type=Path, help="a folder of the baselines' lists, made or read")
     given = parser.parse_args()
     if given.data is None:
         print("no Runs are given: see --help")
         return
     if given.runs:
         controls = [(name, Path(run)) for name, run in given.control]
-        write_section("Implicit ranking", implicit(given.data, given.runs, controls))
+        write_section("Implicit ranking", implicit(given.data, given.runs, controls, given.kept))
     if given.leaky is not None:
         write_section("The leak", leak(given.data, given.leaky))
     print(RESULTS)
