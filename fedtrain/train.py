@@ -208,7 +208,8 @@ class _Trainer:
         odd = suspect(self.work)
         if odd:
             log.warning("first input to look at: %s", odd)
-            self.run.event(self.done, "odd input", what=odd)
+            if saved is None:  # a Run that goes on has told it
+                self.run.event(0, "odd input", what=odd)
         logger = open_loggers(self.plan.loggers.names, self.run.path, self.plan.to_dict())
         before = float(self.run.manifest.get("seconds", 0.0))
         begun = time.perf_counter()

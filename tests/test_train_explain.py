@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
+from built import write_built
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 torch.set_num_threads(1)
@@ -12,9 +15,12 @@ torch.set_num_threads(1)
 from federations import random_federation, work_of  # noqa: E402
 from torch.nn.functional import normalize  # noqa: E402
 
+from fedprep.dataset import Dataset  # noqa: E402
 from fedtrain.batch import Features  # noqa: E402
 from fedtrain.engine import Work  # noqa: E402
 from fedtrain.explain import suspect  # noqa: E402
+from fedtrain.settings import parse_plan  # noqa: E402
+from fedtrain.train import train  # noqa: E402
 
 
 def tower(image: float = 1.0, **plan: Any) -> Work:
@@ -69,3 +75,27 @@ def test_a_value_that_is_not_finite_comes_first_and_only_at_its_clients() -> Non
     work.features.items["text"][item, 2] = float("inf")
     assert suspect(work) == suspect(work, 0) == f"text, column 2, of item {item} is inf"
     assert suspect(work, 1).startswith("image")
+
+
+def test_a_modality_out_of_scale_is_told_before_the_first_round_and_once_in_the_events(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = write_built(tmp_path / "data")
+    file = data / "embeddings" / "image.parquet"
+    rows = pl.read_parquet(file)
+    there = rows["embedding"].is_not_null()
+    louder = rows["embedding"].drop_nulls().to_numpy() * 160
+    column = pl.DataFrame(
+        {"at": there.arg_true(), "embedding": pl.Series(louder, dtype=rows["embedding"].dtype)}
+    )
+    at = rows.drop("embedding").with_row_index("at")
+    at.join(column, on="at", how="left", maintain_order="left").drop("at").write_parquet(file)
+    plan = parse_plan(
+        {"model": "two_tower", "task": "binary", "rounds": 2, "threads": 1, "clients_per_round": 2}
+    )
+    for go_on in (False, True):
+        caplog.clear()
+        run = train(Dataset.open(data), plan, tmp_path / "run", go_on=go_on, stop=lambda: True)
+        assert "first input to look at: image" in caplog.text
+    told = [event for event in run.events() if event["event"] == "odd input"]
+    assert len(told) == 1 and told[0]["round"] == 0 and "[embed.image] normalise" in told[0]["what"]
