@@ -97,5 +97,6 @@ def test_a_modality_out_of_scale_is_told_before_the_first_round_and_once_in_the_
         caplog.clear()
         run = train(Dataset.open(data), plan, tmp_path / "run", go_on=go_on, stop=lambda: True)
         assert "first input to look at: image" in caplog.text
-    told = [event for event in run.events() if event["event"] == "odd input"]
-    assert len(told) == 1 and told[0]["round"] == 0 and "[embed.image] normalise" in told[0]["what"]
+        told = [event for event in run.events() if event["event"] == "odd input"]
+        assert len(told) == 1 and told[0]["round"] == 0
+        assert "[embed.image] normalise" in told[0]["what"]
