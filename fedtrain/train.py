@@ -197,7 +197,7 @@ class _Trainer:
         self.may = (n_rows > 0) & ~self.valid_clients & ~self.test_clients
         trace = load_trace(work.plan.trace, work.federation.n_clients) if work.plan.trace else None
         self.options = SamplerOptions(self.may, trace)
-        self.drawn = 0.0
+        self.drawn = time.perf_counter()
 
     # --- the whole run -----------------------------------------------------------------------------
 

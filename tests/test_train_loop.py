@@ -108,7 +108,13 @@ main(arguments)
 """
 
 
-@pytest.mark.parametrize(("where", "number"), [("in the round", 3), ("before the checkpoint", 4)])
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [
+        ("in the round", 3),
+        pytest.param("before the checkpoint", 4, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_is_killed_goes_on_to_the_same_bytes(
     where: str,
     number: int,
