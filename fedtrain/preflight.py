@@ -262,7 +262,11 @@ def check_privacy(plan: Plan, facts: Facts) -> FedprepError | None:
             "weights": (plan.weights == "uniform", "uniform", "uniform"),
             "item_mean": (plan.item_mean != "touched", "cohort or sum", "cohort"),
             "sampler": (plan.sampler in ("uniform", "poisson"), "uniform or poisson", "poisson"),
-            "algorithm": (plan.algorithm != "fednova", "not fednova, which tells steps too", "fedavg"),
+            "algorithm": (
+                plan.algorithm != "fednova",
+                "not fednova, which tells steps too",
+                "fedavg",
+            ),
         }
         for key, (met, expected, value) in unmet.items():
             if not met:
