@@ -70,8 +70,8 @@ class Outcome:
     client: int64 (n,), ids · rows: int64 (n,), train rows · sound: bool (n,), False where its numbers went
     wrong · loss: float64 (n,), mean over the examples of its steps · update_norm, grad_norm, clipped: float64
     (n,): L2 norm of what it sends, mean of its gradients' norms, share of steps clipped · bytes_up,
-    bytes_down: of all of them · drift: how far clients are from their mean, root of the weighted mean square ·
-    figures: what the algorithm tells beside, by name.
+    bytes_down: of all of them · drift: how far clients are from their mean, root of the weighted mean
+    square · figures: what the algorithm tells beside, by name.
     """
 
     server: Server

@@ -118,7 +118,9 @@ def test_the_error_on_shown_ratings_is_a_measure_of_its_own_name() -> None:
     found = task_measures(work, replace(server, values=values), clients, "valid")
     # User 0 alone has a row of valid: of the shown 2 and 4 it tells 3, and user 1 counts nowhere.
     assert found["rmse/shown/valid"] == pytest.approx(1.0)
-    assert found["rmse/valid"] == pytest.approx(2.0)  # cut to the scale of train, not to valid's 5 to 5
+    assert found["rmse/valid"] == pytest.approx(
+        2.0
+    )  # cut to the scale of train, not to valid's 5 to 5
     assert "rmse/shown/valid" not in task_measures(
         work_of(federation, **MF), *begin(work_of(federation, **MF)), "valid"
     )

@@ -26,7 +26,7 @@ def _place(measure: str, headline: str) -> tuple[bool, int]:
 
 def _most_points(runs: Mapping[str, Any], measure: str) -> int:
     """Returns how many rounds the longest curve of a measure has."""
-    return max(sum(row["metric"] == measure for row in rows) for rows in runs.values())
+    return max(len([row for row in rows if row["metric"] == measure]) for rows in runs.values())
 
 
 def draw(assessment: Mapping[str, Any]) -> Drawn:
