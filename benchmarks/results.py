@@ -32,6 +32,8 @@ TITLE = "# Results on real data\n"
 METRICS = ("hr@10", "ndcg@10")
 BASELINES = ("random", "popularity", "itemknn", "ease", "ials")
 SAMPLED = "uniform:99"
+LONGER = ((4, 100), (4, 400))
+"""Negatives a row and rounds of memorisers beside that of the leaking Run."""
 
 
 # --- what every section needs --------------------------------------------------------------------------
@@ -141,21 +143,33 @@ def baselines(full: Setting, sampled: Setting, kept: Path | None) -> list[Row]:
     return rows
 
 
-def knowing_nothing(full: Setting, sampled: Setting, run: Path, pool: str) -> list[Row]:
-    """Returns the constant scorer, and the memoriser of as many negatives as the Run has drawn."""
-    from fedeval.assessment.sane import draws_of, sanity_systems
+def knowing_nothing(
+    full: Setting, sampled: Setting, run: Path, pool: str, more: Sequence[tuple[int, int]] = ()
+) -> list[Row]:
+    """Returns the constant scorer, and the memoriser of as many negatives as the Run has drawn.
+
+    Args:
+        full, sampled: the two protocols.
+        run: whose negatives.
+        pool: what they leave out.
+        more: negatives a row and rounds of further memorisers.
+    """
+    from fedeval.assessment.sane import Draws, draws_of, sanity_systems
     from fedeval.systems import read_system
 
-    draws = draws_of([read_system("run", run, full)], full, pool)
-    found = {}
-    for label, setting in (("full", full), ("sampled", sampled)):
-        for system in sanity_systems(setting, pool, draws, 100, 0):
-            found[label, system.name] = system.recs.whole()
-    told = f"memoriser ({draws.per_row} negatives a row, {draws.rounds} rounds, pool `{pool}`)"
-    return [
-        Row(label, [found["full", name]], [found["sampled", name]], cells=[*NO_COST, "–", "–"])
-        for name, label in (("constant", "constant scorer"), ("memoriser", told))
-    ]
+    own = draws_of([read_system("run", run, full)], full, pool)
+    rows: list[Row] = []
+    for draws in [own, *(Draws(*one) for one in more)]:
+        found = {}
+        for label, setting in (("full", full), ("sampled", sampled)):
+            for system in sanity_systems(setting, pool, draws, 100, 0):
+                found[label, system.name] = system.recs.whole()
+        told = f"memoriser ({draws.per_row} negatives a row, {draws.rounds} rounds, pool `{pool}`)"
+        names = {"constant": "constant scorer", "memoriser": told}
+        for name, label in list(names.items())[1 if rows else 0 :]:
+            lists = ([found["full", name]], [found["sampled", name]])
+            rows.append(Row(label, *lists, cells=[*NO_COST, "–", "–"]))
+    return rows
 
 
 def of_runs(name: str, runs: Sequence[Path], data: Path) -> Row:
@@ -234,7 +248,7 @@ def leak(data: Path, run: Path) -> str:
     full, sampled = setting_of(data), setting_of(data, candidates=SAMPLED)
     rows = [
         of_runs("FedMF, leaking pool", [run], data),
-        *knowing_nothing(full, sampled, run, "all"),
+        *knowing_nothing(full, sampled, run, "all", more=LONGER),
     ]
     lines = []
     for row in rows:
@@ -250,10 +264,12 @@ def leak(data: Path, run: Path) -> str:
         "published tables do, and exists to show what that is worth. The memoriser has learned nothing: its "
         "score is −(times drawn as a negative).",
         f"One Run, {plan['rounds']} rounds, {plan['negatives']} negatives a row, "
-        f"{plan['clients_per_round'] or 'all'} clients. "
+        f"{plan['clients_per_round'] or 'all'} clients, d = {plan['mf']['dim']} (its draws are what it is for). "
         f"Protocols: `{_protocol(full, 'all')}`, `{_protocol(sampled, 'all')}`.",
         table(["system", "all items: HR@10", "NDCG@10", "99 sampled: HR@10", "NDCG@10"], lines),
-        "`fedeval report` says so in red, and its exit code is 1.",
+        "The first memoriser is of the Run's own number of draws, the others of Runs that draw longer: then "
+        "users of 18 rows have been given nearly every other item, too. `fedeval report` on the Run says in "
+        "red that the protocol leaks, and its exit code is 1.",
     ])  # fmt: skip
 
 
