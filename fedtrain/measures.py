@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from fedeval import evaluate
+from fedeval.interactions import interactions_of
 from fedeval.setting import SEEN, setting_of
 from fedprep.dataset import Dataset
 from fedprep.schema import USER_ID
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from fedtrain.engine import Work
     from fedtrain.federation import Rows
 
-__all__ = ["LIST_LENGTH", "RANKING", "Truth", "ranking", "task_measures"]
+__all__ = ["LIST_LENGTH", "RANKING", "Truth", "lists_of_all", "ranking", "task_measures"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -80,6 +81,13 @@ def ranking(
     lists = scorer.lists(with_home, LIST_LENGTH, seen)
     found = evaluate(lists, truth.rows, RANKING, train=truth.setting.train_frame)
     return {f"{name}/{truth.split}": value for name, value in found.mean.items()}, lists
+
+
+def lists_of_all(work: Work, server: Server, clients: Clients, dataset: Dataset) -> pl.DataFrame:
+    """Returns the lists of every user with a row, what train and valid have left out."""
+    users = np.flatnonzero(work.federation.home >= 0)
+    seen = interactions_of(dataset, *SEEN["test"])
+    return Scorer(work, server, clients, SEEN["test"]).lists(users, LIST_LENGTH, seen)
 
 
 def task_measures(work: Work, server: Server, clients: Clients, split: str) -> dict[str, float]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
 from built import write_built
@@ -18,8 +19,10 @@ from built import write_built
 from fedprep.dataset import Dataset
 from fedprep.errors import TrainingError
 from fedtrain.cli import main
+from fedtrain.measures import lists_of_all
 from fedtrain.run import Run, load, read_tensors
 from fedtrain.settings import parse_plan
+from fedtrain.setup import begin, work_of
 from fedtrain.state import tensors_of
 from fedtrain.train import train
 
@@ -84,7 +87,7 @@ def assert_same_bytes(one: Path, other: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-import fedtrain.rounds, fedtrain.train
+import fedtrain.rounds, fedtrain.trainer
 where, number, arguments = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
 if where == "in the round":
@@ -95,15 +98,16 @@ if where == "in the round":
         return original(work, server, *rest)
     fedtrain.rounds.sent_by = sent_by
 else:
-    original = fedtrain.train.save
+    original = fedtrain.trainer.save
     def save(run, round, *rest, **more):
         if round == number:
             with (run.path / "rounds.jsonl").open("a") as file:
                 file.write('{"round": 9, "met')
             die()
         return original(run, round, *rest, **more)
-    fedtrain.train.save = save
+    fedtrain.trainer.save = save
 from fedtrain.cli import main
+from fedtrain.measures import lists_of_all
 main(arguments)
 """
 
@@ -243,7 +247,7 @@ def test_no_memory_while_measuring_is_said_and_the_last_round_stays(
     def ranking(*given: Any) -> Any:
         raise error
 
-    monkeypatch.setattr("fedtrain.train.ranking", ranking)
+    monkeypatch.setattr("fedtrain.trainer.ranking", ranking)
     with pytest.raises(TrainingError, match="no memory for what is measured") as caught:
         ended(data, tmp_path / "run")
     assert "eval_clients" in str(caught.value)
@@ -274,3 +278,23 @@ def test_a_state_is_the_same_after_it_was_written_and_read(data: Path, undisturb
     assert again.keys() == saved[1].keys()
     assert all(torch.equal(again[name], value) for name, value in saved[1].items())
     assert any(name.startswith("client/") for name in again)
+
+
+def test_a_part_of_valid_may_be_ranked_and_all_of_test_is(data: Path, tmp_path: Path) -> None:
+    assert run("run", data, "--out", tmp_path / "run", *OPTIONS, "--set", "eval_clients=3") == 0
+    test = pl.read_parquet(tmp_path / "run" / "recommendations.parquet")["user_id"].n_unique()
+    assert test == Dataset.open(data).interactions("test").collect()["user_id"].n_unique() > 3
+
+
+def test_where_nothing_is_held_out_for_test_everybody_is_recommended_something(
+    data: Path, tmp_path: Path
+) -> None:
+    dataset = Dataset.open(data)
+    plan = parse_plan({"rounds": 1, "clients_per_round": 0, "lr": 1.0, "threads": 1})
+    work = work_of(dataset, plan, 0)
+    server, clients = begin(work)
+    lists = lists_of_all(work, server, clients, dataset)
+    rows = dataset.interactions().collect()
+    assert set(lists["user_id"]) == set(rows["user_id"])
+    seen = rows.filter(pl.col("split") != "test").select("user_id", "item_id")
+    assert lists.join(seen, on=["user_id", "item_id"], how="semi").is_empty()

@@ -1,0 +1,353 @@
+"""The rounds of a Run: each is done, measured, logged and saved before the next begins."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+
+from fedprep.dataset import Dataset
+from fedprep.errors import TrainingError
+from fedprep.files import whole_file
+from fedtrain import stragglers
+from fedtrain.engine import Work
+from fedtrain.explain import explain, suspect
+from fedtrain.loggers import open_loggers
+from fedtrain.measures import Truth, lists_of_all, ranking, task_measures
+from fedtrain.memory import is_out_of_memory, no_memory
+from fedtrain.privacy import epsilon
+from fedtrain.rounds import Outcome
+from fedtrain.run import CURVES, MODEL, RECOMMENDATIONS, Run, load, resume, save, write_tensors
+from fedtrain.samplers import SAMPLERS, SamplerOptions, held_out, load_trace
+from fedtrain.schedules import factor
+from fedtrain.setup import begin
+from fedtrain.state import restored, tensors_of
+from fedtrain.stopping import best_round, history_of, should_stop
+from fedtrain.unseen import unseen_measures
+
+__all__ = ["DoRound", "Report", "Trainer", "silent"]
+
+log = logging.getLogger(__name__)
+
+Ints = npt.NDArray[np.int64]
+
+CURVES_EVERY = 15.0
+"""Seconds between two drawings of the learning curves while training goes on."""
+
+MOST_ROLLBACKS = 10
+"""Times in a row that a round is done again with smaller steps, before the run stops."""
+
+DIVERGED = 100.0
+"""A train loss of so many times that of the first round is no training any more."""
+
+Status = Literal["running", "finished", "stopped", "failed"]
+
+DoRound = Callable[..., Outcome]
+"""A function that does a round as `rounds.do_round` does, with its arguments."""
+
+Report = Callable[[int, Mapping[str, float]], None]
+"""Told the round and its measures once they are on disk."""
+
+
+def silent(round_number: int, values: Mapping[str, float]) -> None:
+    """Does nothing."""
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds beside tensors: the factor that rollbacks left, and how many came in a row."""
+
+    lr_scale: float = 1.0
+    rollbacks: int = 0
+
+
+class Trainer:
+    """The rounds of one Run."""
+
+    def __init__(self, dataset: Dataset, work: Work, run: Run, do_round: DoRound) -> None:
+        self.do_round = do_round
+        self.dataset, self.work, self.run, self.plan = dataset, work, run, work.plan
+        self.server, self.clients = begin(work)
+        self.state, self.done = _State(), 0
+        # Valid may be looked at in part; the test is of everybody.
+        self.truths = {
+            "valid": Truth(dataset, "valid", work.plan.eval_clients, work.seed),
+            "test": Truth(dataset, "test", 0, work.seed),
+        }
+        n_rows = work.federation.train.counts
+        self.valid_clients, self.test_clients = held_out(
+            n_rows, work.plan.valid_clients, work.plan.test_clients, work.seed
+        )
+        self.may = (n_rows > 0) & ~self.valid_clients & ~self.test_clients
+        trace = load_trace(work.plan.trace, work.federation.n_clients) if work.plan.trace else None
+        self.options = SamplerOptions(self.may, trace)
+        self.drawn = time.perf_counter()
+
+    # --- the whole run -----------------------------------------------------------------------------
+
+    def go(self, report: Report, stop: Callable[[], bool]) -> None:
+        saved = resume(self.run)
+        if saved is not None:
+            self._restore(*saved)
+        odd = suspect(self.work)
+        if odd:
+            log.warning("first input to look at: %s", odd)
+            if saved is None:  # a Run that goes on has told it
+                self.run.event(0, "odd input", what=odd)
+        logger = open_loggers(self.plan.loggers.names, self.run.path, self.plan.to_dict())
+        before = float(self.run.manifest.get("seconds", 0.0))
+        begun = time.perf_counter()
+        status: Status = "finished"
+        try:
+            while self.done < self.plan.rounds:
+                values = self._round(self.done + 1)
+                self.run.log(self.done, values)
+                logger.log(self.done, values)
+                self._save(values)
+                self.run.update(rounds_done=self.done, seconds=before + time.perf_counter() - begun)
+                report(self.done, values)
+                reason = should_stop(history_of(self.run.rounds()), self.plan.stop)
+                if reason:
+                    self.run.event(self.done, "stopped early", reason=reason)
+                    break
+                if stop():
+                    status = "stopped"
+                    break
+            if status == "finished":
+                values = self._finish()
+                logger.log(self.done, values)
+                report(self.done, values)
+        finally:
+            logger.close()
+        self._draw()
+        self.run.update(
+            status=status, rounds_done=self.done, seconds=before + time.perf_counter() - begun
+        )
+
+    def _finish(self) -> dict[str, float]:
+        """Measures the test split with the best state, and writes model and recommendations."""
+        best = load(self.run, "best") if self.plan.stop.metric else None
+        if best is not None:
+            self.run.event(self.done, "best", best_round=best[0])
+            self._restore(*best, keep_done=True)
+        measured = self._ranked("test") | task_measures(
+            self.work, self.server, self.clients, "test"
+        )
+        if self.test_clients.any():
+            measured |= unseen_measures(
+                self.work, self.server, self.clients, np.flatnonzero(self.test_clients), "test"
+            )
+        self.run.log(self.done, measured)
+        write_tensors(self.run.path / MODEL, self.server.values)
+        return measured
+
+    # --- a round -----------------------------------------------------------------------------------
+
+    def _round(self, number: int) -> dict[str, float]:
+        begun, cpu = time.perf_counter(), time.process_time()
+        plan = self.plan
+        outcome, extra = self._trained(number)
+        self.server, self.done = outcome.server, number
+        trained = time.perf_counter()
+        values = _values_of(outcome) | extra
+        if plan.privacy.noise_multiplier:
+            values["epsilon"] = self._epsilon(number)
+        values |= task_measures(self.work, self.server, self.clients, "valid")
+        if number % plan.eval_every == 0 or number == plan.rounds:
+            values |= self._ranked("valid")
+            if self.valid_clients.any():
+                values |= unseen_measures(
+                    self.work,
+                    self.server,
+                    self.clients,
+                    np.flatnonzero(self.valid_clients),
+                    "valid",
+                )
+        now = time.perf_counter()
+        return values | {
+            "seconds": now - begun,
+            "seconds/train": trained - begun,
+            "seconds/eval": now - trained,
+            "cpu_seconds": time.process_time() - cpu,
+        }
+
+    def _trained(self, number: int) -> tuple[Outcome, dict[str, float]]:
+        """Returns a round's outcome, done again with smaller steps while the plan asks for that."""
+        plan, work = self.plan, self.work
+        while True:
+            cohort, lost = self._cohort(number)
+            scale = self.state.lr_scale * factor(number, plan, history_of(self.run.rounds()))
+            share = stragglers.work(
+                cohort, number, work.seed, plan.faults.stragglers, plan.faults.straggler_work
+            )
+            before = self.clients.state() if plan.on_nonfinite == "rollback" else None
+            snapshot = None if before is None else {k: v.clone() for k, v in before.items()}
+            outcome = self._one_round(
+                number, cohort, scale, share if plan.faults.stragglers else None
+            )
+            extra = {
+                "lr": plan.lr * scale,
+                "clients": float(len(cohort)),
+                "clients/dropped": float(lost),
+                "clients/skipped": float((~outcome.sound).sum()),
+            }
+            bad = outcome.client[~outcome.sound]
+            wrong = [name for name, v in outcome.server.values.items() if not v.isfinite().all()]
+            if len(bad):
+                told = explain(work, self.server.at(number), self.clients, int(bad[0]), scale)
+            elif wrong:
+                told = f"the server's {wrong[0]} is not finite after the join"
+            else:
+                told = self._diverged(outcome)
+            if not told:
+                self.state.rollbacks = 0
+                return outcome, extra
+            name = "not finite" if len(bad) or wrong else "diverges"
+            self.run.event(number, name, clients=bad.tolist()[:100], n=len(bad), what=told)
+            if plan.on_nonfinite == "skip" and len(bad) and not wrong:
+                return outcome, extra
+            if plan.on_nonfinite != "rollback" or self.state.rollbacks >= MOST_ROLLBACKS:
+                raise TrainingError(
+                    told,
+                    where=f"round {number}"
+                    + (f", {len(bad):,} of {len(cohort):,} clients" if len(bad) else ""),
+                    hint="lower the learning rates, set clip_norm, or on_nonfinite = 'skip' or 'rollback'",
+                )
+            assert snapshot is not None
+            self.clients.restore(snapshot)
+            self.state.rollbacks += 1
+            self.state.lr_scale *= plan.rollback_factor
+
+    def _one_round(self, number: int, cohort: Ints, scale: float, share: Any) -> Outcome:
+        """Returns what `do_round` gives.
+
+        Raises:
+            TrainingError: there is not enough memory; it says how much less would fit.
+        """
+        server = self.server.at(number)
+        try:
+            return self.do_round(
+                self.work,
+                server,
+                self.clients,
+                cohort,
+                lr_factor=scale,
+                progress=(number - 1) / self.plan.rounds,
+                share=share,
+            )
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Only here, outside of the handler, is what the round held free again.
+        raise no_memory(self.work, server, self.clients, cohort)
+
+    def _diverged(self, outcome: Outcome) -> str:
+        """Returns that the train loss has grown beyond reason, or nothing."""
+        loss = _values_of(outcome).get("loss/train")
+        earlier = self.run.rounds().filter(metric="loss/train").sort("round").head(1)
+        if loss is None or earlier.is_empty():
+            return ""
+        first, number = float(earlier["value"][0]), int(earlier["round"][0])
+        if loss <= DIVERGED * max(first, 1.0 / DIVERGED):
+            return ""
+        return f"the loss diverges: {loss:.4g}, and {first:.4g} in round {number}"
+
+    def _cohort(self, number: int) -> tuple[Ints, int]:
+        """Returns the clients that train and answer, and how many were lost."""
+        plan = self.plan
+        n_rows = self.work.federation.train.counts
+        drawn = SAMPLERS[plan.sampler](
+            n_rows, plan.clients_per_round, number, self.work.seed, self.options
+        )
+        lost = stragglers.lost(drawn, number, self.work.seed, plan.faults.dropout)
+        return drawn[~lost], int(lost.sum())
+
+    def _epsilon(self, number: int) -> float:
+        privacy = self.plan.privacy
+        n = int(self.may.sum())
+        rate = min(1.0, (self.plan.clients_per_round or n) / n)
+        return epsilon(number, rate, privacy.noise_multiplier, privacy.delta, privacy.accountant)
+
+    def _ranked(self, split: str) -> dict[str, float]:
+        """Returns the ranking metrics of a split; test writes the recommendations too.
+
+        Where no row is held out for test there is nothing to measure, and everybody gets a list.
+        """
+        there = len(self.work.federation.splits[split]) > 0
+        found: dict[str, float] = {}
+        state = self.work, self.server, self.clients
+        if there:
+            found, lists = ranking(*state, self.truths[split])
+        elif split == "test":
+            lists = lists_of_all(*state, self.dataset)
+        if split == "test":
+            with whole_file(self.run.path / RECOMMENDATIONS) as place:
+                lists.select(
+                    pl.col("user_id").cast(pl.Int32),
+                    pl.col("item_id").cast(pl.Int32),
+                    pl.col("rank").cast(pl.Int32),
+                    pl.col("score").cast(pl.Float32),
+                ).write_parquet(place)
+        return found
+
+    # --- what is kept ------------------------------------------------------------------------------
+
+    def _save(self, values: Mapping[str, float]) -> None:
+        plan = self.plan
+        best = False
+        if plan.stop.metric and plan.stop.metric in values:
+            best = best_round(history_of(self.run.rounds()), plan.stop) == self.done
+        due = self.done % plan.checkpoint_every == 0 or self.done == plan.rounds
+        if due or best:
+            tensors = tensors_of(self.server, self.clients)
+            state = {"lr_scale": self.state.lr_scale, "rollbacks": self.state.rollbacks}
+            save(self.run, self.done, tensors, state, keep_best=best)
+        if time.perf_counter() - self.drawn > CURVES_EVERY:
+            self._draw()
+
+    def _restore(
+        self,
+        number: int,
+        tensors: Mapping[str, torch.Tensor],
+        state: Mapping[str, Any],
+        keep_done: bool = False,
+    ) -> None:
+        self.server = restored(number, tensors, self.clients, self.work.device)
+        self.state = replace(self.state, **state)
+        if not keep_done:
+            self.done = number
+
+    def _draw(self) -> None:
+        from fedtrain.curves import draw_curves, has_curves
+
+        if has_curves(self.run.rounds()):
+            draw_curves([self.run.path], self.run.path / CURVES)
+        self.drawn = time.perf_counter()
+
+
+def _values_of(outcome: Outcome) -> dict[str, float]:
+    """Returns the measures of a round's training, of the clients whose numbers are fine."""
+    fine, rows = outcome.sound, outcome.rows
+    if not fine.any():
+        return {"rows": float(rows.sum()), **outcome.figures}
+    weight = rows[fine] / rows[fine].sum()
+    return {
+        "loss/train": float((outcome.loss[fine] * weight).sum()),
+        "rows": float(rows.sum()),
+        "grad_norm/median": float(np.median(outcome.grad_norm[fine])),
+        "grad_norm/p99": float(np.quantile(outcome.grad_norm[fine], 0.99)),
+        "grad_norm/clipped": float(outcome.clipped[fine].mean()),
+        "update_norm/median": float(np.median(outcome.update_norm[fine])),
+        "update_norm/p99": float(np.quantile(outcome.update_norm[fine], 0.99)),
+        "drift/mean": outcome.drift,
+        "bytes/up": float(outcome.bytes_up),
+        "bytes/down": float(outcome.bytes_down),
+        **outcome.figures,
+    }
