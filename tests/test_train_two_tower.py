@@ -148,6 +148,22 @@ def test_an_item_without_a_modality_has_its_token() -> None:
     assert without["image.token"].abs().sum() > 0 and without["image.weight"].abs().sum() == 0
 
 
+def test_where_few_items_have_a_modality_each_has_the_output_it_has_alone() -> None:
+    clients = toy(TwoTower(dim=4, hidden=3), "binary")
+    features = clients.batch.features
+    has = torch.zeros_like(features.has["image"])
+    has[clients.batch.item[0, 3, 0]] = True  # one item, which some clients have and others do not
+    few = replace(features, has={**features.has, "image": has})
+    together = clients.with_batch(features=few).outputs()
+    assert 0 < int(has[clients.batch.item].sum()) < clients.batch.item.numel() / 2
+    none = replace(features, has={**features.has, "image": torch.zeros_like(has)})
+    assert not together.equal(clients.with_batch(features=none).outputs())
+    for place in range(clients.batch.item.shape[1]):
+        item = clients.batch.item[:, place : place + 1].expand_as(clients.batch.item)
+        alone = clients.with_batch(features=few, item=item).outputs()
+        torch.testing.assert_close(alone[:, place], together[:, place])
+
+
 def test_items_encoded_once_each_give_what_items_encoded_each_time_give(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
