@@ -127,9 +127,9 @@ def vae(federated: Sequence[Path], pooled: Sequence[Path]) -> str:
             "held-out RMSE on valid", *COSTS]  # fmt: skip
     passes = {plan_of(run)["rounds"] for run in pooled}
     notes = [
-        f"The pooled control is {'/'.join(map(str, passes))} passes of Adam in batches of users, its moments new "
-        "in each pass and each user's mean error weighing the same: the federated training's settings, not "
-        "tuned any further, so that it is no upper bound."
+        f"The pooled control is {'/'.join(map(str, passes))} passes of Adam over batches of 300 users, its "
+        "moments new in each pass and each user weighing the same (federated: by its rows), at the rate of "
+        "the federated server. It was not tuned, and is no upper bound.",
     ] if pooled else []  # fmt: skip
     gap = best[0] - HELD_OUT
     verdict = "reached" if gap <= 0 else f"missed by {gap:.4f}"
