@@ -35,4 +35,4 @@ def test_five_rounds_of_it_know_more_than_popularity(
     plan = msgspec.structs.replace(plan, rounds=5, threads=1)
     run = train(dataset, plan, tmp_path / "run", allow_invalid=True)
     values = dict(run.rounds().select("metric", "value").iter_rows())
-    assert values["ndcg@10/valid"] > 0.022  # popularity: 0.020
+    assert values["ndcg@10/valid"] > 0.022  # popularity: 0.021
