@@ -121,7 +121,10 @@ def vae(federated: Sequence[Path], pooled: Sequence[Path]) -> str:
             best = min(best, (value, f"{name}, KL weight {weight:g}"))
             shown = told(mine, "rmse/shown/test")
             valid = told(mine, "rmse/valid")
-            rows.append([name, f"{weight:g}", seeds(mine), held_out, shown, valid, *cost(mine)])
+            spent = cost(mine)
+            if runs is pooled:
+                spent[1] = "–"  # nothing is sent
+            rows.append([name, f"{weight:g}", seeds(mine), held_out, shown, valid, *spent])
     runs = [*federated, *pooled]
     head = ["training", "KL weight", "seeds", "**held-out RMSE**", "RMSE of the ratings it was shown",
             "held-out RMSE on valid", *COSTS]  # fmt: skip
