@@ -217,11 +217,12 @@ def section(
 
 TOLD = {
     "label": (
-        "Single rounds of every algorithm but FedAdam swing between the classes, by whose clients were "
-        "drawn, so the first round at a target flatters them: they are there soon, and gone again. FedAdam stays "
-        "there; a third of FedAvg's server step alone wins a good part of that. SCAFFOLD pays twice the "
-        "bytes a round (its controls), and did not repay them with a tenth of the clients a round; at lr 0.2 it "
-        "diverged in both skews, and the guard named client and step."
+        "Single rounds of every algorithm but FedAdam swing between the classes, by whose clients "
+        "were drawn, so the first round at a target flatters them: they are there soon, and gone "
+        "again. FedAdam stays there; a third of FedAvg's server step alone wins a good part of that. "
+        "SCAFFOLD pays twice the bytes a round (its controls), and did not repay them with a tenth of "
+        "the clients a round; at lr 0.2 it diverged in both skews, and the guard named client and "
+        "step."
     ),
     "quantity": (
         "Skewed sizes hurt little: the weights by rows make FedAvg nearly the training of its largest "
