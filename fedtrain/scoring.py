@@ -37,6 +37,9 @@ PLACES = 1 << 16
 FLOATS = 1 << 26
 """Values of private tables that are in memory at a time."""
 
+GRAPH_WIDTH = 64
+"""Values an item that a model of graphs is reckoned to need for each client."""
+
 
 class Scorer:
     """Scores users by what the server holds and what their clients keep.
@@ -65,9 +68,29 @@ class Scorer:
         if (slots < 0).any():
             raise TrainingError(f"user {users[slots < 0][0]} has no row at any client")
         found = np.empty((len(users), self.work.federation.n_items), np.float32)
+        if self.work.model.examples == "graphs":
+            self._on_graphs(slots, found)
+            return found
         for block in self._blocks(slots):
-            found[block] = self._block(slots[block])
+            n = len(block)
+            found[block] = self._block(slots[block], (n, 1) if self.apart else (1, n))
         return found
+
+    def _on_graphs(self, slots: Ints, found: npt.NDArray[np.float32]) -> None:
+        """Writes (b, n_items), each client on a graph of its own: that of all of its users."""
+        federation = self.work.federation
+        ids = federation.slot_client[slots]
+        offsets = federation.slot_offsets
+        n_users = offsets[ids + 1] - offsets[ids]
+        alone = np.flatnonzero(n_users == 1)
+        most = int(np.clip(FLOATS // (GRAPH_WIDTH * federation.n_items), 1, BLOCK))
+        for place in np.split(alone, range(most, len(alone), most)):
+            if len(place):
+                found[place] = self._block(slots[place], (len(place), 1))
+        for client in np.unique(ids[n_users > 1]).tolist():
+            own = np.arange(offsets[client], offsets[client + 1])
+            place = np.flatnonzero(ids == client)
+            found[place] = self._block(own, (1, len(own)))[slots[place] - own[0]]
 
     def lists(self, users: Ints, k: int, seen: Interactions) -> pl.DataFrame:
         """Returns the k best items of each user, without those seen: user_id, item_id, rank, score."""
@@ -75,12 +98,16 @@ class Scorer:
         return ranked(self.scores, users, n_items, k=min(k, n_items), seen=seen)
 
     @torch.no_grad()
-    def _block(self, slots: Ints) -> npt.NDArray[np.float32]:
-        """Returns (b, n_items); clients first: (b, 1) users where clients differ, else (1, b)."""
+    def _block(self, slots: Ints, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+        """Returns (b, n_items).
+
+        Args:
+            slots: int64 (b,).
+            shape: (b, 1), each user with a client of its own; or (1, b), all with the same values.
+        """
         work = self.work
         federation = work.federation
-        shape = (len(slots), 1) if self.apart else (1, len(slots))
-        ids = federation.slot_client[slots]
+        ids = federation.slot_client[slots][: shape[0]]
         values = {}
         for name, parameter in work.parameters.items():
             if parameter.scope == "user":
@@ -105,12 +132,9 @@ class Scorer:
         return found.reshape(len(slots), -1).float().cpu().numpy()
 
     def _blocks(self, slots: Ints) -> Iterator[Ints]:
-        """Yields int64: places in `slots` that are scored together, those of like histories.
-
-        A model of graphs is given all of them at once: who is scored together is joined by the graph.
-        """
+        """Yields int64: places in `slots` that are scored together, those of like histories."""
         most = self._at_once() if self.apart else max(len(slots), 1)
-        if self.history is None or self.work.model.examples == "graphs":
+        if self.history is None:
             yield from np.split(np.arange(len(slots)), range(most, len(slots), most))
             return
         count = np.maximum(self.history.counts(slots), 1)
