@@ -219,8 +219,8 @@ def implicit(
         "rising; but the first seed's test numbers at 30 rounds had been seen by then (0.6993 / 0.4219 among "
         "99, 0.0853 / 0.0430 among all). Among 99 of valid, seed 0 had HR@10 0.740 at 30 rounds and 0.737 at "
         "42, so that of this choice the first bar is not entirely free. Seeds 0 and 1 went on from round 30, "
-        "seed 2 ran through. Seconds are of one thread on a machine shared with about ten others. The local-only "
-        "control keeps all it learns (d = 8, 3 rounds): nothing tells it of items "
+        "seed 2 ran through. Seconds are of one thread on a machine shared with about ten others. The "
+        "local-only control keeps all it learns (d = 8, 3 rounds): nothing tells it of items "
         "that a user has not had. Pooled is the same model and loss on all rows at one place, Adam with rate "
         "0.005 in batches of 4,096 rows (20 epochs, not tuned further).",
         table(head, lines),
