@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from fedtrain.algorithms import ALGORITHMS  # noqa: E402
+from fedtrain.algorithms import ALGORITHMS
 
 PAGE = (Path(__file__).parent.parent / "docs" / "algorithms.md").read_text("utf-8")
 
