@@ -245,9 +245,11 @@ def _refuse_other_dataset(name: str, run: Path, setting: Setting) -> None:
 
 
 def _pool_of_run(run: Path) -> str:
-    """Returns what the Run's manifest says of its training negatives, "" where it says nothing."""
+    """Returns what the Run says of its training negatives, "" where it had none or says nothing."""
     path = run / "manifest.json"
     manifest = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    if manifest.get("draws_negatives") is False:
+        return ""
     said = (manifest.get("plan") or {}).get("negative_pool")
     return TRAINED.get(str(said), "") or str(manifest.get("negative_pool") or "")
 

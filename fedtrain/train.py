@@ -98,6 +98,7 @@ def _run_at(
         "validated": None if verdict is None else verdict.get("status"),
         "recipe": dict(recipe or {}),
         "plan": plan.to_dict(),
+        "draws_negatives": work.task.implicit,
         "seed": work.seed,
         "device": str(work.device),
         "reference": work.algorithm.reference,

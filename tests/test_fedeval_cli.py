@@ -356,6 +356,8 @@ def test_a_pool_of_negatives_that_leaks_is_told_in_red_and_by_the_exit_code(
             "none",
         ),  # drawn from all items
         ({"plan": {"negative_pool": "train"}}, "train"),
+        ({"plan": {"negative_pool": "train"}, "draws_negatives": True}, "train"),
+        ({"plan": {"negative_pool": "train"}, "draws_negatives": False}, "unknown"),  # no memoriser
         ({"plan": {}, "negative_pool": "all"}, "all"),
         ({}, "unknown"),
     ],
