@@ -183,14 +183,17 @@ def of_runs(name: str, runs: Sequence[Path], data: Path) -> Row:
 
 
 def implicit(
-    data: Path, runs: Sequence[Path], controls: Sequence[tuple[str, Path]], kept: Path | None
+    data: Path,
+    runs: Sequence[Path],
+    controls: Sequence[tuple[str, Sequence[Path]]],
+    kept: Path | None,
 ) -> str:
     """Returns the section on ranking."""
     from fedeval.setting import setting_of
 
     full, sampled = setting_of(data), setting_of(data, candidates=SAMPLED)
     ours = of_runs("**FedMF** (`ml-1m-fedavg`)", runs, data)
-    rows = [ours, *(of_runs(name, [run], data) for name, run in controls)]
+    rows = [ours, *(of_runs(name, some, data) for name, some in controls)]
     rows += [*baselines(full, sampled, kept), *knowing_nothing(full, sampled, runs[0], "train")]
     head = ["system", "seeds", "all items: HR@10", "NDCG@10", "99 sampled: HR@10", "NDCG@10",
             "rounds", "bytes up / down", "seconds", "CPU s"]  # fmt: skip
@@ -289,7 +292,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path)
     parser.add_argument("--runs", type=Path, nargs="+", default=[])
-    parser.add_argument("--control", nargs=2, action="append", default=[], metavar=("NAME", "RUN"))
+    parser.add_argument("--control", nargs="+", action="append", default=[], metavar="NAME RUN")
     parser.add_argument("--leaky", type=Path)
     parser.add_argument("--kept", type=Path, help="a folder of the baselines' lists, made or read")
     given = parser.parse_args()
@@ -297,7 +300,7 @@ def main() -> None:
         print("no Runs are given: see --help")
         return
     if given.runs:
-        controls = [(name, Path(run)) for name, run in given.control]
+        controls = [(name, [Path(run) for run in runs]) for name, *runs in given.control]
         write_section("Implicit ranking", implicit(given.data, given.runs, controls, given.kept))
     if given.leaky is not None:
         write_section("The leak", leak(given.data, given.leaky))
