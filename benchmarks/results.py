@@ -1,6 +1,6 @@
 """Tables of `RESULTS.md` from Run directories: values with intervals, and what they took.
 
-    python benchmarks/results.py --data DATASET --runs RUN RUN RUN [--control NAME RUN] [--leaky RUN]
+    python benchmarks/results.py --data DATASET --runs RUN RUN RUN [--control NAME RUN …] [--leaky RUN]
 
 writes the sections "Implicit ranking" and "The leak" of `benchmarks/RESULTS.md`: Runs of one plan, a seed
 each, beside baselines, scorers that know nothing, and controls, on the test split under two protocols:

@@ -23,6 +23,7 @@ from fedtrain.privacy import clip_updates, noise
 from fedtrain.samplers import held_out
 from fedtrain.secure import ring
 from fedtrain.sums import Sums, unit_of
+from fedtrain.threads import side_by_side
 
 if TYPE_CHECKING:
     from fedtrain.clients import Clients
@@ -118,14 +119,18 @@ def do_round(
     found: list[dict[str, npt.NDArray[np.generic]]] = []
     bytes_down = revealed
     place = np.argsort(cohort)
-    for chunk in chunks_of(work.federation, cohort, plan.chunk_rows, most_clients(work, server)):
+
+    def trained(chunk: Chunk) -> tuple[Local, Answer, dict[str, torch.Tensor]]:
         mine = (
             None if share is None else share[place[np.searchsorted(cohort[place], chunk.clients)]]
         )
         local = train_chunk(
             work, server, clients, chunk, lr_factor=lr_factor, progress=progress, share=mine
         )
-        answer, figures = sent_by(work, server, chunk, local)
+        return local, *sent_by(work, server, chunk, local)
+
+    chunks = chunks_of(work.federation, cohort, plan.chunk_rows, most_clients(work, server))
+    for local, answer, figures in side_by_side(trained, chunks, work.device):
         weight = weights(plan, figures["rows"], figures["sound"], unit)
         sums.add(answer, local, weight)
         work.algorithm.keep(local, clients, work.private, figures["sound"])
