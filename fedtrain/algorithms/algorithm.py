@@ -103,11 +103,6 @@ class Moved:
     unsampled: npt.NDArray[np.int64]
 
 
-def no_correction(local: Local, name: str) -> torch.Tensor | None:
-    """Returns None: gradients stay what they are."""
-    return None
-
-
 def keeps_users(parameters: Mapping[str, Parameter]) -> frozenset[str]:
     """Returns the names of the rows of users: those never leave a client, whatever the algorithm."""
     return frozenset(name for name, parameter in parameters.items() if parameter.scope == "user")
