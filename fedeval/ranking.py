@@ -90,16 +90,17 @@ def ranked_blocks(
     wanted = np.asarray(users, dtype=np.int64)
     step = _rows(n_items, block_bytes)
     barred = np.flatnonzero(~items) if items is not None else np.empty(0, np.int64)
-    with ThreadPoolExecutor(threads()) as pool:
-        for begin in range(0, len(wanted), step):
-            block = wanted[begin : begin + step]
-            values = scores(block)
-            refuse_nan(values, block)
-            values[:, barred] = -np.inf
-            if seen is not None:
-                place, row = seen.rows_of(block)
-                values[place, seen.item_id[row]] = -np.inf
-            yield list_frame(block, select_in(pool, values, k))
+    for begin in range(0, len(wanted), step):
+        block = wanted[begin : begin + step]
+        values = scores(block)
+        refuse_nan(values, block)
+        values[:, barred] = -np.inf
+        if seen is not None:
+            place, row = seen.rows_of(block)
+            values[place, seen.item_id[row]] = -np.inf
+        with ThreadPoolExecutor(threads()) as pool:  # held by no caller that may never come back
+            best = select_in(pool, values, k)
+        yield list_frame(block, best)
 
 
 def rank_pairs(candidates: Candidates, score: Floats, k: int) -> pl.DataFrame:

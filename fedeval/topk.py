@@ -139,11 +139,11 @@ def top_k_blocks(
         finally:
             spare.put(buffer)
 
-    with ThreadPoolExecutor(workers) as pool:
-        for begin in range(0, len(parts), ROUND * workers):
-            with limit():  # not while the caller works on what it was given
-                done = list(pool.map(lists, parts[begin : begin + ROUND * workers]))
-            yield from done
+    for begin in range(0, len(parts), ROUND * workers):
+        # Neither is held while the caller works on what it was given, nor if it never comes back.
+        with ThreadPoolExecutor(workers) as pool, limit():
+            done = list(pool.map(lists, parts[begin : begin + ROUND * workers]))
+        yield from done
 
 
 def _one_thread_each() -> tuple[Callable[[], AbstractContextManager[object]], int]:

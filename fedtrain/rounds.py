@@ -130,15 +130,16 @@ def do_round(
         return local, *sent_by(work, server, chunk, local)
 
     chunks = chunks_of(work.federation, cohort, plan.chunk_rows, most_clients(work, server))
-    for local, answer, figures in side_by_side(trained, chunks, work.device):
-        weight = weights(plan, figures["rows"], figures["sound"], unit)
-        sums.add(answer, local, weight)
-        work.algorithm.keep(local, clients, work.private, figures["sound"])
-        bytes_down += bytes_down_of(work, local)
-        if isinstance(sums, MaskedSums):
-            figures["bytes_up"] = torch.full_like(figures["bytes_up"], 8 * sums.n_words)
-        figures["weight"] = weight
-        found.append({name: value.cpu().numpy() for name, value in figures.items()})
+    with side_by_side(trained, chunks, work.device) as answers:
+        for local, answer, figures in answers:
+            weight = weights(plan, figures["rows"], figures["sound"], unit)
+            sums.add(answer, local, weight)
+            work.algorithm.keep(local, clients, work.private, figures["sound"])
+            bytes_down += bytes_down_of(work, local)
+            if isinstance(sums, MaskedSums):
+                figures["bytes_up"] = torch.full_like(figures["bytes_up"], 8 * sums.n_words)
+            figures["weight"] = weight
+            found.append({name: value.cpu().numpy() for name, value in figures.items()})
     sums.opened()
     by_name = {
         name: np.concatenate([np.zeros(0, kind), *(part[name] for part in found)])

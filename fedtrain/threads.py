@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -23,34 +24,43 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+@contextmanager
 def side_by_side(
     work: Callable[[Item], Result], items: Iterable[Item], device: torch.device
-) -> Iterator[Result]:
-    """Yields the results in order, as many at work at a time as torch has threads, and one waiting.
+) -> Iterator[Iterator[Result]]:
+    """Gives the results in order, as many at work at a time as torch has threads, and one waiting.
 
     One by one on an accelerator, and where there are few items: then each has all of torch's threads.
+    At the end of the `with`, however it is left, nothing is at work any more.
     """
     n_threads = torch.get_num_threads()
     if device.type != "cpu" or n_threads < 2:
-        yield from map(work, items)
+        yield map(work, items)
         return
     rest = iter(items)
     first = list(islice(rest, WORTH * n_threads))
     if len(first) < WORTH * n_threads:
-        yield from map(work, first)
+        yield map(work, first)
         return
-    pending: deque[Future[Result]] = deque()
     # Threads of torch are set for the thread that says so, and those of its matrix products for all.
-    with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            for item in chain(first, rest):
-                pending.append(pool.submit(work, item))
-                if len(pending) > n_threads:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-            pool.shutdown()
-            torch.set_num_threads(n_threads)
+    pool = ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield _results(pool, work, chain(first, rest), n_threads)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(n_threads)
+
+
+def _results(
+    pool: ThreadPoolExecutor,
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    n_threads: int,
+) -> Iterator[Result]:
+    pending: deque[Future[Result]] = deque()
+    for item in items:
+        pending.append(pool.submit(work, item))
+        if len(pending) > n_threads:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import threading
 
 import pyarrow as pa
 import pytest
@@ -21,8 +22,22 @@ def test_blocks_are_whole_lines_with_their_numbers(tmp_path, monkeypatch, pack):
     path = tmp_path / "file"
     path.write_bytes(pack(b"ab\ncd\nefgh\nij"))
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 4)
-    parts = list(blocks_of_lines(path, name="file", expected="lines"))
+    with blocks_of_lines(path, name="file", expected="lines") as found:
+        parts = list(found)
     assert parts == [(b"ab\ncd\n", 1), (b"efgh\n", 3), (b"ij", 4)]
+
+
+def test_whoever_stops_half_way_leaves_no_thread_for_the_garbage_collector(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(b"ab\ncd\nefgh\nij")
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 4)
+    before = threading.active_count()
+    with pytest.raises(KeyError) as held, blocks_of_lines(path, name="a", expected="b") as found:
+        next(found)
+        assert threading.active_count() == before + 1
+        raise KeyError
+    assert threading.active_count() == before
+    assert held.tb is not None and found.gi_frame is not None  # both still refer to what they used
 
 
 def test_the_first_bytes_are_those_of_the_content(tmp_path):
@@ -42,8 +57,9 @@ def test_the_first_bytes_of_a_broken_gzip_are_an_error(tmp_path, content):
 
 
 def test_a_missing_file_is_an_error(tmp_path):
-    with pytest.raises(SourceError, match="cannot be read"):
-        list(blocks_of_lines(tmp_path / "none", name="file", expected="lines"))
+    nothing = blocks_of_lines(tmp_path / "none", name="file", expected="lines")
+    with pytest.raises(SourceError, match="cannot be read"), nothing:
+        pass
     with pytest.raises(SourceError, match="cannot be read"):
         first_bytes(tmp_path / "none", 4, name="file")
 

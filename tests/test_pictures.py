@@ -368,25 +368,24 @@ def test_work_done_ahead_comes_in_order_and_is_bounded() -> None:
         time.sleep(0.002 * (i % 3))
         return i * i
 
-    results = ahead(work, range(50), threads=4, depth=6)
-    assert next(results) == 0
-    time.sleep(0.05)
-    assert len(begun) == 6
-    assert list(results) == [i * i for i in range(1, 50)]
+    with ahead(work, range(50), threads=4, depth=6) as results:
+        assert next(results) == 0
+        time.sleep(0.05)
+        assert len(begun) == 6
+        assert list(results) == [i * i for i in range(1, 50)]
 
 
 def test_work_done_ahead_raises_in_its_turn() -> None:
-    results = ahead(lambda i: 1 // (3 - i), range(10), threads=2, depth=4)
-    assert [next(results) for _ in range(3)] == [0, 0, 1]
-    with pytest.raises(ZeroDivisionError):
-        next(results)
+    with ahead(lambda i: 1 // (3 - i), range(10), threads=2, depth=4) as results:
+        assert [next(results) for _ in range(3)] == [0, 0, 1]
+        with pytest.raises(ZeroDivisionError):
+            next(results)
 
 
 def test_work_ahead_that_is_closed_begins_nothing_more() -> None:
     begun: list[int] = []
-    results = ahead(begun.append, range(1000), threads=2, depth=4)
-    next(results)
-    results.close()
+    with ahead(begun.append, range(1000), threads=2, depth=4) as results:
+        next(results)
     n = len(begun)
     time.sleep(0.02)
     assert len(begun) == n <= 5

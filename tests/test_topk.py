@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import tracemalloc
 
 import hypothesis.strategies as st
@@ -176,6 +177,15 @@ def test_blocks_are_the_parts_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> N
         lambda block: users[block] @ items.T, range(40), 50, k=4, block_bytes=50 * 4 * 7
     )
     assert scores.equals(whole)
+
+
+@pytest.mark.parametrize("n_items", [50, 3 * topk.TILE_ITEMS])  # ranked whole, and in tiles
+def test_whoever_stops_half_way_leaves_no_thread(n_items: int) -> None:
+    rng = np.random.default_rng(2)
+    before = threading.active_count()
+    blocks = top_k_blocks(factors(rng, 40, 3), factors(rng, n_items, 3), k=4)
+    assert next(iter(blocks)).height
+    assert threading.active_count() == before
 
 
 def test_candidates_alone_are_ranked_where_they_are_given() -> None:

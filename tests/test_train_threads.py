@@ -38,24 +38,31 @@ def test_results_come_in_order_and_two_are_at_work_at_once() -> None:
             both.wait()  # passes only if another is at work as well
         return number, torch.get_num_threads()
 
-    found = list(side_by_side(work, iter(range(9)), CPU))
+    with side_by_side(work, iter(range(9)), CPU) as results:
+        found = list(results)
     assert found == [(number, 1) for number in range(9)]
     assert torch.get_num_threads() == 2
 
 
 def test_a_few_items_are_done_one_by_one_with_all_threads() -> None:
     main = threading.get_ident()
-    found = list(
-        side_by_side(lambda n: (n, threading.get_ident(), torch.get_num_threads()), range(3), CPU)
-    )
+
+    def work(n: int) -> tuple[int, int, int]:
+        return n, threading.get_ident(), torch.get_num_threads()
+
+    with side_by_side(work, range(3), CPU) as results:
+        found = list(results)
     assert found == [(number, main, 2) for number in range(3)]
 
 
 def test_no_more_are_begun_than_can_be_worked_at() -> None:
     begun: list[int] = []
-    results = side_by_side(lambda n: n, (begun.append(n) or n for n in range(50)), CPU)
-    assert next(results) == 0
-    assert len(begun) <= 4 + 3  # four were looked at to see that there are enough
+    items = (begun.append(n) or n for n in range(50))
+    before = threading.active_count()
+    with side_by_side(lambda n: n, items, CPU) as results:
+        assert next(results) == 0
+        assert len(begun) <= 4 + 3  # four were looked at to see that there are enough
+    assert threading.active_count() == before  # none waits for the garbage collector
 
 
 def test_an_error_reaches_the_caller_and_leaves_the_threads_as_they_were() -> None:
@@ -64,8 +71,11 @@ def test_an_error_reaches_the_caller_and_leaves_the_threads_as_they_were() -> No
             raise ValueError("no")
         return number
 
-    with pytest.raises(ValueError, match="no"):
-        list(side_by_side(work, range(20), CPU))
+    with (
+        pytest.raises(ValueError, match="no"),
+        side_by_side(work, range(20), CPU) as results,
+    ):
+        list(results)
     assert torch.get_num_threads() == 2
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 __all__ = ["ahead"]
@@ -13,22 +14,29 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+@contextmanager
 def ahead(
     work: Callable[[T], R], things: Iterable[T], *, threads: int, depth: int
-) -> Generator[R, None, None]:
-    """Yields `work(thing)` for each thing, in order, with up to `depth` begun before they are asked for.
+) -> Iterator[Iterator[R]]:
+    """Gives `work(thing)` for each thing, in order, with up to `depth` begun before they are asked for.
 
-    What `work` raises is raised here, in its turn. When the iterator is closed early, nothing more is
-    begun; what runs already is waited for.
+    What `work` raises is raised in its turn. At the end of the `with`, however it is left, nothing more
+    is begun; what runs already is waited for.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="fedprep-ahead")
     try:
-        waiting: deque[Future[R]] = deque()
-        for thing in things:
-            waiting.append(pool.submit(work, thing))
-            if len(waiting) >= depth:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield _results(pool, work, things, depth)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _results(
+    pool: ThreadPoolExecutor, work: Callable[[T], R], things: Iterable[T], depth: int
+) -> Iterator[R]:
+    waiting: deque[Future[R]] = deque()
+    for thing in things:
+        waiting.append(pool.submit(work, thing))
+        if len(waiting) >= depth:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

@@ -7,6 +7,7 @@ week, one of what may (time-outs, server errors) for an hour.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -103,26 +104,26 @@ class UrlStore:
         progress("pictures fetched", len(urls) - len(wanted), len(urls))
         if wanted.is_empty():
             return
-        with httpx.Client(
+        client = httpx.Client(
             timeout=READ_SECONDS,
             follow_redirects=True,
             max_redirects=REDIRECTS,
             limits=httpx.Limits(max_connections=PARALLEL),
             headers={"User-Agent": "fedprep", "Accept": "image/*", "Accept-Encoding": "identity"},
-        ) as client:
-            jobs = ahead(
-                lambda url: self._fetch_one(client, url),
-                _hosts_in_turn(wanted),
-                threads=PARALLEL,
-                depth=4 * PARALLEL,
-            )
-            try:
-                for done, _ in enumerate(jobs, start=len(urls) - len(wanted) + 1):
-                    progress("pictures fetched", done, len(urls))
-            finally:
-                self._stopped.set()  # after Ctrl-C nobody sleeps on
-                jobs.close()
-                self._stopped.clear()
+        )
+        jobs = ahead(
+            lambda url: self._fetch_one(client, url),
+            _hosts_in_turn(wanted),
+            threads=PARALLEL,
+            depth=4 * PARALLEL,
+        )
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._stopped.clear)
+            stack.enter_context(client)
+            fetched = stack.enter_context(jobs)
+            stack.callback(self._stopped.set)  # after Ctrl-C nobody sleeps on
+            for done, _ in enumerate(fetched, start=len(urls) - len(wanted) + 1):
+                progress("pictures fetched", done, len(urls))
 
     def _fetch_one(self, client: httpx.Client, url: str) -> None:
         try:

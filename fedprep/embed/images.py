@@ -169,14 +169,14 @@ def _hash(pictures: PictureStore, names: list[str], workers: int, progress: Prog
 
     found: list[tuple[str, bytes, int]] = []
     reasons: dict[str, str] = {}
-    results = ahead(digest, names, threads=workers, depth=4 * workers)
-    for done, (name, result) in enumerate(zip(names, results, strict=True), start=1):
-        if isinstance(result, UnusablePicture):
-            reasons[name] = result.reason
-        else:
-            found.append((name, *result))
-        if done % 256 == 0 or done == len(names):
-            progress("pictures read", done, len(names))
+    with ahead(digest, names, threads=workers, depth=4 * workers) as results:
+        for done, (name, result) in enumerate(zip(names, results, strict=True), start=1):
+            if isinstance(result, UnusablePicture):
+                reasons[name] = result.reason
+            else:
+                found.append((name, *result))
+            if done % 256 == 0 or done == len(names):
+                progress("pictures read", done, len(names))
     return _Read(
         names=[name for name, _, _ in found],
         keys=np.array([key for _, key, _ in found], dtype="S32"),
@@ -209,10 +209,12 @@ class _Encoding:
         n = self.encoder.facts["batch_size"]
         batches = [names[low : low + n] for low in range(0, len(names), n)]
         _ = self.model  # loaded before the threads begin
-        with cpu_threads(self.threads) as workers, cpu_threads(1):
-            results = ahead(self._features, batches, threads=workers, depth=2 * workers)
-            with contextlib.closing(results):
-                return np.concatenate(list(results))
+        with (
+            cpu_threads(self.threads) as workers,
+            cpu_threads(1),
+            ahead(self._features, batches, threads=workers, depth=2 * workers) as results,
+        ):
+            return np.concatenate(list(results))
 
     def _features(self, names: list[str]) -> Values:
         """Returns float32 (len(names), dim)."""

@@ -90,9 +90,9 @@ class SentenceModel:
         parts = (texts.gather(batch).to_list() for batch in batches)
         with cpu_threads(self.threads) as threads, cpu_threads(1 if on_cpu else None):
             workers = threads if on_cpu else 2
-            made = ahead(self._encode, parts, threads=workers, depth=2 * workers)
-            for batch, vectors in zip(batches, made, strict=True):
-                values[batch] = vectors
+            with ahead(self._encode, parts, threads=workers, depth=2 * workers) as made:
+                for batch, vectors in zip(batches, made, strict=True):
+                    values[batch] = vectors
         _require_finite(values, texts, self.name)
         return values
 

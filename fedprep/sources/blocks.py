@@ -40,13 +40,16 @@ OTHER_FORMATS = {
 }
 
 
+@contextmanager
 def blocks_of_lines(
     path: Path, *, name: str, expected: str, progress: Progress = silent
-) -> Iterator[tuple[bytes, int]]:
-    """Yields blocks of whole lines, each with the number of its first line.
+) -> Iterator[Iterator[tuple[bytes, int]]]:
+    """Gives blocks of whole lines, each with the number of its first line.
 
     Plain or gzip (several members too), told by content. A UTF-8 byte order mark is skipped. The last
-    line of the file may lack its end.
+    line of the file may lack its end. The thread and the file are closed at the end of the `with`, and
+    not by whoever collects a generator that was left half-way: it may be a thread that is just starting,
+    and then joining another waits for ever.
 
     Args:
         path: the file.
@@ -57,19 +60,34 @@ def blocks_of_lines(
     Raises:
         SourceError: a truncated or broken gzip, another format, or a line of more than 64 MB.
     """
-    line = 1
-    at = 0
     try:
-        with path.open("rb") as raw, ThreadPoolExecutor(max_workers=1) as inflater:
-            total = os.fstat(raw.fileno()).st_size
-            stream = _text_of(raw, name, path, expected)
+        raw = path.open("rb")
+    except OSError as error:
+        raise SourceError(f"{name}: the file cannot be read: {error}", where=str(path)) from None
+    with raw, ThreadPoolExecutor(max_workers=1) as inflater:
+        yield _blocks(raw, inflater, path, name, expected, progress)
+
+
+def _blocks(
+    raw: BinaryIO,
+    inflater: ThreadPoolExecutor,
+    path: Path,
+    name: str,
+    expected: str,
+    progress: Progress,
+) -> Iterator[tuple[bytes, int]]:
+    line = 1
+    at = total = 0
+    try:
+        total = os.fstat(raw.fileno()).st_size
+        stream = _text_of(raw, name, path, expected)
+        ahead = inflater.submit(_next_block, stream)
+        while block := ahead.result():
+            at = raw.tell()
             ahead = inflater.submit(_next_block, stream)
-            while block := ahead.result():
-                at = raw.tell()
-                ahead = inflater.submit(_next_block, stream)
-                yield block.removeprefix(BYTE_ORDER_MARK) if line == 1 else block, line
-                line += block.count(b"\n")
-                progress(f"reading {name}", at, total)
+            yield block.removeprefix(BYTE_ORDER_MARK) if line == 1 else block, line
+            line += block.count(b"\n")
+            progress(f"reading {name}", at, total)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         trouble = "cut short" if isinstance(error, EOFError) else f"broken ({error})"
         raise SourceError(

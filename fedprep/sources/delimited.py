@@ -92,13 +92,17 @@ def stage_delimited(
     _refuse_what_cannot_be(dialect)
     schema = {column: (dtypes or {}).get(column, pl.String()) for column in fields}
     bad = _BadLines()
-    blocks = _ready_blocks(path, name, dialect, bad, progress)
-    head, first_line = next(blocks, (b"", 1))
-    layout, names, n_skipped = _layout(head, dialect, fields, path, name)
-    data = head.split(b"\n", n_skipped)[-1] if n_skipped else head
     n_rows = 0
     empty = pl.DataFrame(schema={"line": pl.UInt32(), **schema})
-    with parquet_writer(out / "rows.parquet", empty.to_arrow().schema) as writer:
+    expected = f"text with fields between '{dialect.separator}'"
+    with (
+        blocks_of_lines(path, name=name, expected=expected, progress=progress) as raw_blocks,
+        parquet_writer(out / "rows.parquet", empty.to_arrow().schema) as writer,
+    ):
+        blocks = _ready_blocks(raw_blocks, path, name, dialect, bad)
+        head, first_line = next(blocks, (b"", 1))
+        layout, names, n_skipped = _layout(head, dialect, fields, path, name)
+        data = head.split(b"\n", n_skipped)[-1] if n_skipped else head
         for records in _records(chain([(data, first_line + n_skipped)], blocks), layout):
             bad.add(records.bad, f"other than {layout.n_fields} fields")
             rows = _typed(records, schema, layout, bad)
@@ -164,14 +168,13 @@ def _refuse_what_cannot_be(dialect: Dialect) -> None:
 
 
 def _ready_blocks(
-    path: Path, name: str, dialect: Dialect, bad: _BadLines, progress: Progress
+    blocks: Iterable[tuple[bytes, int]], path: Path, name: str, dialect: Dialect, bad: _BadLines
 ) -> Iterator[tuple[bytes, int]]:
     """Yields blocks of whole lines in UTF-8, with LF ends, one-byte separators and `""` for `\\"`."""
     decodes = codecs.lookup(dialect.encoding).name not in ("utf-8", "utf-8-sig")
     separator = dialect.separator.encode()
     escapes = _fields_with_escapes(separator)
-    form = f"text with fields between '{dialect.separator}'"
-    for block, line in blocks_of_lines(path, name=name, expected=form, progress=progress):
+    for block, line in blocks:
         if decodes:
             block = _recoded(block, line, dialect.encoding, path, name)
         elif not block.isascii():

@@ -63,10 +63,12 @@ def stage_jsonl(
     schema = shape(pl.DataFrame(schema=extract.columns)).to_arrow().schema
     n_lines = n_rows = n_recoded = 0
     examples: list[str] = []
-    with parquet_writer(out / "rows.parquet", schema) as writer:
-        for block, first_line in blocks_of_lines(
-            path, name=name, expected=f"{form}, one a line", progress=progress
-        ):
+    expected = f"{form}, one a line"
+    with (
+        parquet_writer(out / "rows.parquet", schema) as writer,
+        blocks_of_lines(path, name=name, expected=expected, progress=progress) as blocks,
+    ):
+        for block, first_line in blocks:
             lines, recoded = _lines(block, first_line)
             rows = _literal_rows(lines, extract) if literal else extract(lines)
             n_lines += lines.height
@@ -81,7 +83,7 @@ def stage_jsonl(
                 f"{name}: "
                 + (f"none of the {n_lines:,} lines can be read" if n_lines else "no line"),
                 where=str(path),
-                expected=f"{form}, one a line",
+                expected=expected,
                 hint="fetch the file again; a web page saved in its place is the usual cause",
             )
     why = [f"no {form}"] if n_rows < n_lines else []
