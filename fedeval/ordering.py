@@ -64,12 +64,17 @@ def _first_places(
     """The same for one bucket of users."""
     n = len(row)
     bits = max(1, int(n - 1).bit_length())
-    key = (row & np.int32((1 << shift) - 1)).astype(np.uint64) << np.uint64(32 + bits)
-    key |= _falling(score) << np.uint64(bits)
-    key |= np.arange(n, dtype=np.uint64)
-    key.sort()
-    at = (key & np.uint64((1 << bits) - 1)).astype(np.int64)
-    key >>= np.uint64(bits)
+    key = (row & np.int32((1 << shift) - 1)).astype(np.uint64) << np.uint64(32)
+    key |= _falling(score)
+    if shift + bits <= 32:
+        key <<= np.uint64(bits)
+        key |= np.arange(n, dtype=np.uint64)
+        key.sort()
+        at = (key & np.uint64((1 << bits) - 1)).astype(np.int64)
+        key >>= np.uint64(bits)
+    else:  # some users have so many more rows than most that the three do not fit into 64 bits
+        at = np.argsort(key, kind="stable")
+        key = key[at]
     user = key >> np.uint64(32)
     begin = np.flatnonzero(np.append(True, user[1:] != user[:-1])[:n])
     length = np.diff(np.append(begin, n))

@@ -55,6 +55,18 @@ def test_many_users_fit_into_16_bits_of_buckets() -> None:
     assert sorted(row[at].tolist()) == list(range(200_000))
 
 
+def test_lists_of_few_users_among_many_without_one_are_not_mixed() -> None:
+    """Two users whose rows fill a bucket of 2^16 users: user, score and place need 65 bits."""
+    n = 33_000
+    score = np.random.default_rng(2).random(2 * n)
+    row = np.repeat(np.array([0, 1 << 15], np.int32), n)
+    at, place, doubt = places_by_score(row, score, 70_000, 3)
+    wanted = [np.argsort(-score[:n])[:3], n + np.argsort(-score[n:])[:3]]
+    assert at.tolist() == np.concatenate(wanted).tolist()
+    assert place.tolist() == [1, 2, 3, 1, 2, 3]
+    assert not doubt.any()
+
+
 def test_scores_that_float32_cannot_tell_apart_keep_their_order() -> None:
     users = {"user_id": [1] * 3, "item_id": [7, 8, 9]}
     score = [1.0, 1.0 + 1e-12, 1.0 + 2e-12]
