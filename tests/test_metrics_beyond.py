@@ -225,6 +225,22 @@ def test_broken_items_are_refused() -> None:
             evaluate(recs, truth, "hr@1", items=items)
 
 
+@pytest.mark.parametrize(
+    "metric", ["calibration@1", "ild_categories@1", "serendipity_categories@1"]
+)
+def test_without_any_category_a_value_is_undefined_and_not_0(metric: str) -> None:
+    items = pl.DataFrame(
+        {"item_id": [7, 8], "categories": [None, []]},
+        schema_overrides={"categories": pl.List(pl.String)},
+    )
+    truth = {"user_id": [1], "item_id": [7]}
+    found = evaluate(
+        truth | {"rank": [1]}, truth, metric, train={"user_id": [1], "item_id": [8]}, items=items
+    )
+    assert math.isnan(found.mean[metric])
+    assert found.reasons[metric].startswith("undefined for every user")
+
+
 def test_a_training_row_that_stands_there_twice_counts_once() -> None:
     recs, truth = {"user_id": [1], "item_id": [1], "rank": [1]}, {"user_id": [1], "item_id": [1]}
     once = {"user_id": [1, 2, 2], "item_id": [2, 1, 3]}

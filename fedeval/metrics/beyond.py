@@ -298,7 +298,7 @@ def calibration(shelf: Shelf, k: int | None) -> Floats:
         )
         with np.errstate(divide="ignore", invalid="ignore"):
             terms = np.where(p > 0, p * np.log(p / ((1 - SMOOTHING) * q + SMOOTHING * p)), 0)
-        undefined = np.isnan(p).any(axis=1) | np.isnan(q).any(axis=1)
+        undefined = ~(p.sum(axis=1) > 0) | ~(q.sum(axis=1) > 0)  # also where there is no category
         value[start:end] = np.where(undefined, np.nan, terms.sum(axis=1))
     return value
 
