@@ -113,12 +113,18 @@ class OutputError(FedprepError, OSError):
     """The result cannot be written where it was asked."""
 
 
+MANY, SOME = 60, 20
+"""Known words that are too many to be listed, and how many are listed then."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Returns ``"did you mean 'x'?"`` for the closest known word, else the list of known words."""
+    """Returns ``"did you mean 'x'?"`` for the closest known word, else the known words, the first of many."""
     options = sorted(known)
     # Case is the commonest slip; difflib would rank it below a wrong word of the same length.
     folded = {option.lower(): option for option in options}
     close = difflib.get_close_matches(word.lower(), list(folded), n=3, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(f"'{folded[c]}'" for c in close) + "?"
+    if len(options) > MANY:
+        return f"{len(options):,} are known: {', '.join(options[:SOME])}, …"
     return "known: " + ", ".join(options)
