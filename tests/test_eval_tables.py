@@ -257,6 +257,13 @@ def test_repeats_gaps_and_ties_are_settled_counted_and_told(truth: pl.DataFrame)
     assert len(found.warnings) == 4  # and one of short lists
 
 
+@pytest.mark.parametrize("ranks", [[1, 1, 1], [1, 2, 2_000_000_000]])
+def test_a_whole_list_is_as_long_as_its_rows_whatever_its_last_rank(ranks: list[int]) -> None:
+    recs = {"user_id": [1] * 3, "item_id": [5, 6, 7], "rank": ranks}
+    found = evaluate(recs, {"user_id": [1, 1], "item_id": [6, 7]}, ["ndcg@3", "recall"]).mean
+    assert found == {"ndcg@3": pytest.approx(0.693426, abs=1e-6), "recall": 1.0}
+
+
 def test_users_without_a_list_score_0_and_those_without_truth_are_left_out(
     recs: pl.DataFrame, truth: pl.DataFrame
 ) -> None:

@@ -22,7 +22,7 @@ from fedeval.metrics.beyond import Shelf
 from fedeval.ordering import sorted_rows
 from fedeval.policy import Policy
 from fedeval.sources import Source
-from fedeval.tables import RANK, SCORE
+from fedeval.tables import SCORE
 from fedeval.ties import groups_of, ties_of
 from fedprep.schema import ITEM_ID, USER_ID
 
@@ -199,9 +199,7 @@ def _depth(request: Request) -> int:
 
 
 def _longest(request: Request) -> int:
-    if request.key == RANK:
-        last = request.recs.range(RANK)[1]
-        return max(1, int(last or 1))
+    """The most rows of a user: where ranks are given twice a list has more items than its last rank."""
     lengths = request.recs.rows.lazy().group_by(USER_ID).len().select(pl.col("len").max())
     return max(1, int(lengths.collect(engine="streaming").item()))
 
