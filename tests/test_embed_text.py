@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from fedprep.embed import Embedded, embed_text
 from fedprep.embed import text as text_module
 from fedprep.embed.sentence import SentenceModel, plan_batches
-from fedprep.errors import EncoderError, MissingExtraError, RecipeError
+from fedprep.errors import EmptyDataError, EncoderError, MissingExtraError, RecipeError
 from fedprep.recipe import EmbedText
 
 MINILM = EmbedText()
@@ -185,11 +185,18 @@ def test_a_cut_that_leaves_no_word_is_refused(tmp_path: Path) -> None:
         embed(TEXTS, msgspec.structs.replace(MINILM, max_tokens=2), tmp_path)
 
 
-@needs_minilm
-def test_no_text_at_all_still_says_the_dimension(tmp_path: Path) -> None:
-    nothing = embed(pl.Series([None, None], dtype=pl.String), MINILM, tmp_path)
-    assert nothing.values.shape == (2, 384)
-    assert not nothing.present.any()
+@pytest.mark.parametrize(
+    ("options", "texts", "lacks"),
+    [(MINILM, [None, " "], "a text"), (HASHING, ["?!", None], "a text with a letter or digit")],
+    ids=["blank", "wordless"],
+)
+def test_items_without_any_text_are_one_error_and_no_encoder_is_looked_for(
+    options: EmbedText, texts: list[str | None], lacks: str, tmp_path: Path
+) -> None:
+    with pytest.raises(EmptyDataError, match=f"none of 2 items has {lacks} to embed") as error:
+        embed(pl.Series(texts, dtype=pl.String), options, tmp_path)
+    assert "source.items" in error.value.hint
+    assert not list(tmp_path.iterdir())
 
 
 @needs_minilm
@@ -218,7 +225,7 @@ from fedprep.embed import text
 from fedprep.recipe import EmbedText
 text.CHUNK_BYTES = 400
 def kill_after_first_chunk(task, done, total):
-    if done:
+    if list(Path(sys.argv[2]).rglob("*.npz")):
         os.kill(os.getpid(), signal.SIGKILL)
 texts = pl.read_parquet(sys.argv[1])["text"]
 text.embed_text(texts, EmbedText(), cache=Path(sys.argv[2]), device="cpu", threads=1,
@@ -247,7 +254,7 @@ def test_a_killed_run_resumes_after_its_finished_chunks_to_the_same_bytes(
     calls: list[int] = []
     encode = SentenceModel.__call__
     monkeypatch.setattr(
-        SentenceModel, "__call__", lambda self, t: (calls.append(len(t)), encode(self, t))[1]
+        SentenceModel, "__call__", lambda self, t, tick: (calls.append(len(t)), encode(self, t))[1]
     )
     resumed = embed(texts, MINILM, tmp_path / "killed")
     assert len(calls) == n_chunks - 1
@@ -295,6 +302,18 @@ def test_progress_ends_at_the_number_of_texts(tmp_path: Path) -> None:
     calls: list[tuple[str, int, int | None]] = []
     embed(TEXTS, HASHING, tmp_path, progress=lambda *call: calls.append(call))
     assert calls[-1][1:] == (6, 6)
+
+
+@needs_minilm
+def test_progress_goes_on_inside_a_chunk(tmp_path: Path) -> None:
+    calls: list[tuple[str, int, int | None]] = []
+    texts = pl.Series([f"Tale {i} of {'many ' * i}wonders" for i in range(30)])
+    options = msgspec.structs.replace(MINILM, batch_size=4)
+    embed(texts, options, tmp_path, progress=lambda *call: calls.append(call))
+    assert len(list(tmp_path.rglob("*.npz"))) == 1
+    done = [call[1] for call in calls]
+    assert done == sorted(done) and done[-1] == 30
+    assert len(set(done)) > 7
 
 
 @settings(deadline=None, max_examples=60)

@@ -18,8 +18,9 @@ from fedprep.embed.hashing import REVISION, hash_texts
 from fedprep.embed.hub import ModelFolder, find_model
 from fedprep.embed.on_ray import encode_on_ray
 from fedprep.embed.sentence import SentenceModel
+from fedprep.embed.ticks import Ticks
 from fedprep.embed.torch_setup import choose_device, cpu_threads, precision_of
-from fedprep.errors import EncoderError
+from fedprep.errors import EmptyDataError, EncoderError
 from fedprep.recipe import EmbedText
 from fedprep.schema import Progress, Step, silent
 
@@ -74,12 +75,14 @@ def embed_text(
             model and kind of device as this machine.
 
     Raises:
+        EmptyDataError: no item has a text, or under `hashing` a word in it.
         EncoderError: the encoder cannot be had or loaded, or gives what is not finite.
         MissingExtraError: a package is not installed; the message names the extra.
         OutputError: the cache cannot be written.
         RecipeError: no such device, or `max_tokens` leaves no room for a word.
     """
     has_text = (texts.is_not_null() & (texts.str.strip_chars() != "")).fill_null(False)
+    _refuse_nothing(has_text.to_numpy(), options, "a text")
     kind = "hashing" if options.encoder == "hashing" else "sentence-transformers"
     given = texts.filter(has_text).rechunk()
     means = Means(cache=cache, device=device, threads=threads, engine=engine, progress=progress)
@@ -93,9 +96,20 @@ def embed_text(
         values[present] = made
     if kind == "hashing":
         has_word: NDArray[np.bool_] = (values != 0).any(axis=1)
+        _refuse_nothing(has_word, options, "a text with a letter or digit")
         steps.append(_step("texts with words", has_word, "no letter or digit", among=present))
         present = has_word
     return Embedded(values=values, present=present, encoder=encoder, steps=steps)
+
+
+def _refuse_nothing(there: NDArray[np.bool_], options: EmbedText, what: str) -> None:
+    if not there.any():
+        raise EmptyDataError(
+            f"none of {len(there):,} items has {what} to embed",
+            where=f"embed.text.template = {options.template!r}",
+            expected="columns of the items in braces, of which one item at least has one",
+            hint='name a table of items in source.items, or set embed.text.encoder = "none"',
+        )
 
 
 def _step(
@@ -145,18 +159,17 @@ def _by_sentence_transformers(
         parts = [texts.gather(chunk).to_list() for chunk in chunks]
         return encode_on_ray(load, parts, threads=threads, on_gpu=device.startswith("cuda"))
 
+    ticks = Ticks(means.progress)
     values = embed_contents(
         content_keys(text.encode() for text in texts),
         texts.str.len_bytes().to_numpy(),
-        lambda positions: loaded()(texts.gather(positions)),
+        lambda positions: loaded()(texts.gather(positions), ticks.tick),
         cache=EmbeddingCache(encoder_folder(means.cache / "text", decides)),
         chunk_size=CHUNK_BYTES,
         each=on_ray if means.engine == "ray" else map,
         task=TASK,
-        progress=means.progress,
+        progress=ticks,
     )
-    if len(values) == 0:
-        values = np.zeros((0, loaded().dim), np.float32)
     return values, {"name": model.name, **decides, "dim": values.shape[1]}
 
 
