@@ -24,7 +24,7 @@ from fedprep.partition.cut import cut, pour
 from fedprep.partition.grouping import best_of, in_blocks, in_order
 from fedprep.partition.label_skew import _holders, _slots
 from fedprep.partition.rebalance import rebalance
-from fedprep.partition.task import Task, user_units
+from fedprep.partition.task import Task, row_units, user_units
 
 NATURAL = ("by_user", "by_column")
 WHOLE = ("by_user", "by_cluster")
@@ -292,6 +292,25 @@ def test_dirichlet_on_categories_skews_categories_and_not_labels() -> None:
     assert summary["category_divergence"]["median"] > 5 * summary["label_divergence"]["median"]
 
 
+def test_a_row_stands_in_each_category_of_its_item_by_equal_chance() -> None:
+    tables = single_rows([0] * 900)  # 900 users of one row each, all of one item
+    item = tables.items.select(
+        pl.lit(0, pl.Int32).alias("item_id"), categories=pl.lit(["crime", "noir", "war"])
+    ).head(1)
+    rows = tables.rows.with_columns(item_id=pl.lit(0, pl.Int32))
+    task = Task(
+        rows=rows,
+        items=item,
+        users=tables.users,
+        options=recipe.Partition(on="category"),
+        units=row_units(rows),
+        n_clients=2,
+    )
+    found = anchors(task, np.random.default_rng(0))
+    assert found.names == ("crime", "noir", "war")
+    assert np.abs(np.bincount(found.of_unit) - 300).max() < 60  # four standard deviations
+
+
 def test_dirichlet_of_users_reports_what_the_draw_asked_for() -> None:
     tables = single_rows([0, 1] * 100)
     made = tables.partition(method="dirichlet", n_clients=10, alpha=2.0)
@@ -304,12 +323,13 @@ def test_dirichlet_of_users_reports_what_the_draw_asked_for() -> None:
 
 def test_quantity_by_power_law_gives_sizes_of_that_law() -> None:
     tables = Tables(6, n_users=400)
-    clients = tables.partition(
+    made = tables.partition(
         method="quantity", n_clients=8, law="power", exponent=1.0, unit="interaction"
-    ).client_id
+    )
     share = 1 / np.arange(1, 9)
     expected = tables.rows.height * share / share.sum()
-    assert np.abs(sizes_of(clients) - expected).max() <= 1
+    assert np.abs(sizes_of(made.client_id) - expected).max() <= 1
+    assert made.facts["exponent"] == 1.0
 
 
 def test_quantity_by_dirichlet_is_more_unequal_with_a_smaller_alpha() -> None:
@@ -412,6 +432,20 @@ def test_by_column_puts_users_without_a_value_to_a_last_client_without_name() ->
     assert made.facts["names"] == ["FL", "PA", None]
     assert made.client_id.tolist() == [1, 1, 1, 1, 2, 2, 0]
     assert made.facts["without_value"] == 1
+
+
+def test_values_that_only_items_without_rows_have_leave_one_client_of_all() -> None:
+    tables = Tables(0)
+    unseen = {"item_id": [15], "categories": [None], "state": ["Ayr"]}
+    tables.items = pl.concat(
+        [
+            tables.items.with_columns(state=pl.lit(None, pl.String)),
+            pl.DataFrame(unseen, schema=tables.items.schema),
+        ]
+    )
+    made = tables.partition(method="by_column", column="state")
+    assert not made.client_id.any()
+    assert (made.facts["without_value"], made.facts["values_without_client"]) == (12, 1)
 
 
 def test_by_column_splits_rows_by_their_item_on_request() -> None:
@@ -559,8 +593,20 @@ def test_too_small_clients_of_nature_are_named() -> None:
         PartitionError, match=rf"client {worst} with {counts.min()}[\s\S]*user_core"
     ):
         tables.partition(method="by_user", min_rows=least)
-    with pytest.raises(PartitionError, match=r"client \d \((Ayr|Bern)\) with"):
+    with pytest.raises(PartitionError, match=r"client \d \((Ayr|Bern)\) with[\s\S]*from the data"):
         tables.partition(method="by_column", column="state", min_rows=1_000)
+
+
+def test_units_that_move_to_fill_a_client_make_a_step_and_those_that_stay_make_none() -> None:
+    tables = single_rows([0, 1] * 10)
+    stay = tables.partition(method="iid", n_clients=5)
+    assert [step.name for step in stay.steps] == ["iid"]
+    assert (stay.facts["moved"], stay.facts["clients_below_min_rows"]) == (0, 0)
+    assert "names" not in stay.facts
+    move = tables.partition(method="quantity", n_clients=5, alpha=0.01, min_rows=3)
+    assert [step.name for step in move.steps] == ["quantity", "min_rows"]
+    assert move.steps[1].why.startswith(f"{move.facts['moved']} users moved")
+    assert move.facts["moved"] > 0
 
 
 def test_a_missing_number_of_clients_is_an_error_and_a_useless_one_a_warning(
