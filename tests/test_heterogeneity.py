@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
 from itertools import permutations
 from typing import Any
@@ -99,6 +100,15 @@ def test_every_measure_is_what_its_definition_says(
     alone = sum(n == 1 for n in holders.values()) / len(holders)
     assert summary["items_at_one_client"] == pytest.approx(alone, abs=1e-6)
     assert summary["items_per_client"]["max"] == max(len(held) for held in items.values())
+    users = [len({row["user_id"] for row in held}) for held in by_client.values()]
+    assert summary["users_per_client"]["mean"] == pytest.approx(statistics.mean(users), abs=1e-6)
+    for name in ("divergence", "category_divergence"):
+        known = table[name].drop_nulls().to_list()
+        got = summary["label_divergence" if name == "divergence" else name]
+        assert (got is None) == (not known)
+        if got:
+            assert got["median"] == pytest.approx(statistics.median(known), abs=2e-6)
+            assert got["max"] == pytest.approx(max(known), abs=2e-6)
     shares = [labels(everything)[label] / len(everything) for label in range(3)]
     assert summary["class_shares"] == pytest.approx(shares, abs=1e-6)
     assert summary["largest_class_share"] == max(summary["class_shares"])
@@ -158,6 +168,18 @@ def test_one_client_has_no_other_to_share_items_with() -> None:
     summary = heterogeneity(rows, ITEMS, n_classes=1, min_rows=1)[1]
     assert summary["item_overlap"] is None
     assert summary["size_gini"] == 0.0
+
+
+def test_the_spread_of_clients_is_told_in_mean_and_percentiles() -> None:
+    client = np.repeat(np.arange(101), np.arange(1, 102))  # sizes 1 to 101
+    rows = pl.DataFrame({"client_id": client}).with_columns(
+        user_id=pl.lit(0), item_id=pl.lit(0), label=pl.lit(0), split=pl.lit("train")
+    )
+    summary = heterogeneity(rows, ITEMS, n_classes=1, min_rows=1)[1]
+    assert summary["rows_per_client"] == {
+        "mean": 51.0, "min": 1.0, "p1": 2.0, "p25": 26.0, "median": 51.0, "p75": 76.0,
+        "p99": 100.0, "max": 101.0,
+    }  # fmt: skip
 
 
 def test_gini_of_known_sizes() -> None:
