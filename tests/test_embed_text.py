@@ -123,9 +123,9 @@ def test_equal_texts_are_encoded_once_and_a_second_run_does_not_load_the_model(
     seen: list[str] = []
     encode = SentenceModel.__call__
 
-    def counted(self: SentenceModel, texts: pl.Series) -> Any:
+    def counted(self: SentenceModel, texts: pl.Series, *tick: Any) -> Any:
         seen.extend(texts.to_list())
-        return encode(self, texts)
+        return encode(self, texts, *tick)
 
     monkeypatch.setattr(SentenceModel, "__call__", counted)
     first = embed(TEXTS, MINILM, tmp_path)
@@ -148,7 +148,7 @@ def test_only_texts_that_another_data_set_did_not_bring_are_encoded(
     monkeypatch.setattr(
         SentenceModel,
         "__call__",
-        lambda self, texts: (seen.extend(texts.to_list()), encode(self, texts))[1],
+        lambda self, texts, tick: (seen.extend(texts.to_list()), encode(self, texts))[1],
     )
     whole = embed(TEXTS, MINILM, tmp_path)
     assert sorted(seen) == sorted([TEXTS[3], TEXTS[6], TEXTS[7]])

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import hashlib
 import os
-from collections.abc import Container
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from fedprep.embed.decode import DAMAGED, UnusablePicture, decode, import_pillow
 from fedprep.embed.downloads import UrlStore
 from fedprep.embed.embedded import Embedded
 from fedprep.embed.pictures import PictureStore, match_pictures, open_store
+from fedprep.embed.ticks import Ticks
 from fedprep.embed.timm_encoder import Pixels, TimmEncoder, TimmModel, timm_encoder
 from fedprep.embed.torch_setup import choose_device, cpu_threads
 from fedprep.errors import EmptyDataError, EncoderError, SourceError
@@ -77,14 +78,21 @@ def embed_images(
         stack.callback(pictures.close)
         distinct = names.drop_nulls().unique().sort()
         read = _hash(pictures, distinct.to_list(), workers, progress)
+        ticks = Ticks(progress)
         values = embed_contents(
             read.keys,
             read.sizes,
-            _Encoding(pictures=pictures, names=read.names, encoder=encoder, threads=threads),
+            _Encoding(
+                pictures=pictures,
+                names=read.names,
+                encoder=encoder,
+                threads=threads,
+                tick=ticks.tick,
+            ),
             cache=EmbeddingCache(encoder_folder(cache / "image", encoder.facts)),
             chunk=max(CHUNK, 2 * workers * options.batch_size),
             task="image embeddings",
-            progress=progress,
+            progress=ticks,
         )
         reasons = read.reasons | _undecodable(pictures, read.names, values)
     steps += _failures(items, names, reasons)
@@ -199,6 +207,7 @@ class _Encoding:
     names: list[str]
     encoder: TimmEncoder
     threads: int | None
+    tick: Callable[[int], None]
 
     @functools.cached_property
     def model(self) -> TimmModel:
@@ -214,7 +223,12 @@ class _Encoding:
             cpu_threads(1),
             ahead(self._features, batches, threads=workers, depth=2 * workers) as results,
         ):
-            return np.concatenate(list(results))
+            return np.concatenate(list(self._ticked(batches, results)))
+
+    def _ticked(self, batches: list[list[str]], results: Iterable[Values]) -> Iterator[Values]:
+        for batch, made in zip(batches, results, strict=True):
+            self.tick(len(batch))
+            yield made
 
     def _features(self, names: list[str]) -> Values:
         """Returns float32 (len(names), dim)."""

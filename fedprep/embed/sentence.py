@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,8 +73,10 @@ class SentenceModel:
         self._require_room(max_tokens)
         self.dim = int(self._encode(["a"]).shape[1])
 
-    def __call__(self, texts: pl.Series) -> NDArray[np.float32]:
-        """Returns float32 (n, dim), one vector a text (String, no nulls).
+    def __call__(
+        self, texts: pl.Series, tick: Callable[[int], None] = lambda n: None
+    ) -> NDArray[np.float32]:
+        """Returns float32 (n, dim), one vector a text (String, no nulls); `tick` is told each batch's size.
 
         Raises:
             EncoderError: the model fails, or gives a vector that is not finite.
@@ -93,6 +95,7 @@ class SentenceModel:
             with ahead(self._encode, parts, threads=workers, depth=2 * workers) as made:
                 for batch, vectors in zip(batches, made, strict=True):
                     values[batch] = vectors
+                    tick(len(batch))
         _require_finite(values, texts, self.name)
         return values
 
