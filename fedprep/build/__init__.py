@@ -49,7 +49,7 @@ __all__ = [
 
 
 def build_dataset(
-    recipe: Recipe, out: Path, *, hands: Hands | None = None, force: bool = False
+    recipe: Recipe, out: str | Path, *, hands: Hands | None = None, force: bool = False
 ) -> Dataset:
     """Returns the Dataset that a recipe describes, built at `out`.
 
@@ -66,6 +66,7 @@ def build_dataset(
         FedprepError: anything that the user can mend; `out` is then as it was.
     """
     hands = hands or Hands()
+    out = Path(out)
     with whole_folder(out, marker=MANIFEST, force=force) as folder, _full_disk_named(out):
         log = Log()
         work = folder / ".work"
@@ -151,7 +152,9 @@ def _with_behaviour(
         return users.select(USER_ID, SOURCE_ID, column, pl.exclude(USER_ID, SOURCE_ID))
 
 
-def repartition(dataset: Dataset, out: Path, options: Partition, *, force: bool = False) -> Dataset:
+def repartition(
+    dataset: Dataset, out: str | Path, options: Partition, *, force: bool = False
+) -> Dataset:
     """Returns a Dataset with the same rows and embeddings at other clients; nothing is embedded again.
 
     Its id is the one that a build of the changed recipe would give.
@@ -161,6 +164,7 @@ def repartition(dataset: Dataset, out: Path, options: Partition, *, force: bool 
     """
     recipe = parse_recipe(dataset.manifest["recipe"], where=str(dataset.path))
     recipe = msgspec.structs.replace(recipe, partition=options)
+    out = Path(out)
     with whole_folder(out, marker=MANIFEST, force=force) as folder, _full_disk_named(out):
         log = _log_of(dataset)
         rows = dataset.interactions().drop(CLIENT_ID).collect()

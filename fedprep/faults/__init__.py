@@ -30,7 +30,9 @@ FAULTS: dict[str, Callable[[Copy], Planted]] = {
 """Name → the function that damages a copied Dataset; its first line of documentation says how."""
 
 
-def plant(dataset_path: Path, out: Path, fault: str, *, seed: int = 0) -> dict[str, Any]:
+def plant(
+    dataset_path: str | Path, out: str | Path, fault: str, *, seed: int = 0
+) -> dict[str, Any]:
     """Returns what was planted into a copy of a Dataset: fault, check, also, unit, count, first.
 
     Args:
@@ -46,6 +48,6 @@ def plant(dataset_path: Path, out: Path, fault: str, *, seed: int = 0) -> dict[s
     if fault not in FAULTS:
         raise RecipeError(f"no fault of Datasets is called '{fault}'", hint=nearest(fault, FAULTS))
     dataset = Dataset.open(dataset_path)
-    with copied(dataset, out, np.random.default_rng(seed)) as copy:
+    with copied(dataset, Path(out), np.random.default_rng(seed)) as copy:
         planted = FAULTS[fault](copy)
     return {"fault": fault, **planted.to_dict()}

@@ -80,6 +80,7 @@ def unpack(
             limit = min(max_bytes, max(SMALL, int(max_ratio * size)))
             job = _Job(archive.name, file, size, staging, tuple(members), Budget(limit), progress)
             job.unpack_file(file, PurePosixPath(), depth=1)
+            progress(f"unpack {archive.name}", size, size)
         with writing(folder, archive.name):
             _move(staging, folder, job.written)
     finally:

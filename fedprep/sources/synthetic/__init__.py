@@ -126,12 +126,13 @@ def write_raw(
     return {role: folder / path.relative_to(building) for role, path in paths.items()}
 
 
-def planted_truth(folder: Path) -> PlantedTruth:
+def planted_truth(folder: str | Path) -> PlantedTruth:
     """Returns what was planted into the raw files of a folder.
 
     Raises:
         SourceError: the folder holds no raw files of ours.
     """
+    folder = Path(folder)
     if not (folder / TRUTH).is_file():
         raise SourceError(
             f"{folder} holds no synthetic raw files", expected=f"a file {TRUTH} in it"
