@@ -359,6 +359,8 @@ def test_pathological_refuses_to_lose_labels() -> None:
         tables.partition(method="pathological", n_clients=2, k=2)
     with pytest.raises(RecipeError, match="6 labels a client are asked for"):
         tables.partition(method="pathological", n_clients=2, k=6)
+    tables = single_rows([0, 1, 2, 3] * 3)
+    assert tables.partition(method="pathological", n_clients=2, k=2).facts["n_clients"] == 2
 
 
 @pytest.mark.parametrize("unit", ["user", "interaction"])
@@ -467,8 +469,15 @@ def test_by_column_names_the_nearest_column() -> None:
         tables.partition(method="by_column")
     with pytest.raises(RecipeError, match='on = "category"'):
         tables.partition(method="by_column", column="categories")
+    tables.items = tables.items.rename({"categories": "tags"})
+    with pytest.raises(RecipeError, match="cannot be one value a client") as error:
+        tables.partition(method="by_column", column="tags")
+    assert not error.value.hint
     tables.items = tables.items.with_columns(state=pl.lit(None, dtype=pl.String))
     with pytest.raises(PartitionError, match="holds no value"):
+        tables.partition(method="by_column", column="state")
+    tables.items, tables.users = tables.items.select("item_id"), tables.users.select("user_id")
+    with pytest.raises(RecipeError, match="no columns to partition by"):
         tables.partition(method="by_column", column="state")
 
 
