@@ -185,7 +185,13 @@ def test_user_core_and_item_core_stand_for_their_side() -> None:
     assert kept_lines(rows, user_core=3) == [1, 2, 3]
     assert kept_lines(rows, item_core=2) == [1, 4]
     assert kept_lines(rows, k_core=2, item_core=1) == [1, 2, 3]
-    assert step(clean(rows, Clean(user_core=3))[1], "(3, 0)-core").rows_out == 3
+    users = step(clean(rows, Clean(user_core=3))[1], "(3, 0)-core")
+    assert users.rows_out == 3
+    assert users.why == "users with fewer than 3 rows, until none is left"
+    items = step(clean(rows, Clean(item_core=2))[1], "(0, 2)-core")
+    assert items.why == "items with fewer than 2 rows, until none is left"
+    both = step(clean(rows, Clean(user_core=3, k_core=1))[1], "(3, 1)-core")
+    assert both.why == users.why
 
 
 def test_labels_follow_the_option() -> None:

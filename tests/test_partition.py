@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import shuffled
 
 from fedprep import recipe
 from fedprep.errors import EmptyDataError, PartitionError, RecipeError
@@ -195,6 +196,20 @@ def test_users_of_one_row_are_partitioned_like_rows() -> None:
             for unit in ("user", "interaction")
         )
         assert np.array_equal(by_user, by_row), method
+
+
+def test_rows_of_a_pair_that_repeats_are_told_apart_by_time_in_whatever_order_they_come() -> None:
+    tables = Tables(0)
+    later = tables.rows.with_columns(pl.col("timestamp") + 100, label=pl.lit(2, pl.Int8))
+    rows = pl.concat([tables.rows, later]).with_row_index("at")
+    keys = ("user_id", "item_id", "timestamp")
+    found = []
+    for seed in range(3):
+        mixed = shuffled(rows, seed)
+        made = tables.partition(mixed, method="iid", n_clients=4, unit="interaction")
+        found.append(mixed.with_columns(client=pl.Series(made.client_id)).sort(*keys)["client"])
+    assert found[0].equals(found[1])
+    assert found[0].equals(found[2])
 
 
 # --- what each method promises ---------------------------------------------------------------------

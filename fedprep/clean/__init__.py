@@ -121,7 +121,7 @@ def _keep_core(rows: pl.DataFrame, options: Clean, steps: list[Step]) -> pl.Data
     users, items = rows[USER_ID].to_numpy(), rows[ITEM_ID].to_numpy()
     keep = pl.Series(core_of(users, items, user_core, item_core))
     name = f"{user_core}-core" if user_core == item_core else f"({user_core}, {item_core})-core"
-    why = f"users with fewer than {user_core} rows and items with fewer than {item_core}, until none is left"
+    why = f"{_lacking(user_core, item_core)}, until none is left"
     steps.append(_step(name, rows, keep, why))
     if keep.any():
         return _filter(rows, keep)
@@ -133,6 +133,14 @@ def _keep_core(rows: pl.DataFrame, options: Clean, steps: list[Step]) -> pl.Data
         f"user_core = {min(k, user_core)} and item_core = {min(k, item_core)}",
         hint="ask for a smaller k, or bring more data",
     )
+
+
+def _lacking(user_core: int, item_core: int) -> str:
+    if item_core <= 1:
+        return f"users with fewer than {user_core} rows"
+    if user_core <= 1:
+        return f"items with fewer than {item_core} rows"
+    return f"users with fewer than {user_core} rows and items with fewer than {item_core}"
 
 
 def _in_order(rows: pl.DataFrame) -> pl.DataFrame:
