@@ -76,7 +76,8 @@ class Federation:
     """The clients' rows. A *slot* is a user at a client: its private values lie there.
 
     slot_user: int32 (n_slots,): the user · slot_offsets: int64 (n_clients + 1,): a client's slots ·
-    splits: the rows of train, valid and test.
+    splits: the rows of train, valid and test · host: the client at which its users are at home, wherever
+    else they have rows; None: nobody's home depends on who asks.
     """
 
     n_users: int
@@ -85,6 +86,7 @@ class Federation:
     slot_user: npt.NDArray[np.int32]
     slot_offsets: npt.NDArray[np.int64]
     splits: Mapping[str, Rows]
+    host: int | None = None
 
     @property
     def train(self) -> Rows:
@@ -106,11 +108,17 @@ class Federation:
 
     @functools.cached_property
     def home(self) -> npt.NDArray[np.int64]:
-        """int64 (n_users,): a user's slot; of several the one with most train rows, -1 without any slot."""
+        """int64 (n_users,): a user's slot; -1 without any.
+
+        Of several it is the one at the host, else the one with most train rows.
+        """
         # The first slot of equals comes last.
         order = np.lexsort((-np.arange(self.n_slots), self.slot_rows))
         home = np.full(self.n_users, -1, np.int64)
         home[self.slot_user[order]] = order
+        if self.host is not None:
+            here = np.arange(self.slot_offsets[self.host], self.slot_offsets[self.host + 1])
+            home[self.slot_user[here]] = here
         return home
 
     @functools.cached_property

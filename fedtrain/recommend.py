@@ -56,7 +56,7 @@ def recommend(
     found = reopened(path, data)
     dataset = found.dataset
     users = _users_of(dataset, client_id, user_id)
-    work = _at_client(found.work, client_id, users)
+    work = _at_client(found.work, client_id)
     setting = setting_of(dataset, split=SPLIT)
     scorer = Scorer(work, found.server, found.clients, SEEN[SPLIT])
     lists = _told(scorer.lists(users, k, setting.seen), dataset, work.plan.task)
@@ -98,20 +98,14 @@ def _users_of(dataset: Dataset, client_id: int, user_id: int | None) -> Ints:
     return np.array([user_id], np.int64)
 
 
-def _at_client(work: Work, client_id: int, users: Ints) -> Work:
-    """Returns the work, where these users are at home at this client and nowhere else.
+def _at_client(work: Work, client_id: int) -> Work:
+    """Returns the work in which the users of this client are at home there, wherever else they have rows.
 
     Where all rows were pooled there is one client, and it is everybody's home.
     """
-    federation = work.federation
     if work.algorithm.pooled:
         return work
-    here = np.arange(federation.slot_offsets[client_id], federation.slot_offsets[client_id + 1])
-    home = federation.home.copy()
-    home[federation.slot_user[here]] = here
-    moved = replace(federation)
-    vars(moved)["home"] = home
-    return replace(work, federation=moved)
+    return replace(work, federation=replace(work.federation, host=client_id))
 
 
 def _told(lists: pl.DataFrame, dataset: Dataset, task: str) -> dict[int, list[dict[str, Any]]]:

@@ -116,7 +116,7 @@ def parts_of(table: pl.LazyFrame, key: str, column: str) -> Iterator[Part]:
     first = 0
     while True:
         block = frame.slice(first, n_rows).collect()
-        vectors = _as_array(block[column], dim, key)
+        vectors = _as_array(block[column], dim)
         present = vectors.is_not_null().to_numpy()
         values = vectors.drop_nulls().to_numpy() if present.any() else np.zeros((0, dim), "f4")
         if block.height:
@@ -134,7 +134,7 @@ def _dim(frame: pl.LazyFrame, column: str) -> int:
     return int(first or 0)
 
 
-def _as_array(vectors: pl.Series, dim: int, key: str) -> pl.Series:
+def _as_array(vectors: pl.Series, dim: int) -> pl.Series:
     if isinstance(vectors.dtype, pl.Array):
         return vectors
     lengths = vectors.list.len().drop_nulls()
