@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from fedprep.dataset import Dataset
 from fedprep.errors import DatasetError, TrainingError
-from fedtrain.run import Run, load
-from fedtrain.run.checkpoint import BEST
+from fedtrain.run import BEST, Run, Saved, load
+from fedtrain.run.checkpoint import CHECKPOINT
 from fedtrain.settings import parse_plan
 from fedtrain.setup import begin, work_of
 from fedtrain.state import restored
+from fedtrain.stopping import best_round, history_of
 
 if TYPE_CHECKING:
     from fedtrain.algorithms import Server
     from fedtrain.clients import Clients
     from fedtrain.engine import Work
+    from fedtrain.plan import Plan
 
 __all__ = ["Reopened", "reopened"]
 
@@ -50,9 +52,7 @@ def reopened(path: str | Path, data: str | Path | None = None) -> Reopened:
     dataset = _dataset_of(run, data)
     recorded: dict[str, Any] = dict(run.manifest["plan"])
     plan = parse_plan({**recorded, "threads": 0}, where=str(path))
-    kind, saved = BEST, load(run, BEST) if plan.stop.metric else None
-    if saved is None:
-        kind, saved = "checkpoint", load(run, "checkpoint")
+    kind, saved = _kept(run, plan)
     if saved is None:
         raise TrainingError(
             "the Run has no checkpoint: nothing has been trained yet",
@@ -65,6 +65,21 @@ def reopened(path: str | Path, data: str | Path | None = None) -> Reopened:
     return Reopened(
         run=run, dataset=dataset, work=work, server=server, clients=clients, kind=kind, round=saved[0]
     )  # fmt: skip
+
+
+def _kept(run: Run, plan: Plan) -> tuple[str, Saved | None]:
+    """Returns the best state and `best`, else the last one and `checkpoint`.
+
+    The best round is the last one where that one's ranking came out of turn, after its checkpoint.
+    """
+    best = load(run, BEST) if plan.stop.metric else None
+    number = best_round(history_of(run.rounds()), plan.stop) if plan.stop.metric else None
+    if best is not None and best[0] == number:
+        return BEST, best
+    last = load(run)
+    if last is not None and last[0] == number:
+        return BEST, last
+    return (BEST, best) if best is not None else (CHECKPOINT, last)
 
 
 def _dataset_of(run: Run, data: str | Path | None) -> Dataset:

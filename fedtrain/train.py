@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from fedprep.dataset import Dataset
 from fedprep.errors import TrainingError
+from fedprep.manifest import MANIFEST
 from fedtrain.engine import Work
+from fedtrain.extension import anything_left, gone_on
+from fedtrain.facts import facts_of
 from fedtrain.memory import is_out_of_memory
+from fedtrain.preflight import capped
 from fedtrain.rounds import do_round
-from fedtrain.run import Run, refuse_other
+from fedtrain.run import Run
 from fedtrain.setup import refuse_invalid, work_of
 from fedtrain.trainer import DoRound, Report, Trainer, silent
 
@@ -45,7 +49,7 @@ def train(
         seed: of everything random.
         recipe: the whole recipe, for the manifest.
         go_on: take up a Run that was interrupted, from its last checkpoint; begin it if there is none. One
-            that has finished stays as it is.
+            that has finished stays as it is, unless the plan has more rounds or more patience.
         force: replace a Run that is there.
         allow_invalid: train on a Dataset that fails its validation; the manifest says so.
         report: told each round's measures.
@@ -55,16 +59,21 @@ def train(
     Raises:
         TrainingError: the plan does not fit, or numbers went wrong.
     """
+    folder = Path(path)
+    Run.refuse_taken(folder, force=force, go_on=go_on)
     if not allow_invalid:
         refuse_invalid(dataset.report, str(dataset.path))
+    plan = capped(plan, facts_of(dataset))
+    there = Run.open(folder) if go_on and (folder / MANIFEST).is_file() else None
+    if there is not None and not anything_left(there, plan, dataset.id, seed):
+        return there
     work = work_of(dataset, plan, seed)
-    run = _run_at(Path(path), dataset, work, recipe, go_on, force)
-    if run.manifest["status"] == "finished":
-        return run
+    run = there or Run.create(folder, _manifest(dataset, work, recipe), force=force)
     with run.lock():
         trainer = Trainer(dataset, work, run, do_round)
+        saved = gone_on(run, plan)
         try:
-            trainer.go(report, stop)
+            trainer.go(saved, report, stop)
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
             run.update(status="stopped" if interrupted else "failed", rounds_done=trainer.done)
@@ -78,33 +87,21 @@ def train(
     return run
 
 
-def _run_at(
-    path: Path,
-    dataset: Dataset,
-    work: Work,
-    recipe: Mapping[str, Any] | None,
-    go_on: bool,
-    force: bool,
-) -> Run:
-    plan = work.plan
-    if go_on and (path / "manifest.json").is_file():
-        run = Run.open(path)
-        refuse_other(run, plan.to_dict(), dataset.id, seed=work.seed)
-        return run
+def _manifest(dataset: Dataset, work: Work, recipe: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Returns what a new Run says of itself."""
     verdict = dataset.report
-    manifest = {
+    return {
         "dataset": {"path": str(dataset.path), "id": dataset.id, "name": dataset.name},
         "dataset_id": dataset.id,
         "validated": None if verdict is None else verdict.get("status"),
         "recipe": dict(recipe or {}),
-        "plan": plan.to_dict(),
+        "plan": work.plan.to_dict(),
         "draws_negatives": work.task.implicit,
         "seed": work.seed,
         "device": str(work.device),
         "reference": work.algorithm.reference,
         "n_parameters": n_parameters(work),
     }
-    return Run.create(path, manifest, force=force)
 
 
 def n_parameters(work: Work) -> dict[str, int]:

@@ -19,12 +19,14 @@ from fedprep.files import whole_file
 from fedtrain import stragglers
 from fedtrain.engine import Work
 from fedtrain.explain import explain, suspect
+from fedtrain.extension import forget_before
+from fedtrain.figures import figures_of
 from fedtrain.loggers import open_loggers
 from fedtrain.measures import Truth, lists_of_all, ranking, task_measures
 from fedtrain.memory import is_out_of_memory, no_memory
 from fedtrain.privacy import epsilon
 from fedtrain.rounds import Outcome
-from fedtrain.run import CURVES, MODEL, RECOMMENDATIONS, Run, load, resume, save, write_tensors
+from fedtrain.run import BEST, CURVES, MODEL, RECOMMENDATIONS, Run, Saved, load, save, write_tensors
 from fedtrain.samplers import SAMPLERS, SamplerOptions, held_out, load_trace
 from fedtrain.schedules import factor
 from fedtrain.setup import begin
@@ -75,7 +77,7 @@ class Trainer:
         self.do_round = do_round
         self.dataset, self.work, self.run, self.plan = dataset, work, run, work.plan
         self.server, self.clients = begin(work)
-        self.state, self.done = _State(), 0
+        self.state, self.done, self.saved = _State(), 0, 0
         # Valid may be looked at in part; the test is of everybody.
         self.truths = {
             "valid": Truth(dataset, "valid", work.plan.eval_clients, work.seed),
@@ -92,8 +94,8 @@ class Trainer:
 
     # --- the whole run -----------------------------------------------------------------------------
 
-    def go(self, report: Report, stop: Callable[[], bool]) -> None:
-        saved = resume(self.run)
+    def go(self, saved: Saved | None, report: Report, stop: Callable[[], bool]) -> None:
+        """Does the rounds that are left, from what a checkpoint has saved, and ends the Run."""
         if saved is not None:
             self._restore(*saved)
         odd = suspect(self.work)
@@ -106,19 +108,16 @@ class Trainer:
         begun = time.perf_counter()
         status: Status = "finished"
         try:
-            while self.done < self.plan.rounds:
+            while self._goes_on():
                 values = self._round(self.done + 1)
                 self.run.log(self.done, values)
                 logger.log(self.done, values)
                 self._save(values)
                 self.run.update(rounds_done=self.done, seconds=before + time.perf_counter() - begun)
                 report(self.done, values)
-                reason = should_stop(history_of(self.run.rounds()), self.plan.stop)
-                if reason:
-                    self.run.event(self.done, "stopped early", reason=reason)
-                    break
                 if stop():
                     status = "stopped"
+                    self._save_state()
                     break
             if status == "finished":
                 values = self._finish()
@@ -127,26 +126,49 @@ class Trainer:
         finally:
             logger.close()
         self._draw()
+        forget_before(self.run)
         self.run.update(
             status=status, rounds_done=self.done, seconds=before + time.perf_counter() - begun
         )
 
+    def _goes_on(self) -> bool:
+        """Returns whether another round is to come.
+
+        It is asked before a round and not after one: what a kill cut off after the last one is asked again.
+        """
+        if self.done >= self.plan.rounds:
+            return False
+        reason = should_stop(history_of(self.run.rounds()), self.plan.stop)
+        if reason:
+            self.run.event(self.done, "stopped early", reason=reason)
+        return not reason
+
     def _finish(self) -> dict[str, float]:
-        """Measures the test split with the best state, and writes model and recommendations."""
-        best = load(self.run, "best") if self.plan.stop.metric else None
-        if best is not None:
-            self.run.event(self.done, "best", best_round=best[0])
-            self._restore(*best, keep_done=True)
-        measured = self._ranked("test") | task_measures(
-            self.work, self.server, self.clients, "test"
-        )
+        """Measures the test split with the best state, and writes model and recommendations.
+
+        Where the last round's turn to be ranked had not come, it is ranked on valid first: after its
+        checkpoint, so that a Run that goes on to more rounds has measured what a longer one would have.
+        """
+        begun = time.perf_counter()
+        measured: dict[str, float] = {}
+        if self.done % self.plan.eval_every:
+            measured = self._ranked_on_valid()
+            self.run.log(self.done, measured)
+        best = best_round(history_of(self.run.rounds()), self.plan.stop)
+        if self.plan.stop.metric and best is not None:
+            kept = load(self.run, BEST) if best != self.done else None
+            if kept is not None:
+                self._restore(*kept, keep_done=True)
+            self.run.event(self.done, "best", best_round=best)
+        on_test = self._ranked("test") | task_measures(self.work, self.server, self.clients, "test")
         if self.test_clients.any():
-            measured |= unseen_measures(
+            on_test |= unseen_measures(
                 self.work, self.server, self.clients, np.flatnonzero(self.test_clients), "test"
             )
-        self.run.log(self.done, measured)
         write_tensors(self.run.path / MODEL, self.server.values)
-        return measured
+        on_test["seconds/end"] = time.perf_counter() - begun
+        self.run.log(self.done, on_test)
+        return measured | on_test
 
     # --- a round -----------------------------------------------------------------------------------
 
@@ -156,20 +178,12 @@ class Trainer:
         outcome, extra = self._trained(number)
         self.server, self.done = outcome.server, number
         trained = time.perf_counter()
-        values = _values_of(outcome) | extra
+        values = figures_of(outcome) | extra
         if plan.privacy.noise_multiplier:
             values["epsilon"] = self._epsilon(number)
         values |= task_measures(self.work, self.server, self.clients, "valid")
-        if number % plan.eval_every == 0 or number == plan.rounds:
-            values |= self._ranked("valid")
-            if self.valid_clients.any():
-                values |= unseen_measures(
-                    self.work,
-                    self.server,
-                    self.clients,
-                    np.flatnonzero(self.valid_clients),
-                    "valid",
-                )
+        if number % plan.eval_every == 0:
+            values |= self._ranked_on_valid()
         now = time.perf_counter()
         return values | {
             "seconds": now - begun,
@@ -250,7 +264,7 @@ class Trainer:
 
     def _diverged(self, outcome: Outcome) -> str:
         """Returns that the train loss has grown beyond reason, or nothing."""
-        loss = _values_of(outcome).get("loss/train")
+        loss = figures_of(outcome).get("loss/train")
         earlier = self.run.rounds().filter(metric="loss/train").sort("round").head(1)
         if loss is None or earlier.is_empty():
             return ""
@@ -274,6 +288,14 @@ class Trainer:
         n = int(self.may.sum())
         rate = min(1.0, (self.plan.clients_per_round or n) / n)
         return epsilon(number, rate, privacy.noise_multiplier, privacy.delta, privacy.accountant)
+
+    def _ranked_on_valid(self) -> dict[str, float]:
+        """Returns the ranking metrics of valid, and what clients that never train measure there."""
+        found = self._ranked("valid")
+        if self.valid_clients.any():
+            held = np.flatnonzero(self.valid_clients)
+            found |= unseen_measures(self.work, self.server, self.clients, held, "valid")
+        return found
 
     def _ranked(self, split: str) -> dict[str, float]:
         """Returns the ranking metrics of a split; test writes the recommendations too.
@@ -306,11 +328,18 @@ class Trainer:
             best = best_round(history_of(self.run.rounds()), plan.stop) == self.done
         due = self.done % plan.checkpoint_every == 0 or self.done == plan.rounds
         if due or best:
-            tensors = tensors_of(self.server, self.clients)
-            state = {"lr_scale": self.state.lr_scale, "rollbacks": self.state.rollbacks}
-            save(self.run, self.done, tensors, state, keep_best=best)
+            self._save_state(keep_best=best)
         if time.perf_counter() - self.drawn > CURVES_EVERY:
             self._draw()
+
+    def _save_state(self, keep_best: bool = False) -> None:
+        """Writes the checkpoint of the last round, unless it is there."""
+        if self.saved == self.done and not keep_best:
+            return
+        tensors = tensors_of(self.server, self.clients)
+        state = {"lr_scale": self.state.lr_scale, "rollbacks": self.state.rollbacks}
+        save(self.run, self.done, tensors, state, keep_best=keep_best)
+        self.saved = self.done
 
     def _restore(
         self,
@@ -322,7 +351,7 @@ class Trainer:
         self.server = restored(number, tensors, self.clients, self.work.device)
         self.state = replace(self.state, **state)
         if not keep_done:
-            self.done = number
+            self.done = self.saved = number
 
     def _draw(self) -> None:
         from fedtrain.curves import draw_curves, has_curves
@@ -330,24 +359,3 @@ class Trainer:
         if has_curves(self.run.rounds()):
             draw_curves([self.run.path], self.run.path / CURVES)
         self.drawn = time.perf_counter()
-
-
-def _values_of(outcome: Outcome) -> dict[str, float]:
-    """Returns the measures of a round's training, of the clients whose numbers are fine."""
-    fine, rows = outcome.sound, outcome.rows
-    if not fine.any():
-        return {"rows": float(rows.sum()), **outcome.figures}
-    weight = rows[fine] / rows[fine].sum()
-    return {
-        "loss/train": float((outcome.loss[fine] * weight).sum()),
-        "rows": float(rows.sum()),
-        "grad_norm/median": float(np.median(outcome.grad_norm[fine])),
-        "grad_norm/p99": float(np.quantile(outcome.grad_norm[fine], 0.99)),
-        "grad_norm/clipped": float(outcome.clipped[fine].mean()),
-        "update_norm/median": float(np.median(outcome.update_norm[fine])),
-        "update_norm/p99": float(np.quantile(outcome.update_norm[fine], 0.99)),
-        "drift/mean": outcome.drift,
-        "bytes/up": float(outcome.bytes_up),
-        "bytes/down": float(outcome.bytes_down),
-        **outcome.figures,
-    }

@@ -40,7 +40,10 @@ INTERRUPTED = 130
     "--engine", type=click.Choice(["own", "flower"]), default="own", show_default=True,
     help="own: clients side by side in this process; flower: Flower's simulation.",
 )  # fmt: skip
-@click.option("--resume", is_flag=True, help="Go on with an interrupted Run.")
+@click.option(
+    "--resume", is_flag=True,
+    help="Go on with an interrupted Run, or with a finished one to more --rounds.",
+)  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace a Run that is there.")
 @allow_invalid_option
 @json_option
@@ -64,6 +67,8 @@ def run(
     ([train.expected]), exit 1 if the run gives less.
     """
     need_trainer()
+    from fedprep.manifest import MANIFEST
+    from fedtrain.run import Run
     from fedtrain.settings import parse_plan, with_settings
     from fedtrain.summary import summary, told
 
@@ -76,9 +81,10 @@ def run(
     usual = int(recipe.get("seed") or 0)
     number = usual if seed is None else seed
     out = out or Path("runs") / f"{recipe.get('name') or dataset.name}-{plan.algorithm}-{number}"
+    Run.refuse_taken(out, force=force, go_on=resume)
     _judge(dataset, allow_invalid)
     train = _engine(engine)
-    was_done = resume and _has_finished(out)
+    was = Run.open(out).manifest if resume and (out / MANIFEST).is_file() else None
     with progress_of_rounds(plan.rounds) as report, interruptible() as stop:
         done = train(
             dataset,
@@ -92,8 +98,8 @@ def run(
             report=report,
             stop=stop,
         )
-    if was_done:
-        say(f"{out} has finished already: there is nothing to go on with")
+    if was is not None:
+        _say_what_came_of(out, was, done.manifest)
     found = summary(done)
     if done.manifest["status"] == "finished":
         found |= _expected(plan, recipe, number, usual, found["measures"])
@@ -142,10 +148,13 @@ def _verdict(done: Run, found: Mapping[str, Any]) -> int:
     return 0
 
 
-def _has_finished(path: Path) -> bool:
-    from fedtrain.run import Run
-
-    return (path / "manifest.json").is_file() and Run.open(path).manifest["status"] == "finished"
+def _say_what_came_of(out: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Says of a Run that was to go on where nothing was left to do, or where it has another end now."""
+    if was == now:
+        say(f"{out} has finished already: there is nothing to go on with")
+    before, after = was["plan"].get("rounds"), now["plan"].get("rounds")
+    if before != after:
+        say(f"{out} was to have {before} rounds, and now {after}")
 
 
 @click.command()

@@ -24,6 +24,7 @@ from fedtrain.batch import Features
 from fedtrain.clients import Clients
 from fedtrain.engine import Work
 from fedtrain.federation import Federation, Rows
+from fedtrain.figures import figures_of
 from fedtrain.flower.messages import MODALITY
 from fedtrain.flower.server_app import Fleet, do_round_with, measured_with, own_words
 from fedtrain.models import MODELS, Sizes
@@ -114,26 +115,11 @@ def _train(run: Run, work: Work, fleet: Fleet) -> Server:
 
 def measures(outcome: Outcome) -> dict[str, float]:
     """Returns what a round's figures come to, by their names in `rounds.jsonl`."""
-    fine = outcome.sound
-    rows = outcome.rows[fine]
-    found: dict[str, float] = {
+    return {
         "clients": len(outcome.client),
-        "clients/skipped": int((~fine).sum()),
-        "rows": int(outcome.rows.sum()),
-        "bytes/up": outcome.bytes_up,
-        "bytes/down": outcome.bytes_down,
+        "clients/skipped": int((~outcome.sound).sum()),
+        **figures_of(outcome),
     }
-    if fine.any():
-        found |= {
-            "loss/train": float((outcome.loss[fine] * rows).sum() / max(rows.sum(), 1)),
-            "grad_norm/median": float(np.median(outcome.grad_norm[fine])),
-            "grad_norm/p99": float(np.quantile(outcome.grad_norm[fine], 0.99)),
-            "grad_norm/clipped": float(outcome.clipped[fine].mean()),
-            "update_norm/median": float(np.median(outcome.update_norm[fine])),
-            "update_norm/p99": float(np.quantile(outcome.update_norm[fine], 0.99)),
-            "drift/mean": outcome.drift,
-        }
-    return found
 
 
 def _nodes(grid: Grid, n_nodes: int) -> tuple[int, ...]:

@@ -7,16 +7,17 @@ brought to the disk, and renamed over it, so a process killed at any point leave
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedprep.errors import OutputError, TrainingError
 from fedprep.files import whole_file
 from fedtrain.run.directory import Run
-from fedtrain.run.rounds import LOGS, cut, n_lines, synced
+from fedtrain.run.rounds import LOGS, cut, n_lines, require_lines, synced
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +32,7 @@ __all__ = [
     "refuse_other",
     "resume",
     "save",
+    "saved_round",
     "write_tensors",
 ]
 
@@ -95,11 +97,30 @@ def load(run: Run, folder: str = CHECKPOINT) -> Saved | None:
     return header["round"], tensors, header["state"]
 
 
-def resume(run: Run) -> Saved | None:
+def saved_round(run: Run) -> int:
+    """Returns the round of the last checkpoint, 0 without one; its tensors are not looked at.
+
+    Raises:
+        TrainingError: it cannot be read, or something else is there.
+    """
+    path = run.path / CHECKPOINT / FILE
+    if not path.is_file():
+        return 0
+    header = _header(path)
+    _refuse_foreign(path, header)
+    return int(header["round"])
+
+
+def resume(run: Run, sound: Callable[[], None] = lambda: None) -> Saved | None:
     """Returns what `load` does, and cuts off what the Run logged after it; without a checkpoint, all.
 
     So the rounds that come again write the same bytes as in a Run that nothing disturbed. The manifest
-    says again that the Run is running, and how many rounds are done.
+    says again that the Run is running, and how many rounds are done; it does so before anything is cut, for
+    a Run that says it has finished is never read again to its end.
+
+    Args:
+        run: under its lock.
+        sound: called once checkpoint and logs are known to be whole, and before anything is changed.
 
     Raises:
         TrainingError: the checkpoint is broken, or a log has lost lines that were there.
@@ -111,8 +132,11 @@ def resume(run: Run) -> Saved | None:
         _refuse_foreign(path, header)
         saved, lines = (header["round"], tensors, header["state"]), header["lines"]
     for name in LOGS:
-        cut(run.path / name, lines[name])
+        require_lines(run.path / name, lines[name])
+    sound()
     run.update(status="running", rounds_done=saved[0] if saved else 0)
+    for name in LOGS:
+        cut(run.path / name, lines[name])
     return saved
 
 
@@ -186,19 +210,9 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     Raises:
         TrainingError: there is no file, it is cut off or changed, or `write_tensors` did not write it.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(HEADER, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError) as error:
-        raise TrainingError(
-            "the file of tensors cannot be read", where=f"{path}: {error}",
-            hint="start the Run again with --force",
-        ) from None  # fmt: skip
-    if not isinstance(header, dict) or "sha256" not in header:
-        raise TrainingError("the file of tensors is not one of fedtrain", where=str(path))
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    header = _header(path)
     if header.pop("sha256") != _digest(tensors):
         raise TrainingError(
             "the file of tensors is damaged: its numbers are not those that were written",
@@ -206,6 +220,29 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             hint="start the Run again with --force",
         )
     return tensors, header
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (OSError, SafetensorError, ValueError) as error:
+        raise TrainingError(
+            "the file of tensors cannot be read", where=f"{path}: {error}",
+            hint="start the Run again with --force",
+        ) from None  # fmt: skip
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """Returns the header that `write_tensors` wrote, `sha256` with it."""
+    with _opened(path) as file:
+        header = json.loads((file.metadata() or {}).get(HEADER, "null"))
+    if not isinstance(header, dict) or "sha256" not in header:
+        raise TrainingError("the file of tensors is not one of fedtrain", where=str(path))
+    return header
 
 
 def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ runs/NAME/
   rounds.jsonl             a line a round and metric, at once; timings.jsonl, events.jsonl
   checkpoint/  best/       the state to go on from, and that of the best round
   model.safetensors        recommendations.parquet  curves.png  report/
+  before/                  what it gave at an earlier end, only while it goes on to a later one
 ```
 """
 
@@ -82,6 +83,29 @@ class Run:
         with _room_for(folder, force), whole_folder(folder, marker=MANIFEST, force=force) as new:
             _write(new, facts)
         return cls(folder, facts)
+
+    @staticmethod
+    def refuse_taken(path: str | Path, *, force: bool = False, go_on: bool = False) -> None:
+        """Refuses a place where no Run can begin, or none can go on; to be asked before anything slow.
+
+        Args:
+            path: the folder.
+            force: a Run that is there is to be replaced.
+            go_on: a Run that is there is to go on.
+
+        Raises:
+            TrainingError: something is there, or another process trains the Run.
+            OutputError: the folder cannot be written to.
+        """
+        folder = Path(path)
+        if _is_room(folder):
+            return
+        if go_on and (folder / MANIFEST).is_file():
+            _read(folder)
+        else:
+            _refuse_taken(folder, force)
+        with _alone(folder):
+            pass
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -179,11 +203,21 @@ def _alone(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _room_for(folder: Path, force: bool) -> Iterator[None]:
     """The place is free inside, or holds a Run that nobody trains and that may be replaced."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if _is_room(folder):
         if folder.exists():
             folder.rmdir()
         yield
         return
+    _refuse_taken(folder, force)
+    with _alone(folder):
+        yield
+
+
+def _is_room(folder: Path) -> bool:
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def _refuse_taken(folder: Path, force: bool) -> None:
     try:
         _read(folder)
     except TrainingError:
@@ -198,8 +232,6 @@ def _room_for(folder: Path, force: bool) -> Iterator[None]:
             where=str(folder),
             hint="--resume continues it, --force replaces it, --out chooses another folder",
         )
-    with _alone(folder):
-        yield
 
 
 def _read(folder: Path) -> dict[str, Any]:

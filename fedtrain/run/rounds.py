@@ -39,6 +39,7 @@ __all__ = [
     "read_events",
     "read_rounds",
     "read_values",
+    "require_lines",
     "synced",
 ]
 
@@ -155,22 +156,31 @@ def n_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
+def require_lines(path: Path, n: int) -> None:
+    """Refuses a file that holds fewer whole lines than `n`.
+
+    Raises:
+        TrainingError: it does.
+    """
+    there = n_lines(path)
+    if there < n:
+        raise TrainingError(
+            f"{path.name} holds {there:,} lines, and held {n:,} at the last checkpoint",
+            where=str(path),
+            expected="the file as the Run left it",
+            hint="put the file back, or start the Run again with --force",
+        )
+
+
 def cut(path: Path, keep: int) -> None:
     """Leaves the first `keep` lines of a file; no file where that is none.
 
     Raises:
         TrainingError: the file holds fewer.
     """
+    require_lines(path, keep)
     block = path.read_bytes() if path.is_file() else b""
-    lines = _whole_lines(block).splitlines(keepends=True)
-    if len(lines) < keep:
-        raise TrainingError(
-            f"{path.name} holds {len(lines):,} lines, and held {keep:,} at the last checkpoint",
-            where=str(path),
-            expected="the file as the Run left it",
-            hint="put the file back, or start the Run again with --force",
-        )
-    kept = b"".join(lines[:keep])
+    kept = b"".join(_whole_lines(block).splitlines(keepends=True)[:keep])
     if not kept:
         path.unlink(missing_ok=True)
     elif kept != block:
