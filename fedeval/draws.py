@@ -11,11 +11,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["uniform"]
+__all__ = ["uniform", "words"]
 
 Words = npt.NDArray[np.uint64]
 
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+BLOCK = 1 << 14
+"""Words that are mixed at a time."""
 
 
 def uniform(
@@ -29,9 +32,17 @@ def uniform(
         place: integers from 0: which number of the stream.
         bits: how many bits are random; 24 makes the numbers exact in float32.
     """
+    word = words(seed, user, place)
+    word >>= np.uint64(64 - bits)
+    found = word.astype(np.float64)
+    found *= 2.0**-bits
+    return found
+
+
+def words(seed: int, user: npt.ArrayLike, place: npt.ArrayLike) -> Words:
+    """Returns uint64, all 64 bits random, one for each (user, place); arguments as of `uniform`."""
     start = _mixed(_mixed(_words(seed % 2**64)) ^ _mixed(_words(user) + GAMMA))
-    word = _mixed(start + (_words(place) + np.uint64(1)) * GAMMA)
-    return (word >> np.uint64(64 - bits)).astype(np.float64) * np.float64(2.0**-bits)
+    return _mixed(start + (_words(place) + np.uint64(1)) * GAMMA)
 
 
 def _words(values: npt.ArrayLike) -> Words:
@@ -40,6 +51,16 @@ def _words(values: npt.ArrayLike) -> Words:
 
 
 def _mixed(word: Words) -> Words:
-    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return word ^ (word >> np.uint64(31))
+    """Returns the array that it was given, mixed in its place, as much at a time as a cache holds."""
+    line = word.ravel(order="K")  # of an array just made: never a copy
+    for start in range(0, len(line), BLOCK):
+        part = line[start : start + BLOCK]
+        shifted = part >> np.uint64(30)
+        part ^= shifted
+        part *= np.uint64(0xBF58476D1CE4E5B9)
+        np.right_shift(part, np.uint64(27), out=shifted)
+        part ^= shifted
+        part *= np.uint64(0x94D049BB133111EB)
+        np.right_shift(part, np.uint64(31), out=shifted)
+        part ^= shifted
+    return word

@@ -23,7 +23,7 @@ __all__ = ["MaskedSums"]
 
 Shape = tuple[int, ...]
 
-WORDS = 1 << 22
+WORDS = 1 << 23
 """Words of uploads that are in memory at a time, but for a client that has more."""
 
 TOUCHED, WEIGHT, ANSWERED = "touched", "weight", "answered"

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedeval.draws import uniform
+from fedeval.draws import words as random_words
 from fedprep.errors import TrainingError
 from fedtrain.parameters import stream
 
@@ -38,8 +39,8 @@ __all__ = ["Ring", "opened", "ring", "uploads"]
 Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 
-BLOCK = 1 << 21
-"""Words of masks made at once."""
+BLOCK = 1 << 17
+"""Words of masks made at once: few enough for a cache."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +118,19 @@ def uploads(words: torch.Tensor, clients: Ints, ring: Ring) -> torch.Tensor:
 
     n, place = len(ring.clients), ring.place(clients)
     found = words.clone().numpy().view(np.uint64)
-    for distance in range(1, ring.reach + 1):
-        for at, first in ((place, True), ((place - distance) % n, False)):
-            for cut in _blocks(len(at), found.shape[1]):
-                mask = _masks(ring, distance, at, cut)
-                if first:
-                    found[:, cut] += mask
-                else:
-                    found[:, cut] -= mask
+    # Where both of a pair are here, their mask is made once. Pairs by their first, and whose they are.
+    pairs = [
+        (seed, *np.unique([place, (place - distance) % n], return_inverse=True))
+        for distance, seed in enumerate(_seeds(ring), start=1)
+    ]
+    for cut in _blocks(2 * len(place), found.shape[1]):
+        part = found[:, cut].copy()
+        for seed, first, number in pairs:
+            mask = _masks(seed, first, cut)
+            added, taken = number.reshape(2, -1)
+            part += mask[added]
+            part -= mask[taken]
+        found[:, cut] = part
     return torch.from_numpy(found.view(np.int64))
 
 
@@ -149,27 +155,26 @@ def opened(dropped: Ints, ring: Ring, n_words: int, threshold: float = 0.5) -> t
     gone[ring.place(np.asarray(dropped, np.int64))] = True
     _refuse_too_few(gone, ring, threshold)
     total = np.zeros(n_words, np.uint64)
-    for distance in range(1, ring.reach + 1):
+    for distance, seed in enumerate(_seeds(ring), start=1):
         first, second = np.arange(n), (np.arange(n) + distance) % n
         left, right = first[gone[second] & ~gone[first]], first[gone[first] & ~gone[second]]
         for cut in _blocks(len(left) + len(right), n_words):
-            total[cut] -= _masks(ring, distance, left, cut).sum(axis=0, dtype=np.uint64)
-            total[cut] += _masks(ring, distance, right, cut).sum(axis=0, dtype=np.uint64)
+            total[cut] -= _masks(seed, left, cut).sum(axis=0, dtype=np.uint64)
+            total[cut] += _masks(seed, right, cut).sum(axis=0, dtype=np.uint64)
     return torch.from_numpy(total.view(np.int64))
 
 
-def _masks(ring: Ring, distance: int, first: Ints, words: slice) -> Words:
-    """Returns uint64 (len(first), n_words): the masks of the pairs at a distance, by the first's place.
+def _seeds(ring: Ring) -> list[int]:
+    """Returns the seeds of the masks of pairs that stand 1, 2, … places apart."""
+    return [stream(ring.masks, distance) for distance in range(1, ring.reach + 1)]
+
+
+def _masks(seed: int, first: Ints, words: slice) -> Words:
+    """Returns uint64 (len(first), n_words): the masks of the pairs of a distance, by the first's place.
 
     At half the ring two clients are a pair both ways round, and share two masks.
     """
-    place = 2 * np.arange(words.start, words.stop)
-    # A float64 has room for 53 random bits: a word is made of two halves.
-    halves = [
-        np.ldexp(uniform(stream(ring.masks, distance), first[:, None], place + at, bits=32), 32)
-        for at in (0, 1)
-    ]
-    return halves[0].astype(np.uint64) << np.uint64(32) | halves[1].astype(np.uint64)
+    return random_words(seed, first[:, None], np.arange(words.start, words.stop))
 
 
 def _blocks(n_pairs: int, n_words: int) -> list[slice]:
