@@ -197,15 +197,32 @@ def federation_of(dataset: Dataset) -> Federation:
 
 
 def pooled(federation: Federation) -> Federation:
-    """Returns all rows at one client, for the centralised control; slots stay what they are."""
-    ends = {name: np.array([0, len(rows)]) for name, rows in federation.splits.items()}
+    """Returns all rows at one client, for the centralised control; a user of several clients has one slot.
+
+    Slots are in order of the users' first ones: where each user is at one client, rows stay where they are.
+    """
+    _, first, of_slot = np.unique(federation.slot_user, return_index=True, return_inverse=True)
+    kept = np.sort(first)
+    slot_of = np.searchsorted(kept, first)[of_slot].astype(np.int32)
+
+    def at_one(rows: Rows) -> Rows:
+        slot = slot_of[rows.slot]
+        order = np.lexsort((rows.item_id, rows.timestamp, slot))
+        return Rows(
+            offsets=np.array([0, len(rows)]),
+            slot=slot[order],
+            item_id=rows.item_id[order],
+            rating=rows.rating[order],
+            label=rows.label[order],
+            timestamp=rows.timestamp[order],
+        )
+
     return replace(
         federation,
         n_clients=1,
-        slot_offsets=np.array([0, federation.n_slots]),
-        splits={
-            name: replace(rows, offsets=ends[name]) for name, rows in federation.splits.items()
-        },
+        slot_user=federation.slot_user[kept],
+        slot_offsets=np.array([0, len(kept)]),
+        splits={name: at_one(rows) for name, rows in federation.splits.items()},
     )
 
 

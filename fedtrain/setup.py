@@ -65,10 +65,12 @@ def work_of(dataset: Dataset, plan: Plan, seed: int) -> Work:
     model = MODELS[plan.model](**plan.table(plan.model))
     parameters = model.parameters(sizes_of(plan, facts))
     federation = federation_of(dataset)
+    if algorithm.pooled:
+        federation = pooled(federation)
     wanted = [name for name in facts.modalities if name in getattr(model, "modalities", ())]
     behavior = algorithm.behavior or bool(getattr(model, "behavior", False))
     return Work(
-        federation=pooled(federation) if algorithm.pooled else federation,
+        federation=federation,
         features=features_of(dataset, wanted, behavior and bool(facts.behavior), device),
         model=model,
         parameters=parameters,

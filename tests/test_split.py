@@ -153,6 +153,10 @@ def test_ratio_works_without_timestamps_and_then_measures_no_leak() -> None:
     assert facts["leak"] is None
     assert facts["tied_rows"] is None
     assert facts["time"] == {"train": None, "valid": None, "test": None}
+    kept, (step,), _ = split(rows, Split(method="ratio", cold_items="drop"), seed=0)
+    assert (
+        kept.height == step.rows_out == (out["split"] == "train").sum()
+    )  # each item stands in one row
 
 
 def test_the_draw_is_the_same_for_ever() -> None:

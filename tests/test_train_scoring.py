@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -57,14 +55,3 @@ def test_a_graph_joins_the_users_of_a_client_and_no_others() -> None:
         told[name] = Scorer(work, server, clients, ("train",)).scores(np.array([0]))
     assert not np.allclose(told["whole"], told["without its neighbour"])
     np.testing.assert_array_equal(told["whole"], told["without the other client"])
-
-
-def test_a_user_of_several_clients_is_at_home_where_most_train_rows_are_or_at_the_host() -> None:
-    train = [(0, 0), (1, 0), (1, 0), (2, 0), (2, 0), (2, 1), (0, 2)]  # client, user
-    rows = [(client, user, at, 5.0, "train") for at, (client, user) in enumerate(train)]
-    federation = federation_of_rows([*rows, (0, 3, 0, 5.0, "valid")], n_items=8, n_clients=3)
-    federation = replace(federation, n_users=5)  # 4 is nowhere
-    # slots: (0, 0), (0, 2), (0, 3), (1, 0), (2, 0), (2, 1); user 0 has two rows at 1 and at 2
-    assert federation.home.tolist() == [3, 5, 1, 2, -1]
-    assert replace(federation, host=0).home.tolist() == [0, 5, 1, 2, -1]
-    assert replace(federation, host=2).home.tolist() == [4, 5, 1, 2, -1]
