@@ -5,8 +5,8 @@
 Drawn JPEG files of 500 × 333 pixels in a zip, EfficientNet-Lite0 with the packaged weights, in turns in one
 process:
 
-- bare encoder: the model on tensors that are in memory already, nothing else, at the batch size and the
-  number of threads an operation that suit it best;
+- bare encoder: the model as timm makes it, on tensors that are in memory already, nothing else, at the batch
+  size and the number of threads an operation that suit it best;
 - decoding: files to pixels of the model's size, nothing else;
 - script: what one writes by hand: decode a batch, encode it, decode the next;
 - fedprep: `embed_images` as a whole, from the zip to the cache (loading the model apart, as for the others).
@@ -35,6 +35,7 @@ from tables import Line, show
 
 from fedprep.embed.images import embed_images
 from fedprep.embed.timm_encoder import timm_encoder
+from fedprep.embed.timm_weights import build_model
 from fedprep.embed.torch_setup import choose_device, cpu_threads, import_torch
 from fedprep.recipe import EmbedImage
 
@@ -80,6 +81,8 @@ def main() -> int:
     options = EmbedImage(encoder="efficientnet-lite0", size=given.size)
     encoder = timm_encoder(options, device=device)
     model = encoder.load()
+    bare = build_model(encoder.architecture, encoder.state(), size=given.size).eval()
+    bare = bare.to(device, memory_format=torch.channels_last)
     files = drawn(given.pictures)
 
     def tensors(pixels: np.ndarray) -> Any:
@@ -88,7 +91,7 @@ def main() -> int:
     def run(batches: list[Any]) -> None:
         with torch.inference_mode():
             for batch in batches:
-                model.model(batch).cpu()
+                bare(batch).cpu()
 
     def script(size: int) -> None:
         for low in range(0, len(files), size):

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedprep.embed.decode import decode
+from fedprep.embed.fold import fold_batch_norm
 from fedprep.embed.timm_weights import (
     State,
     architecture_in,
@@ -92,7 +93,10 @@ class TimmEncoder:
         """
         torch = import_torch("image")
         model = build_model(self.architecture, self.state(), size=self.facts["size"])
-        model = model.eval().to(self.device, memory_format=torch.channels_last)
+        model = model.eval()
+        if self.device == "cpu":  # half precision would round the folded weights anew
+            fold_batch_norm(model)
+        model = model.to(self.device, memory_format=torch.channels_last)
         return TimmModel(facts=self.facts, model=model, device=self.device, fit=_fit(self.facts))
 
 
