@@ -121,6 +121,8 @@ def _embeddings(
     there = column.is_not_null()
     lists = column.filter(there).cast(pl.List(pl.Float32))
     lengths = lists.list.len().unique()
+    if not len(lengths):
+        raise EvaluationError("no item has an embedding: the column is empty")
     if len(lengths) != 1:
         raise EvaluationError(
             f"embeddings have {len(lengths)} different lengths", expected="one length"

@@ -16,6 +16,7 @@ import polars as pl
 from fedeval.ids import EMPTY, Ints
 from fedeval.lists import Lists
 from fedeval.policy import Policy
+from fedprep.errors import EvaluationError
 
 __all__ = ["Found", "Hits", "Truth", "hits_of", "joined_hits", "truth_of"]
 
@@ -29,6 +30,9 @@ BLOCK = 1 << 15
 
 JOINED = 1 << 23
 """Places of lists that are joined at a time."""
+
+LARGEST = 1000.0
+"""Of a relevance whose exponential gain is asked for."""
 
 DENSE = 24
 """With more relevant items a user, lists are matched by a join in place of comparing each with each."""
@@ -211,7 +215,17 @@ class Hits:
 
 
 def gained(relevance: Floats, gain: str) -> Floats:
-    """Returns relevances as gains."""
+    """Returns relevances as gains.
+
+    Raises:
+        EvaluationError: 2^g is beyond a float64.
+    """
+    if gain == "exponential" and relevance.max(initial=0) > LARGEST:
+        raise EvaluationError(
+            f"ndcg_exp has no gain 2^{relevance.max():g} − 1: it is too large a number",
+            expected="relevances such as 0 to 5",
+            hint="ndcg_graded takes the relevance itself",
+        )
     return cast(Floats, np.exp2(relevance) - 1) if gain == "exponential" else relevance
 
 

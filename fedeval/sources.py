@@ -34,7 +34,8 @@ class Source:
         """Yields the rows of the users within bounds, checked.
 
         Raises:
-            EvaluationError: an id or a key is missing, or a score is NaN.
+            EvaluationError: an id or a key is missing, or a score is NaN. A score may be missing where ranks
+                are the order.
         """
         columns: tuple[str, ...] = (USER_ID, ITEM_ID, self.key)
         if SCORE in self.table and self.key != SCORE:
@@ -54,7 +55,7 @@ class Source:
                     where=", ".join(filter(None, (self.table.where, f"row {done + row + 1}"))),
                     expected="a value in every row",
                 )
-        if SCORE in block.columns and block.height and np.isnan(np.max(block[SCORE].to_numpy())):
+        if SCORE in block.columns and block[SCORE].is_nan().any():
             bad = block.filter(pl.col(SCORE).is_nan())
             raise EvaluationError(
                 f"scores are NaN: {bad.height:,} of {block.height:,} rows looked at",

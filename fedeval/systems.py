@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from fedeval.opening import MANIFEST, RECOMMENDATIONS
 from fedeval.per_user import same_ids
 from fedeval.setting import Setting
 from fedeval.tables import RANK, SCORE, Table, dataset_of_run, read_table
@@ -97,10 +98,12 @@ def _parted(text: str) -> tuple[str, str]:
 
 def _stem(path: str) -> str:
     place = Path(path)
-    if place.name == "recommendations.parquet" and place.absolute().parent.name:
+    if place.name == RECOMMENDATIONS and place.absolute().parent.name:
         return place.absolute().parent.name
     return re.sub(
-        r"(\.(gz|zst|parquet|csv|tsv|arrow|feather|ipc|txt|run))+$", "", place.absolute().name
+        r"(\.(gz|zst|parquet|csv|tsv|arrow|feather|ipc|arrows|txt|run|trec))+$",
+        "",
+        place.absolute().name,
     )
 
 
@@ -131,7 +134,7 @@ def read_system(
     run = Path(source) if isinstance(source, str | Path) else None
     if run is not None and run.is_file() and (run.parent / ROUNDS).is_file():
         run = run.parent  # a table in a Run's folder is of this Run
-    if run is None or not run.is_dir():
+    if run is None or not _is_run(run):
         recs = read_table(source, "recommendations", columns)
         if ids == "source":
             recs = _with_dense_ids(recs, setting)
@@ -152,6 +155,13 @@ def read_system(
         negatives=_negatives_of_run(run),
     )
     return _among_candidates(system, setting)
+
+
+def _is_run(path: Path) -> bool:
+    """Says whether a path is a Run's folder; one of Parquet files alone is a table."""
+    return path.is_dir() and any(
+        (path / file).is_file() for file in (MANIFEST, ROUNDS, RECOMMENDATIONS)
+    )
 
 
 def _refuse_other_ids(name: str, recs: Table, setting: Setting) -> None:

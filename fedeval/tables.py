@@ -1,7 +1,6 @@
 """Tables of any origin under our column names, read whole or block by block.
 
-Parquet, CSV, Arrow, TREC runs and qrels, a Run's folder; frames of polars, pandas and Arrow. A file is
-never loaded whole for its size's sake: what reads it asks for blocks (`Table.blocks`).
+A file is never loaded whole for its size's sake: what reads it asks for blocks (`Table.blocks`).
 """
 
 from __future__ import annotations
@@ -10,10 +9,11 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
+from fedeval.opening import MANIFEST, RANK, RELEVANCE, SCORE, Role, opened, role_name
 from fedprep.errors import EvaluationError, nearest
 from fedprep.schema import ITEM_ID, LABEL, RATING, TIMESTAMP, USER_ID
 
@@ -28,15 +28,8 @@ __all__ = [
     "with_ids_like",
 ]
 
-RANK = "rank"
-SCORE = "score"
-RELEVANCE = "relevance"
-RECOMMENDATIONS = "recommendations.parquet"
-
 BLOCK = 1 << 18
 """Rows in a block: what they touch stays in the processor's cache."""
-
-Role = Literal["recommendations", "truth", "train", "items"]
 
 NEEDED: dict[str, tuple[str, ...]] = {
     "recommendations": (USER_ID, ITEM_ID),
@@ -53,9 +46,6 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
 IDS = (USER_ID, ITEM_ID)
 
 INTEGER = r"^(0|-?[1-9]\d{0,17})$"
-
-TREC = r"^\s*(\S+)\s+\S+\s+(\S+)\s+(\S+)(?:\s+(\S+)\s+\S+)?\s*$"
-"""A line of a run: user, Q0, item, rank, score, tag; or of qrels: user, 0, item, relevance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +106,9 @@ def read_table(source: Any, role: Role, columns: Mapping[str, str] | None = None
     """Returns a table under our column names.
 
     Args:
-        source: a path (Parquet, CSV, TSV, Arrow, TREC, or a Run's folder), a frame or lazy frame of
-            polars, a frame of pandas, a table of Arrow, or a mapping of columns.
+        source: a path (Parquet, CSV, TSV, Arrow, TREC, a Run's folder, or a folder of Parquet files of
+            one table), a frame or lazy frame of polars, a frame of pandas, a table of Arrow, or a mapping
+            of columns.
         role: what it is.
         columns: our name to the table's own, where they differ: `{"user_id": "uid"}`.
 
@@ -127,19 +118,22 @@ def read_table(source: Any, role: Role, columns: Mapping[str, str] | None = None
     if isinstance(source, Table):
         return source
     where = str(source) if isinstance(source, str | Path) else ""
-    rows = _opened(source, role)
     try:
+        rows = opened(source, role)
         schema = rows.collect_schema()
         rows = rows.select(_chosen(schema, role, columns or {}, where))
-        rows = _typed(rows, role, where)
         if not rows.lazy().head(1).collect().height:
-            raise EvaluationError(f"the {_named(role)} has no row", where=where)
+            raise EvaluationError(f"the {role_name(role)} has no row", where=where)
+        rows = _typed(rows, role, where)
         text = bool(where) and all(dtype == pl.String for dtype in schema.values())
         if text:
             rows = _with_integers(rows)
         return Table(rows, rows.collect_schema(), role, where, text)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise EvaluationError(f"the {_named(role)} cannot be read: {error}", where=where) from None
+        what = str(error).partition("\n")[0]  # what follows are arguments of polars
+        raise EvaluationError(
+            f"the {role_name(role)} cannot be read: {what}", where=where
+        ) from None
 
 
 def with_ids_like(table: Table, other: Table) -> Table:
@@ -159,8 +153,8 @@ def with_ids_like(table: Table, other: Table) -> Table:
             continue
         if ours or not table.text:
             raise EvaluationError(
-                f"'{name}' is {table.schema[name]} in the {_named(table.role)} and"
-                f" {other.schema[name]} in the {_named(other.role)}",
+                f"'{name}' is {table.schema[name]} in the {role_name(table.role)} and"
+                f" {other.schema[name]} in the {role_name(other.role)}",
                 where=table.where,
                 expected="the same ids in both",
                 hint=f"cast one of them, as in pl.col('{name}').cast(pl.String)",
@@ -174,7 +168,7 @@ def with_ids_like(table: Table, other: Table) -> Table:
 
 def dataset_of_run(path: str | Path) -> str:
     """Returns the id of the Dataset that a Run was trained on, "" where its manifest does not say."""
-    manifest = Path(path) / "manifest.json"
+    manifest = Path(path) / MANIFEST
     if not manifest.is_file():
         return ""
     try:
@@ -187,83 +181,6 @@ def dataset_of_run(path: str | Path) -> str:
     return str(found.get("id", "") if isinstance(found, dict) else found)
 
 
-# --- opening -------------------------------------------------------------------------------------------
-
-
-def _opened(source: Any, role: Role) -> pl.DataFrame | pl.LazyFrame:
-    if isinstance(source, pl.DataFrame | pl.LazyFrame):
-        return source
-    if isinstance(source, str | Path):
-        return _file(Path(source), role)
-    if isinstance(source, Mapping):
-        return pl.DataFrame(dict(source))
-    module = type(source).__module__.partition(".")[0]
-    if module == "pandas":
-        return pl.DataFrame(pl.from_pandas(source))
-    if module == "pyarrow":
-        return pl.DataFrame(pl.from_arrow(source))
-    raise EvaluationError(
-        f"the {_named(role)} cannot be a {type(source).__name__}",
-        expected="a path, a frame of polars or pandas, or a table of Arrow",
-    )
-
-
-def _file(path: Path, role: Role) -> pl.LazyFrame:
-    if path.is_dir() and (path / RECOMMENDATIONS).is_file():
-        path = path / RECOMMENDATIONS
-    if not path.is_file():
-        what = f"a folder without {RECOMMENDATIONS}" if path.is_dir() else "no such file"
-        raise EvaluationError(f"the {_named(role)} cannot be read: {what}", where=str(path))
-    name = path.name.lower().removesuffix(".gz").removesuffix(".zst")
-    try:
-        with path.open("rb") as file:
-            head = file.read(6)
-        if head[:4] == b"PAR1":
-            return pl.scan_parquet(path, glob=False)
-        if head == b"ARROW1":
-            return pl.scan_ipc(path)
-        if name.endswith((".csv", ".tsv")):
-            return _delimited(path)
-        return _trec(path, role)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise EvaluationError(
-            f"the {_named(role)} cannot be read: {error}", where=str(path)
-        ) from None
-
-
-def _lines(path: Path) -> pl.LazyFrame:
-    return pl.scan_csv(
-        path, separator="\n", quote_char=None, has_header=False, infer_schema_length=0,
-        new_columns=["line"], glob=False,
-    )  # fmt: skip
-
-
-def _delimited(path: Path) -> pl.LazyFrame:
-    """Every column as text: what the first rows hold says nothing about the rest."""
-    first = _lines(path).head(1).collect()
-    header = str(first.item()) if first.height else ""
-    separator = max(",;\t|", key=header.count)
-    return pl.scan_csv(path, separator=separator, infer_schema_length=0, glob=False)
-
-
-def _trec(path: Path, role: Role) -> pl.LazyFrame:
-    parts = pl.col("line").str.extract_groups(TREC).struct
-    fields = {"1": USER_ID, "2": ITEM_ID, "3": "third", "4": SCORE}
-    named = _lines(path).select(parts.field(field).alias(name) for field, name in fields.items())
-    head = named.head(1).collect()
-    known = head.height > 0 and head[USER_ID][0] is not None
-    if not known or (head[SCORE][0] is not None) != (role == "recommendations"):
-        raise EvaluationError(
-            f"the {_named(role)} is in no format that is known",
-            where=str(path),
-            expected="Parquet, CSV (.csv, .tsv), Arrow, or lines of TREC: 'user Q0 item rank score tag'"
-            " in a run, 'user 0 item relevance' in qrels",
-        )
-    if role == "recommendations":
-        return named.rename({"third": RANK})
-    return named.drop(SCORE).rename({"third": RELEVANCE})
-
-
 # --- names and types -----------------------------------------------------------------------------------
 
 
@@ -274,16 +191,16 @@ def _chosen(
     for ours in columns:
         if ours not in known:
             raise EvaluationError(
-                f"the {_named(role)} has no use for a column '{ours}'", hint=nearest(ours, known)
+                f"the {role_name(role)} has no use for a column '{ours}'", hint=nearest(ours, known)
             )
     for ours in NEEDED[role] + tuple(columns):
         theirs = columns.get(ours, ours)
         if theirs not in schema:
             raise EvaluationError(
-                f"the {_named(role)} has no column '{theirs}'",
+                f"the {role_name(role)} has no column '{theirs}'",
                 where=where,
                 expected=" · ".join(NEEDED[role]),
-                hint=f"{nearest(theirs, schema)} Name it: columns={{'{ours}': …}} in Python, "
+                hint=f"{_stopped(nearest(theirs, schema))} Name it: columns={{'{ours}': …}} in Python, "
                 f"--{ours.removesuffix('_id')} on the command line",
             )
     if role == "recommendations" and not any(columns.get(c, c) in schema for c in (RANK, SCORE)):
@@ -294,6 +211,10 @@ def _chosen(
         )
     there = [c for c in known if columns.get(c, c) in schema]
     return [pl.col(columns.get(c, c)).alias(c) for c in there]
+
+
+def _stopped(text: str) -> str:
+    return text if text.endswith(("?", "…")) else f"{text}."
 
 
 def _typed(
@@ -308,7 +229,22 @@ def _typed(
             number = dtype.is_numeric() or dtype in (pl.Boolean, pl.String)
             _refuse_unless(number, name, dtype, role, where)
             changes.append(_number(name, dtype))
+        elif not (dtype == pl.Null or _is_list(name, dtype)):
+            raise EvaluationError(
+                f"'{name}' of the {role_name(role)} is {dtype}",
+                where=where,
+                expected="a list of "
+                + ("numbers" if name == "embedding" else "text")
+                + " for each item",
+                hint=f"pl.col('{name}').str.split('|') makes lists of text" * (dtype == pl.String),
+            )
     return rows.with_columns(changes)
+
+
+def _is_list(name: str, dtype: pl.DataType) -> bool:
+    if not isinstance(dtype, pl.List | pl.Array):
+        return False
+    return name != "embedding" or pl.Series(dtype=dtype.inner).dtype.is_numeric()
 
 
 def _with_integers(rows: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame | pl.LazyFrame:
@@ -346,10 +282,5 @@ def _refuse_unless(good: bool, name: str, dtype: pl.DataType, role: Role, where:
     if not good:
         expected = "integers or text" if name in IDS else "numbers"
         raise EvaluationError(
-            f"'{name}' of the {_named(role)} is {dtype}", where=where, expected=expected
+            f"'{name}' of the {role_name(role)} is {dtype}", where=where, expected=expected
         )
-
-
-def _named(role: str) -> str:
-    named = {"recommendations": "table of recommendations", "train": "table of training rows"}
-    return named.get(role, f"table of {role}")

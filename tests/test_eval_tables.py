@@ -52,7 +52,19 @@ WRITERS: dict[str, Callable[[pl.DataFrame, Path], Any]] = {
     "recs.arrow": lambda frame, path: frame.write_ipc(path),
     "recs.run": lambda frame, path: path.write_text(run_lines(frame)),
     "recommendations.parquet": lambda frame, path: frame.write_parquet(path),
+    "stream.arrows": lambda frame, path: frame.write_ipc_stream(path),
+    "spark": lambda frame, path: in_parts(frame, path, "part-{}.parquet"),
+    "hive": lambda frame, path: in_parts(frame, path, "fold={}/part.parquet"),
 }
+
+
+def in_parts(frame: pl.DataFrame, folder: Path, name: str) -> None:
+    """A folder as other programs write one: a file of Parquet for each two rows, and an empty mark."""
+    for part in range(0, frame.height, 2):
+        file = folder / name.format(part)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        frame[part : part + 2].write_parquet(file)
+    (folder / "_SUCCESS").touch()
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -82,6 +94,25 @@ def test_every_frame_gives_the_same_numbers(
         pytest.importorskip("pandas")
     found = evaluate(frames[kind](recs), frames[kind](truth), METRICS)
     assert found.mean == evaluate(recs, truth, METRICS).mean
+
+
+def test_the_index_of_pandas_is_read_where_it_has_a_name(
+    recs: pl.DataFrame, truth: pl.DataFrame
+) -> None:
+    pytest.importorskip("pandas")
+    indexed = recs.to_pandas().set_index(["user_id", "item_id"])
+    doubled = recs.to_pandas().set_index("user_id", drop=False)
+    for frame in (indexed, doubled):
+        assert evaluate(frame, truth, METRICS).mean == evaluate(recs, truth, METRICS).mean
+
+
+def test_a_score_may_be_missing_where_ranks_are_the_order(
+    recs: pl.DataFrame, truth: pl.DataFrame
+) -> None:
+    holed = recs.with_columns(score=pl.when(pl.col("rank") < 3).then("score"))
+    assert evaluate(holed, truth, METRICS).mean == evaluate(recs, truth, METRICS).mean
+    with pytest.raises(EvaluationError, match="'score' of the recommendations is missing"):
+        evaluate(holed.drop("rank"), truth, METRICS)
 
 
 def test_qrels_are_a_truth_and_text_ids_stay_text_beside_text(
@@ -188,7 +219,11 @@ def test_bad_truth_is_refused(recs: pl.DataFrame, truth: pl.DataFrame) -> None:
         "'item_id' of the truth is missing": truth.with_columns(item_id=pl.Series([None, 1, 2, 3])),
         "'relevance' of the truth is missing": truth.with_columns(relevance=pl.lit(math.nan)),
         "no user has a relevant item": truth.with_columns(relevance=pl.lit(0.0)),
+        "expected: a value in every row, none infinite": truth.with_columns(
+            relevance=pl.lit(math.inf)
+        ),
         "has no row": truth.head(0),
+        "the table of truth has no row": {"user_id": [], "item_id": []},
         "did you mean 'item'?": truth.rename({"item_id": "item"}),
     }
     for told, spoilt in faults.items():
@@ -203,16 +238,19 @@ def test_bad_truth_is_refused(recs: pl.DataFrame, truth: pl.DataFrame) -> None:
         ("absent.parquet", None, "no such file"),
         ("recs.parquet", "not a parquet file", "no format that is known"),
         ("recs.run", "a line of prose\n", "no format that is known"),
-        ("recs.csv", "", "cannot be read"),
+        ("recs.csv", "", "an empty file"),
+        ("recs.parquet", "", "an empty file"),
+        ("recs.csv", b"\xff\xfeu\x00s\x00", "no text in UTF-8"),
+        ("recs.csv", "user_id,item_id,rank\n1,2,1,9\n", "more fields"),
         ("recs.csv", "user_id,item_id,rank\n1,2,first\n", "'rank'"),
         ("recs.csv", "user_id,item_id,rank\n1,2\n", "'rank'"),
     ],
 )
 def test_files_that_cannot_be_read_are_refused(
-    name: str, text: str | None, told: str, truth: pl.DataFrame
+    name: str, text: str | bytes | None, told: str, truth: pl.DataFrame
 ) -> None:
     if text is not None:
-        Path(name).write_text(text)
+        Path(name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(EvaluationError) as error:
         evaluate(name, truth, METRICS)
     assert told in str(error.value)
@@ -226,6 +264,33 @@ def test_qrels_are_no_run_and_a_folder_is_no_table(truth: pl.DataFrame) -> None:
     Path("folder").mkdir()
     with pytest.raises(EvaluationError, match=r"a folder without recommendations.parquet"):
         evaluate("folder", truth, METRICS)
+    # A Dataset's tables are no parts of one.
+    Path("folder/manifest.json").write_text("{}")
+    truth.write_parquet("folder/users.parquet")
+    with pytest.raises(EvaluationError, match=r"a folder without recommendations.parquet"):
+        evaluate("folder", truth, METRICS)
+
+
+def test_a_file_that_is_not_there_has_a_neighbour() -> None:
+    Path("recs.csv").write_text("user_id,item_id,rank\n1,2,1\n")
+    with pytest.raises(EvaluationError, match=r"did you mean 'recs.csv'\?"):
+        read_table("rec.csv", "recommendations")
+    with pytest.raises(EvaluationError, match="there is no folder nowhere"):
+        read_table("nowhere/recs.csv", "recommendations")
+
+
+@pytest.mark.parametrize("source", [{"user_id": [1, "1"]}, {"user_id": [1], "item_id": [1, 2]}])
+def test_columns_that_make_no_table_are_refused(source: dict[str, Any]) -> None:
+    with pytest.raises(EvaluationError, match="the table of recommendations cannot be read"):
+        read_table(source, "recommendations")
+
+
+def test_train_and_items_without_an_id_are_refused(recs: pl.DataFrame, truth: pl.DataFrame) -> None:
+    train = {"user_id": [1, None], "item_id": [5, 6]}
+    with pytest.raises(EvaluationError, match="'user_id' of the table of training rows is missing"):
+        evaluate(recs, truth, "arp@2", train=train)
+    with pytest.raises(EvaluationError, match="'item_id' of the table of items is missing"):
+        evaluate(recs, truth, "coverage_all@2", items={"item_id": [5, None]})
 
 
 def test_a_column_that_is_no_use_is_refused(recs: pl.DataFrame) -> None:

@@ -298,6 +298,21 @@ def test_a_name_that_is_no_metric_is_refused_with_the_nearest(name: Any, told: s
     assert told in str(error.value)
 
 
+def test_cut_offs_are_whole_numbers_of_any_kind() -> None:
+    assert [ask.k for ask in asked("hr", np.int64(3))] == [3]
+    for k in ("5", 5.0):
+        with pytest.raises(EvaluationError, match="a cut-off must be a whole number"):
+            asked("hr", k)  # type: ignore[arg-type]
+
+
+def test_a_gain_beyond_all_numbers_is_refused() -> None:
+    recs = {"user_id": [1], "item_id": [5], "rank": [1]}
+    truth = {"user_id": [1], "item_id": [5], "relevance": [2000]}
+    with pytest.raises(EvaluationError, match="ndcg_exp has no gain 2\\^2000"):
+        evaluate(recs, truth, "ndcg_exp@1")
+    assert evaluate(recs, truth, "ndcg_graded@1").mean == {"ndcg_graded@1": 1.0}
+
+
 def test_a_value_that_no_user_has_is_nan_with_a_reason() -> None:
     recs = {"user_id": [1], "item_id": [5], "score": [0.5]}
     truth = {"user_id": [1], "item_id": [5]}

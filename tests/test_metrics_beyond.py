@@ -220,7 +220,14 @@ def test_broken_items_are_refused() -> None:
     twice = pl.DataFrame({"item_id": [2, 2]})
     uneven = pl.DataFrame({"item_id": [1, 2], "embedding": [[1.0], [1.0, 2.0]]})
     infinite = pl.DataFrame({"item_id": [1, 2], "embedding": [[1.0], [math.inf]]})
-    for items, told in ((twice, "twice"), (uneven, "different lengths"), (infinite, "not finite")):
+    absent = pl.DataFrame({"item_id": [1], "embedding": [None]})
+    joined = pl.DataFrame({"item_id": [1], "categories": ["a|b"]})
+    words = pl.DataFrame({"item_id": [1], "embedding": [["a"]]})
+    for items, told in (
+        (twice, "twice"), (uneven, "different lengths"), (infinite, "not finite"),
+        (absent, "no item has an embedding"), (joined, "a list of text for each item"),
+        (words, "a list of numbers for each item"),
+    ):  # fmt: skip
         with pytest.raises(EvaluationError, match=told):
             evaluate(recs, truth, "hr@1", items=items)
 

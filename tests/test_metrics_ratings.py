@@ -135,6 +135,7 @@ def test_an_error_on_training_rows_is_refused_by_name() -> None:
         ([-1.5, 0.5], [0, 1], "are no probabilities"),
         ([0.5, 0.5], [0, 3], "0 and 1"),
         ([math.nan, 0.5], [0, 1], "NaN"),
+        ([math.inf, 0.5], [0, 1], "infinite"),
         ([None, 0.5], [0, 1], "missing"),
     ],
 )

@@ -62,9 +62,11 @@ def _target(ask: Ask, truth: pl.DataFrame) -> str:
 
 
 def _refuse(found: pl.DataFrame) -> None:
-    bad = found.filter(pl.col(SCORE).is_null() | pl.col(SCORE).is_nan())
+    bad = found.filter(pl.col(SCORE).is_null() | ~pl.col(SCORE).is_finite())
     if bad.height:
-        raise EvaluationError(f"{bad.height:,} predictions are missing or NaN")
+        raise EvaluationError(
+            f"{bad.height:,} of {found.height:,} predictions are missing, NaN or infinite"
+        )
     twice = found.height - found.select(USER_ID, ITEM_ID).n_unique()
     if twice:
         raise EvaluationError(

@@ -13,6 +13,7 @@ from fedeval.catalogue import CATEGORIES, EMBEDDING
 from fedeval.hits import Truth, truth_of
 from fedeval.ids import Codes, Names, codes_of, small_ids
 from fedeval.metrics import Ask
+from fedeval.opening import role_name
 from fedeval.policy import Policy
 from fedeval.tables import RANK, RELEVANCE, SCORE, Table, read_table, with_ids_like
 from fedprep.errors import EvaluationError
@@ -71,6 +72,9 @@ def request_of(
     trained = None if train is None else read_table(train, "train")
     listed = None if items is None else read_table(items, "items")
     _refuse_what_lacks(asks, policy, read, trained, listed)
+    for table in (trained, listed):
+        if table is not None:
+            _refuse_missing_ids(table)
     read = with_ids_like(read, told)
     told = with_ids_like(told, read)
     others = [with_ids_like(t, told) for t in (trained, listed) if t is not None]
@@ -108,15 +112,28 @@ def _in_memory(truth: Table) -> Table:
     for name, column in zip(rows.columns, rows.iter_columns(), strict=True):
         missing = column.null_count()
         if column.dtype.is_float():
-            missing += int(column.is_nan().sum())
+            missing += int((~column.is_finite()).sum())
         if missing:
             raise EvaluationError(
                 f"'{name}' of the truth is missing, or not of its type, in {missing:,} of"
                 f" {rows.height:,} rows",
                 where=truth.where,
-                expected="a value in every row",
+                expected="a value in every row" + ", none infinite" * column.dtype.is_float(),
             )
     return replace(truth, rows=rows)
+
+
+def _refuse_missing_ids(table: Table) -> None:
+    ids = [name for name in (USER_ID, ITEM_ID) if name in table]
+    nulls = table.rows.lazy().select(pl.col(ids).null_count())
+    for name, missing in nulls.collect(engine="streaming").row(0, named=True).items():
+        if missing:
+            raise EvaluationError(
+                f"'{name}' of the {role_name(table.role)} is missing, or not of its type, in {missing:,}"
+                " rows",
+                where=table.where,
+                expected="a value in every row",
+            )
 
 
 def _refuse_what_lacks(

@@ -6,6 +6,7 @@ Adding a metric is a function, its line in `METRICS`, its test, and its line in 
 from __future__ import annotations
 
 import inspect
+import operator
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -181,8 +182,8 @@ def asked(metrics: str | Iterable[str], k: int | Iterable[int] | None = None) ->
     """
     cuts: list[int | None] = [None]
     if k is not None:
-        cuts = [k] if isinstance(k, int) else list(k)
-    texts = [metrics] if isinstance(metrics, str) else list(metrics)
+        cuts = [_whole(cut) for cut in (k if isinstance(k, Iterable) else [k])]
+    texts = [metrics] if isinstance(metrics, str) else [str(text) for text in metrics]
     found = [ask for text in texts for ask in _read(text, cuts)]
     if not found:
         raise EvaluationError("no metric was asked for", hint=nearest("", METRICS))
@@ -190,6 +191,13 @@ def asked(metrics: str | Iterable[str], k: int | Iterable[int] | None = None) ->
         if ask.k is not None and ask.k < 1:
             raise EvaluationError(f"a cut-off must be at least 1, not {ask.k}", where=ask.text)
     return list(dict.fromkeys(found))
+
+
+def _whole(cut: Any) -> int:
+    try:
+        return operator.index(cut)
+    except TypeError:
+        raise EvaluationError(f"a cut-off must be a whole number, not {cut!r}") from None
 
 
 def _read(text: str, cuts: list[int | None]) -> list[Ask]:
