@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ from federations import (  # noqa: E402
 )
 
 from fedprep.errors import TrainingError  # noqa: E402
+from fedtrain.algorithms import ALGORITHMS  # noqa: E402
 from fedtrain.engine import Work  # noqa: E402
 from fedtrain.rounds import do_round  # noqa: E402
 
@@ -488,6 +490,12 @@ def test_users_of_a_reconstruction_begin_anew_in_each_round() -> None:
         table.fill_(7.0)
     do_round(work, server.at(2), clients, everyone(work))
     assert_same_bits(clients.users, touched.users)
+
+
+@pytest.mark.parametrize("mu", [-0.1, math.nan, math.inf])
+def test_a_proximal_weight_that_is_no_weight_is_refused(mu: float) -> None:
+    with pytest.raises(TrainingError, match="mu is"):
+        ALGORITHMS["fedprox"](mu=mu)
 
 
 def test_a_client_alone_keeps_all_it_has_and_sends_nothing() -> None:

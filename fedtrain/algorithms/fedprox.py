@@ -7,6 +7,7 @@ MLSys 2020, algorithm 2: a client minimises F_k(w) + μ/2 ‖w − wᵗ‖². Cl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -28,9 +29,9 @@ def fedprox(*, mu: float = 0.01) -> Algorithm:
         mu: weight of the proximal term, at least 0; 0 is federated averaging.
 
     Raises:
-        TrainingError: mu is negative.
+        TrainingError: mu is negative, or no finite number.
     """
-    if mu < 0:
+    if not 0 <= mu < math.inf:
         raise TrainingError(f"mu is {mu}", where="[train.fedprox]", expected="0 or more")
 
     def correction(local: Local, name: str) -> torch.Tensor | None:
