@@ -100,8 +100,9 @@ class Descent:
             if plan.weight_decay:
                 gradient = gradient + self._decay(name, values[name].detach(), count)
             if parameter.scope == "shared":
+                as_it_is = not whole and bool(active.all())
                 still = wide(~active, gradient)
-                gradients[name] = gradient.masked_fill(still, 0.0)
+                gradients[name] = gradient if as_it_is else gradient.masked_fill(still, 0.0)
                 continue
             at = (place if parameter.scope == "item" else slot).reshape(-1)
             rows = gradient.reshape(len(at), *parameter.shape)

@@ -44,6 +44,6 @@ def sound(local: Local, answer: Answer, norm: torch.Tensor) -> torch.Tensor:
     for name in local.rows.keys() - answer.rows.keys():
         rows = torch.isfinite(squares(local.rows[name][:-1]))
         fine[local.row_client[~rows]] = False
-    for value in local.shared.values():
-        fine &= torch.isfinite(squares(value))
+    for name in local.shared.keys() - answer.shared.keys():
+        fine &= torch.isfinite(squares(local.shared[name]))
     return fine

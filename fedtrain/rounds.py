@@ -47,8 +47,9 @@ __all__ = [
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-COPIES_BYTES = 256 << 20
-"""Copies of shared tensors that are in memory at a time, gradients and moments aside."""
+COPIES_BYTES, CACHED_BYTES = 256 << 20, 8 << 20
+"""Copies of shared tensors that are in memory at a time, gradients and moments aside: on an accelerator; on
+a CPU, where a step goes over them a dozen times, as many as stay in its cache."""
 
 FIGURES: Mapping[str, type[np.generic]] = {
     "client": np.int64,
@@ -267,7 +268,8 @@ def most_clients(work: Work, server: Server) -> int:
         for name, parameter in work.parameters.items()
         if parameter.scope == "shared"
     )
-    return max(1, COPIES_BYTES // each) if each else len(work.federation.train.counts)
+    most = CACHED_BYTES if work.device.type == "cpu" else COPIES_BYTES
+    return max(1, most // each) if each else len(work.federation.train.counts)
 
 
 def _on_its_way(

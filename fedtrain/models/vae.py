@@ -100,7 +100,8 @@ class MultVAE:
         return ((weight / norm).unsqueeze(-2) @ rows).squeeze(-2)
 
     def _decoded(self, values: Mapping[str, torch.Tensor], code: torch.Tensor) -> torch.Tensor:
-        return code @ values["decoder.item"].mT + rows_of(values["decoder.item_bias"], 3)
+        # The rows come first in the product, so that their gradient comes out in their own layout.
+        return (values["decoder.item"] @ code.mT).mT + rows_of(values["decoder.item_bias"], 3)
 
 
 @dataclass(frozen=True, kw_only=True)
