@@ -498,6 +498,23 @@ def test_a_proximal_weight_that_is_no_weight_is_refused(mu: float) -> None:
         ALGORITHMS["fedprox"](mu=mu)
 
 
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"algorithm": "fedrecon", "model": "mult_vae", "task": "implicit"}, "nothing to rebuild"),
+        ({"algorithm": "fednova", "optimizer": "adam"}, "Adam rescales"),
+        ({"algorithm": "scaffold", "optimizer": "momentum"}, "plain SGD steps, not of momentum"),
+        ({"algorithm": "scaffold", "optimizer": "adam"}, "plain SGD steps, not of adam"),
+    ],
+)
+def test_what_an_algorithm_cannot_work_with_is_refused_before_a_round(
+    table: dict[str, Any], words: str
+) -> None:
+    work = work_of(random_federation(1), **table)
+    with pytest.raises(TrainingError, match=words):
+        work.algorithm.phases(work.plan, work.parameters)
+
+
 def test_a_client_alone_keeps_all_it_has_and_sends_nothing() -> None:
     work = work_of(random_federation(14), algorithm="local", lr=0.2)
     start, _ = begin(work)
