@@ -13,6 +13,7 @@ from fedeval.cli.console import progress_line, say, show
 from fedeval.cli.options import (
     SYSTEM,
     against_option,
+    by_option,
     candidates_option,
     json_option,
     metric_options,
@@ -42,12 +43,7 @@ FORMS = ("html", "md", "tex", "json")
     metavar="NAME,NAME|none",
     help="Baselines beside them, such as pop,itemknn,ease; those of the Dataset's recipe by default.",
 )
-@click.option(
-    "--by",
-    multiple=True,
-    metavar="COLUMN",
-    help="Slice by this column, client_size or cold_users too; may be repeated.",
-)
+@by_option
 @against_option
 @test_options
 @click.option(
@@ -107,12 +103,7 @@ def score(systems: tuple[str, ...], as_json: bool, **given: Any) -> None:
 @click.argument("b", metavar="B")
 @table_options
 @metric_options
-@click.option(
-    "--by",
-    multiple=True,
-    metavar="COLUMN",
-    help="Slice by this column, client_size or cold_users too; may be repeated.",
-)
+@by_option
 @test_options
 @json_option
 def compare(a: str, b: str, by: tuple[str, ...], as_json: bool, **given: Any) -> None:
@@ -144,12 +135,7 @@ def compare(a: str, b: str, by: tuple[str, ...], as_json: bool, **given: Any) ->
 @split_option
 @relevant_option
 @candidates_option
-@click.option(
-    "--by",
-    multiple=True,
-    metavar="COLUMN",
-    help="Slice by this column, client_size or cold_users too; may be repeated.",
-)
+@by_option
 @against_option
 @test_options
 @click.option("--out", type=click.Path(path_type=Path), help="Write the report to this folder too.")

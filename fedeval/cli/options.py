@@ -11,6 +11,7 @@ import click
 __all__ = [
     "SYSTEM",
     "against_option",
+    "by_option",
     "candidates_option",
     "data_option",
     "json_option",
@@ -69,6 +70,12 @@ relevant_option = click.option(
     default="all",
     show_default=True,
     help="Rows that are relevant: all, or those whose label is above 0.",
+)
+by_option = click.option(
+    "--by",
+    multiple=True,
+    metavar="COLUMN",
+    help="Slice by this column, client_size or cold_users too; may be repeated.",
 )
 
 
