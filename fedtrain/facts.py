@@ -77,4 +77,5 @@ def sizes_of(plan: Plan, facts: Facts) -> Sizes:
         modalities=facts.modalities,
         behavior=facts.behavior,
         n_outputs=facts.n_classes if plan.task == "classes" else 1,
+        max_history=plan.max_history,
     )

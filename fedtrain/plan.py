@@ -108,7 +108,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     negatives: Count = 4  # a positive row, in implicit tasks
     negative_pool: Literal["train", "all", "leaky"] = "train"
-    max_history: Positive = 200  # longest sequence: a user's latest rows
+    max_history: Positive = 200  # longest sequence: a user's latest rows; training cuts longer ones
 
     sampler: Literal["uniform", "by_size", "cyclic", "trace", "poisson"] = "uniform"
     trace: str = ""

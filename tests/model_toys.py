@@ -18,13 +18,14 @@ TEXT, IMAGE, BEHAVIOR = 7, 5, 4
 Tensors = dict[str, torch.Tensor]
 
 
-def sizes(n_outputs: int = 1) -> Sizes:
+def sizes(n_outputs: int = 1, *, max_history: int = 8) -> Sizes:
     return Sizes(
         n_users=N_USERS,
         n_items=N_ITEMS,
         modalities={"text": TEXT, "image": IMAGE},
         behavior=BEHAVIOR,
         n_outputs=n_outputs,
+        max_history=max_history,
     )
 
 
@@ -150,10 +151,17 @@ class Toy:
         return self.model.scores(values, items, asked)
 
 
-def toy(model: Model, task: str, *, n_clients: int = 3, dtype: torch.dtype = torch.float64) -> Toy:
+def toy(
+    model: Model,
+    task: str,
+    *,
+    n_clients: int = 3,
+    dtype: torch.dtype = torch.float64,
+    max_history: int = 8,
+) -> Toy:
     """Clients with other tables and other examples each; the last places of a client are padded."""
     make = torch.Generator().manual_seed(2)
-    parameters = model.parameters(sizes(3 if task == "classes" else 1))
+    parameters = model.parameters(sizes(3 if task == "classes" else 1, max_history=max_history))
     tables = {}
     for name, parameter in parameters.items():
         size = {"shared": (), "item": (N_ITEMS,), "user": (N_USERS,)}[parameter.scope]

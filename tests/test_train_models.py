@@ -40,8 +40,8 @@ CASES = {
     "ncf": ("ncf", "bce", {"dim": 4, "dropout": 0.3}),
     "ncf product": ("ncf", "rating", {"dim": 4, "layers": 0}),
     "ncf mlp": ("ncf", "classes", {"dim": 4, "layers": 3, "product": False}),
-    "sasrec": ("sasrec", "bce", {"dim": 4, "length": 8, "dropout": 0.2}),
-    "sasrec short": ("sasrec", "softmax", {"dim": 4, "length": 2, "heads": 2, "blocks": 1}),
+    "sasrec": ("sasrec", "bce", {"dim": 4, "dropout": 0.2}),
+    "sasrec heads": ("sasrec", "softmax", {"dim": 4, "heads": 2, "blocks": 1}),
     "lightgcn": ("lightgcn", "bpr", {"dim": 3}),
     "lightgcn rating": ("lightgcn", "rating", {"dim": 3, "layers": 1}),
 }  # fmt: skip

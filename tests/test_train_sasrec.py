@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fedprep.errors import TrainingError
+from fedprep.errors import RecipeError, TrainingError
 from fedtrain.batch import Features, UserBlock
+from fedtrain.facts import Facts, sizes_of
 from fedtrain.models import example_losses
 from fedtrain.models.sasrec import SASRec
+from fedtrain.settings import parse_plan
 from fedtrain.tasks import TASKS
 from tests.model_toys import N_ITEMS, Tensors, Toy, sizes, toy
 
@@ -24,7 +26,7 @@ def full(model: SASRec) -> Toy:
 
 
 def test_a_place_sees_itself_and_those_before_it_alone() -> None:
-    clients = full(SASRec(dim=4, length=LENGTH))
+    clients = full(SASRec(dim=4))
     before = clients.outputs()
     for place in range(LENGTH):
         item = clients.batch.item.clone()
@@ -34,7 +36,7 @@ def test_a_place_sees_itself_and_those_before_it_alone() -> None:
 
 
 def test_order_matters() -> None:
-    clients = full(SASRec(dim=4, length=LENGTH))
+    clients = full(SASRec(dim=4))
     item = clients.batch.item.clone()
     item[..., :2] = item[..., :2].flip(-1)
     other = clients.with_batch(item=item).outputs()
@@ -48,12 +50,12 @@ def scores(model: SASRec, tables: Tensors, history: list[int], given: list[bool]
     return model.scores(tables, model.encode_items(tables, Features()), block)[0, 0]
 
 
-def one(model: SASRec) -> Tensors:
-    return toy(model, "bce", n_clients=1).tables
+def one(model: SASRec, max_history: int = 5) -> Tensors:
+    return toy(model, "bce", n_clients=1, max_history=max_history).tables
 
 
 def test_padding_before_or_behind_a_history_changes_no_score() -> None:
-    model = SASRec(dim=4, length=5, heads=2)
+    model = SASRec(dim=4, heads=2)
     tables = one(model)
     plain = scores(model, tables, [3, 1, 7], [True] * 3)
     behind = scores(model, tables, [3, 1, 7, 0, 0], [True] * 3 + [False] * 2)
@@ -63,20 +65,20 @@ def test_padding_before_or_behind_a_history_changes_no_score() -> None:
 
 
 def test_of_a_longer_history_the_latest_items_are_read() -> None:
-    model = SASRec(dim=4, length=3)
-    tables = one(model)
+    model = SASRec(dim=4)
+    tables = one(model, max_history=3)
     whole = scores(model, tables, [5, 2, 3, 1, 7], [True] * 5)
     torch.testing.assert_close(whole, scores(model, tables, [3, 1, 7], [True] * 3))
     assert not torch.allclose(whole, scores(model, tables, [2, 3, 1, 7][:3], [True] * 3))
 
 
 def test_without_a_history_all_items_score_0() -> None:
-    model = SASRec(dim=4, length=3)
+    model = SASRec(dim=4)
     assert scores(model, one(model), [0, 0], [False, False]).tolist() == [0.0] * N_ITEMS
 
 
 def test_without_a_block_a_place_knows_its_own_item_and_position() -> None:
-    model = SASRec(dim=2, blocks=0, length=4)
+    model = SASRec(dim=2, blocks=0)
     tables = {
         "item.embedding": torch.tensor([[[1.0, 0.0], [0.0, 2.0]]]),
         "position": torch.tensor([[[0.0, 0.0], [2.5, 0.0], [0.0, 0.0], [0.0, 0.0]]]),
@@ -89,7 +91,7 @@ def test_without_a_block_a_place_knows_its_own_item_and_position() -> None:
 
 
 def test_the_loss_is_the_mean_over_the_places_with_a_next_item() -> None:
-    clients = toy(SASRec(dim=4, length=LENGTH), "bce").with_batch(training=False)
+    clients = toy(SASRec(dim=4), "bce").with_batch(training=False)
     batch = clients.batch
     assert batch.given is not None
     values = clients.values(clients.tables)
@@ -100,7 +102,7 @@ def test_the_loss_is_the_mean_over_the_places_with_a_next_item() -> None:
 
 
 def test_every_place_of_a_sequence_trains_its_own_negatives() -> None:
-    clients = full(SASRec(dim=4, length=LENGTH))
+    clients = full(SASRec(dim=4))
     length = LENGTH
     item = clients.batch.item.clone()
     item[..., 2 * length + 2] = (item[..., 2 * length + 2] + 1) % N_ITEMS  # place 1's first of two
@@ -111,3 +113,27 @@ def test_every_place_of_a_sequence_trains_its_own_negatives() -> None:
 def test_heads_divide_the_dimension() -> None:
     with pytest.raises(TrainingError, match="3 heads cannot share 64"):
         SASRec(heads=3).parameters(sizes())
+
+
+@pytest.mark.parametrize("most", [1, 3, 8])
+def test_there_are_as_many_positions_as_a_sequence_may_have_places(most: int) -> None:
+    plan = parse_plan({"model": "sasrec", "max_history": most, "sasrec": {"dim": 4}})
+    facts = Facts(
+        n_users=3,
+        n_items=9,
+        n_clients=3,
+        n_able=3,
+        n_valid=0,
+        label="implicit",
+        n_classes=0,
+        n_labels=1,
+        n_ratings=1,
+        modalities={},
+    )
+    model = SASRec(**plan.table("sasrec"))
+    assert model.parameters(sizes_of(plan, facts))["position"].shape == (most, 4)
+
+
+def test_no_key_of_the_model_says_otherwise() -> None:
+    with pytest.raises(RecipeError, match=r"unknown key 'train\.sasrec\.length'"):
+        parse_plan({"model": "sasrec", "sasrec": {"length": 50}})

@@ -203,6 +203,7 @@ def _work(plan: Plan, seed: int, who: Sequence[Mapping[str, Any]], n_classes: in
         modalities=dims,
         behavior=behavior,
         n_outputs=n_classes if plan.task == "classes" else 1,
+        max_history=plan.max_history,
     )
     model = MODELS[plan.model](**plan.table(plan.model))
     # The server reads no features: their names say what the nodes are to read.

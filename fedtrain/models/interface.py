@@ -23,7 +23,7 @@ class Sizes:
     """What a model must know of the data and the task.
 
     modalities: dimension of each modality's item embeddings · behavior: dimension of the users' behaviour
-    vectors, 0 without · n_outputs: 1, or the number of classes.
+    vectors, 0 without · n_outputs: 1, or the number of classes · max_history: the longest sequence.
     """
 
     n_users: int
@@ -31,6 +31,7 @@ class Sizes:
     modalities: Mapping[str, int]
     behavior: int = 0
     n_outputs: int = 1
+    max_history: int = 200
 
 
 class Model(Protocol):

@@ -43,15 +43,13 @@ class SASRec:
     """A transformer over sequences of items.
 
     dim: of the embeddings · blocks: attention and ffn, so often · heads: of the attention, a divisor of dim ·
-    length: how many of a user's latest items are read; not less than `max_history` in training · dropout:
-    share of values dropped after the embedding, the attention and the ffn · start: deviation of the items'
-    rows and positions at the start.
+    dropout: share of values dropped after the embedding, the attention and the ffn · start: deviation of the
+    items' rows and positions at the start. There are as many positions as the plan's `max_history`.
     """
 
     dim: int = 64
     blocks: int = 2
     heads: int = 1
-    length: int = 200
     dropout: float = 0.2
     start: float = 0.02
 
@@ -71,7 +69,7 @@ class SASRec:
             )
         found = {
             "item.embedding": Parameter("item", (self.dim,), self.start),
-            "position": Parameter("shared", (self.length, self.dim), self.start),
+            "position": Parameter("shared", (sizes.max_history, self.dim), self.start),
         }
         for block in range(self.blocks):
             found |= norm_parameters(f"block{block}.attention.norm", self.dim)
@@ -133,10 +131,11 @@ class SASRec:
         """(C, B, L, dim) of items' rows (C, B, L, dim), of which those not given stand before or behind."""
         import torch
 
+        n_positions = values["position"].shape[-2]
         number = given.cumsum(-1) - 1
-        number = number - (given.sum(-1, keepdim=True) - self.length).clamp(min=0)
-        read = given & (number >= 0)  # the latest `length` items
-        position = rows_at(values["position"], number.clamp(0, self.length - 1))
+        number = number - (given.sum(-1, keepdim=True) - n_positions).clamp(min=0)
+        read = given & (number >= 0)  # of a longer history the latest items
+        position = rows_at(values["position"], number.clamp(0, n_positions - 1))
         x = (item * self.dim**0.5 + position) * read.unsqueeze(-1)
         place = torch.arange(given.shape[-1], device=given.device)
         before = place[:, None] >= place
