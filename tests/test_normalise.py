@@ -211,6 +211,29 @@ def test_the_size_of_a_block_does_not_matter(method: str, monkeypatch: pytest.Mo
     assert np.abs(whole - parts).max() < 1e-4
 
 
+@settings(deadline=None, max_examples=25)
+@given(n=st.integers(2, 200), d=st.integers(2, 40), seed=st.integers(0, 999))
+def test_sums_of_products_are_exact_so_no_order_of_adding_changes_a_bit(
+    n: int, d: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    x, used = table(n, d, seed), np.ones(n, bool)
+    mean = x.mean(axis=0, dtype=np.float64)
+    rows, columns = rng.permutation(n), rng.permutation(d)
+    covariance = module._covariance(x, used, mean)
+    assert np.array_equal(covariance, module._covariance(x[rows], used, mean))
+    centred = x - mean
+    np.testing.assert_allclose(
+        covariance, centred.T @ centred, rtol=0, atol=1e-5 * covariance.max()
+    )
+    components = rng.standard_normal((d, 3)) * np.geomspace(1, 1e-3, d)[:, None]
+    product = module._product(centred, components)
+    assert np.array_equal(product, module._product(centred[:, columns], components[columns]))
+    np.testing.assert_allclose(
+        product, centred @ components, rtol=0, atol=1e-5 * np.abs(product).max()
+    )
+
+
 THREADS = """
 import hashlib, sys
 import numpy as np
