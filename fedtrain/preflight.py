@@ -230,6 +230,23 @@ def check_model(plan: Plan, facts: Facts) -> FedprepError | None:
     return None
 
 
+def check_unseen(plan: Plan, facts: Facts) -> FedprepError | None:
+    """Clients that never train are judged by users that are rebuilt there: the model has rows of users."""
+    from fedtrain.models import MODELS
+
+    if not (plan.valid_clients or plan.test_clients):
+        return None
+    model = MODELS[plan.model](**plan.table(plan.model))
+    users = any(p.scope == "user" for p in model.parameters(sizes_of(plan, facts)).values())
+    if model.examples == "rows" and users:
+        return None
+    return TrainingError(
+        f"the model '{plan.model}' has no vectors of users to rebuild at unseen clients",
+        where="[train] valid_clients, test_clients",
+        hint="model = 'mf'",
+    )
+
+
 def check_optimisers(plan: Plan, facts: Facts) -> FedprepError | None:
     """An algorithm that corrects the client's steps knows how those steps were made."""
     known = {"scaffold": ("sgd",), "fednova": ("sgd", "momentum")}
@@ -302,6 +319,7 @@ CHECKS: tuple[Callable[[Plan, Facts], FedprepError | None], ...] = (
     check_clients,
     check_task,
     check_model,
+    check_unseen,
     check_optimisers,
     check_privacy,
     check_device,

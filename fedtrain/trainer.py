@@ -21,6 +21,7 @@ from fedtrain.engine import Work
 from fedtrain.explain import explain, suspect
 from fedtrain.extension import forget_before
 from fedtrain.figures import figures_of
+from fedtrain.idle import idle_settings
 from fedtrain.loggers import open_loggers
 from fedtrain.measures import Truth, lists_of_all, ranking, task_measures
 from fedtrain.memory import is_out_of_memory, no_memory
@@ -103,6 +104,11 @@ class Trainer:
             log.warning("first input to look at: %s", odd)
             if saved is None:  # a Run that goes on has told it
                 self.run.event(0, "odd input", what=odd)
+        idle = idle_settings(self.work)
+        if idle:
+            log.warning("set, and nothing reads it: %s", "; ".join(idle))
+            if saved is None:
+                self.run.event(0, "idle settings", settings=idle)
         logger = open_loggers(self.plan.loggers.names, self.run.path, self.plan.to_dict())
         before = float(self.run.manifest.get("seconds", 0.0))
         begun = time.perf_counter()

@@ -285,6 +285,12 @@ def test_a_plan_that_fits_passes(table: dict[str, Any]) -> None:
         ({"valid_clients": 0.6}, {"n_able": 1}, TrainingError, ["1 are held out"]),
         ({"clients_per_round": 11}, {}, TrainingError, ["11 clients", "there are 10", "0 takes"]),
         ({"clients_per_round": 10, "test_clients": 0.1}, {}, TrainingError, ["there are 9"]),
+        (
+            {"test_clients": 0.1, "model": "mult_vae"},
+            {},
+            TrainingError,
+            ["'mult_vae' has no vectors"],
+        ),
         ({"sampler": "trace"}, {}, RecipeError, ["train.trace"]),
         ({"trace": "who.csv"}, {}, RecipeError, ["who.csv"]),
         ({"task": "binary"}, {"label": "implicit"}, TrainingError, ["clean.label=binary"]),
