@@ -35,7 +35,14 @@ class RowStore:
             clients: int64 (C,) ids · row_client: int64 (T,), ascending places in `clients` ·
             row_item: int64 (T,), ascending in a client.
         """
+        return self.found(clients, row_client, row_item, default)[0]
+
+    def found(
+        self, clients: Ints, row_client: Ints, row_item: Ints, default: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns what `read` does, and bool (T,): which rows are kept."""
         rows = default.clone()
+        there = torch.zeros(len(row_client), dtype=torch.bool, device=rows.device)
         edges = np.searchsorted(row_client, np.arange(len(clients) + 1))
         for place, client in enumerate(clients.tolist()):
             if client not in self._of:
@@ -45,7 +52,8 @@ class RowStore:
             at = np.minimum(np.searchsorted(items, mine), len(items) - 1)
             known = np.flatnonzero(items[at] == mine)
             rows[edges[place] + known] = values[at[known]].to(rows.device)
-        return rows
+            there[edges[place] + known] = True
+        return rows, there
 
     def write(self, clients: Ints, row_client: Ints, row_item: Ints, rows: torch.Tensor) -> None:
         """Keeps these rows, beside the others that each client has."""

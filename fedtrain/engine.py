@@ -27,9 +27,11 @@ from fedtrain.batch import Batch, Features
 from fedtrain.chunks import Chunk, Order, local_rows, order_of
 from fedtrain.descent import Descent
 from fedtrain.examples import EXAMPLES, Drawing, Examples
+from fedtrain.halves import part_of
 from fedtrain.local import Local
 from fedtrain.models.interface import example_losses
 from fedtrain.parameters import Parameter, initial_rows, stream
+from fedtrain.samplers import held_out
 
 if TYPE_CHECKING:
     from fedtrain.algorithms.algorithm import Algorithm, Phase, Server
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from fedtrain.plan import Plan
     from fedtrain.tasks import Task
 
-__all__ = ["Work", "losses_of", "part_of", "train_chunk"]
+__all__ = ["Work", "losses_of", "train_chunk"]
 
 Ints = npt.NDArray[np.int64]
 Tensors = dict[str, torch.Tensor]
@@ -67,6 +69,21 @@ class Work:
     def private(self) -> frozenset[str]:
         """The names of all that never leaves a client."""
         return self.algorithm.private(self.parameters)
+
+    @functools.cached_property
+    def may_train(self) -> npt.NDArray[np.bool_]:
+        """bool (n_clients,): the clients with train rows that are not held out for valid or test."""
+        plan, counts = self.plan, self.federation.train.counts
+        if not plan.valid_clients + plan.test_clients:
+            return counts > 0
+        valid, test = held_out(counts, plan.valid_clients, plan.test_clients, self.seed)
+        return (counts > 0) & ~valid & ~test
+
+    @functools.cached_property
+    def weight_of_all(self) -> float:
+        """The weight of all clients that may train: their rows, or how many they are."""
+        counts = self.federation.train.counts[self.may_train]
+        return float(counts.sum() if self.plan.weights == "rows" else len(counts))
 
 
 def train_chunk(
@@ -339,26 +356,3 @@ def _with_last(values: npt.NDArray[np.generic], last: float) -> torch.Tensor:
     """Returns the array as a tensor, with one more line that holds `last` everywhere."""
     line = np.full((1, *values.shape[1:]), last, values.dtype)
     return torch.from_numpy(np.concatenate([values, line]))
-
-
-def part_of(
-    examples: Examples, chunk: Chunk, part: str, seed: int, address: tuple[int, ...]
-) -> Ints:
-    """Returns the numbers of the examples of a part: all, or each user's support or query half.
-
-    Halves are drawn anew each round; a user with one example has it in both.
-    """
-    if part == "all":
-        return np.arange(len(examples.client))
-    slot = examples.slot
-    chance = uniform(
-        stream(seed, "support", address[0]), chunk.clients[examples.client], examples.place
-    )
-    order = np.lexsort((examples.place, chance, slot))
-    counts = np.bincount(slot, minlength=len(chunk.slots))
-    rank = np.empty(len(slot), np.int64)
-    rank[order] = np.arange(len(slot)) - (np.cumsum(counts) - counts)[slot[order]]
-    half = (counts + 1) // 2
-    support = rank < half[slot]
-    chosen = support if part == "support" else ~support | (counts[slot] == 1)
-    return np.flatnonzero(chosen)

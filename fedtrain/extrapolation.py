@@ -12,7 +12,6 @@ import torch
 
 from fedtrain.algorithms import Answer, Means, Moved
 from fedtrain.axes import wide
-from fedtrain.samplers import held_out
 from fedtrain.sums import FRACTION, Sums, fixed, real
 
 if TYPE_CHECKING:
@@ -53,9 +52,9 @@ class RowWeightedSums(Sums):
             self.weights = torch.zeros(self.n_items, dtype=torch.int64, device=weight.device)
         self.weights.index_add_(0, local.row_item, fixed(by_row))
 
-    def joining(self, n_clients: int) -> Means:
-        """Returns the means that the server joins."""
-        plain = self.means("touched", n_clients)
+    def joining(self, weight_of_all: float, unit: float) -> Means:
+        """Returns the means that the server joins; arguments as of `means`."""
+        plain = self.means("touched", weight_of_all, unit=unit)
         if self.weights is None:
             return plain
         by = real(self.weights).clamp(min=1 / FRACTION)  # a row of weight 0: 0 / 0
@@ -70,11 +69,10 @@ def watched(work: Work, server_round: int, clients: Clients, cohort: Ints) -> Mo
     """
     if work.algorithm.extrapolate is None:
         return None
-    federation, plan = work.federation, work.plan
+    federation = work.federation
     in_cohort = np.zeros(federation.n_clients, bool)
     in_cohort[cohort] = True
-    held = held_out(federation.train.counts, plan.valid_clients, plan.test_clients, work.seed)
-    unsampled = ~in_cohort & ~held[0] & ~held[1]
+    unsampled = ~in_cohort & work.may_train
     has_rows = federation.slot_rows > 0
 
     def slots_of(which: Masks) -> Ints:

@@ -21,9 +21,9 @@ class Local:
     for padding · users: (S + 1, *shape), likewise · row_client, row_item: int64 (T,): the place of its
     client, and its item · trained: bool (T + 1,), the rows that a step trained · downloaded: how many rows
     the server sent · sent: the values before, shared (C, *shape), rows (T, *shape) · kept: what an
-    algorithm keeps at the clients beside parameters, in the shape of `sent`, as `KIND/NAME` · lr, momentum:
-    of the descent, rates by name · steps: int64 (C,), done · loss: float64 (C,), summed over examples ·
-    used: int64 (C,), examples · grad_norm, clipped: float64 (C,), sums over `measured` (C,) steps.
+    algorithm keeps at the clients beside parameters, a line for each of `sent`, as `KIND/NAME` · lr,
+    momentum: of the descent, rates by name · steps: int64 (C,), done · loss: float64 (C,), summed over
+    examples · used: int64 (C,), examples · grad_norm, clipped: float64 (C,), sums over `measured` (C,) steps.
     """
 
     chunk: Chunk

@@ -2,7 +2,7 @@
 
 Each client's words are all that plain sums would take of it, in one line of whole numbers: every value of the
 model times the client's weight, 0 in the rows of items that it never touched, the weight of each row that it
-did, its numbers, its weight, and a 1 for having answered.
+did, and of those that are new, its numbers, its weight, and a 1 for having answered.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Shape = tuple[int, ...]
 WORDS = 1 << 23
 """Words of uploads that are in memory at a time, but for a client that has more."""
 
-TOUCHED, WEIGHT, ANSWERED = "touched", "weight", "answered"
+TOUCHED, NEW, WEIGHT, ANSWERED = "touched", "new", "weight", "answered"
 
 
 class MaskedSums(Sums):
@@ -75,6 +75,8 @@ class MaskedSums(Sums):
                 self.numbers[own] = part.reshape(())
             elif kind == TOUCHED:
                 self.touched = part
+            elif kind == NEW:
+                self.new = part
             elif kind == WEIGHT:
                 self.weight = int(part)
             else:
@@ -88,6 +90,8 @@ class MaskedSums(Sums):
         found |= {f"numbers/{name}": () for name in answer.numbers}
         if answer.rows:
             found[TOUCHED] = (self.n_items,)
+        if answer.new is not None:
+            found[NEW] = (self.n_items,)
         return found | {WEIGHT: (), ANSWERED: ()}
 
     def _words(
@@ -112,4 +116,8 @@ class MaskedSums(Sums):
             touched = torch.zeros((n, self.n_items), dtype=torch.int64, device=weight.device)
             touched[place, item] = fixed(own)[place]
             found[TOUCHED] = touched
+            if answer.new is not None:
+                new = torch.zeros_like(touched)
+                new[place, item] = touched[place, item] * answer.new[mine]
+                found[NEW] = new
         return torch.cat([found[name].reshape(n, -1) for name in self._layout], 1)

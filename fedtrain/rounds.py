@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,6 @@ from fedtrain.extrapolation import RowWeightedSums, extrapolated, revealed_bytes
 from fedtrain.guard import norms, sound
 from fedtrain.masked import MaskedSums
 from fedtrain.privacy import clip_updates, noise
-from fedtrain.samplers import held_out
 from fedtrain.secure import ring
 from fedtrain.sums import Sums, unit_of
 from fedtrain.threads import side_by_side
@@ -135,7 +134,7 @@ def do_round(
         for local, answer, figures in answers:
             weight = weights(plan, figures["rows"], figures["sound"], unit)
             sums.add(answer, local, weight)
-            work.algorithm.keep(local, clients, work.private, figures["sound"])
+            work.algorithm.keep(local, clients, work.private, figures["sound"], answer)
             bytes_down += bytes_down_of(work, local)
             if isinstance(sums, MaskedSums):
                 figures["bytes_up"] = torch.full_like(figures["bytes_up"], 8 * sums.n_words)
@@ -153,7 +152,7 @@ def do_round(
         bytes_up=int(by_name.pop("bytes_up").sum()) + revealed,
         bytes_down=bytes_down,
         drift=drift_of(sums, weight_of_all, by_name["update_norm"]),
-        server=joined(work, server, sums),
+        server=joined(work, server, sums, unit),
         figures=extrapolated(work, clients, moved, by_name["client"][by_name["sound"]]),
         **by_name,
     )
@@ -200,22 +199,28 @@ def sent_by(
     }
 
 
-def joined(work: Work, server: Server, sums: Sums) -> Server:
+def joined(work: Work, server: Server, sums: Sums, unit: float) -> Server:
     """Returns the server after it joined the sums, with the Gaussian noise of the plan if it asks for any.
+
+    Args:
+        work: what stays the same.
+        server: what the server holds; its round number is the round's.
+        sums: of the answers.
+        unit: `unit_of_round`, what the weights in the sums count by.
 
     Raises:
         TrainingError: noise on what it is no bound for.
     """
     privacy, plan = work.plan.privacy, work.plan
-    n_clients = work.federation.n_clients
+    of_all = work.weight_of_all
     if not work.algorithm.joins:
         return server
     if not privacy.noise_multiplier:
         if not sums.n_answers:
             return server
         if isinstance(sums, RowWeightedSums):
-            return work.algorithm.join(server, sums.joining(n_clients), plan)
-        return work.algorithm.join(server, sums.means(plan.item_mean, n_clients), plan)
+            return work.algorithm.join(server, sums.joining(of_all, unit), plan)
+        return work.algorithm.join(server, sums.means(plan.item_mean, of_all, unit=unit), plan)
     if sums.numbers:
         raise TrainingError(
             f"{work.algorithm.name} sends numbers that are not clipped: noise does not hide them",
@@ -228,28 +233,27 @@ def joined(work: Work, server: Server, sums: Sums) -> Server:
             where="[train.privacy] noise_multiplier",
             expected="weights = 'uniform' and item_mean = 'cohort' or 'sum'",
         )
-    for name, value in server.values.items():  # a round that nobody took part in is noise alone
-        if name not in work.private:
-            sums.values.setdefault(name, torch.zeros_like(value, dtype=torch.int64))
-            if work.parameters[name].scope == "item":
-                sums.tables.add(name)
+    for prefix in ("", *work.algorithm.beside):
+        for name, value in server.values.items():  # a round without an answer is noise alone
+            if name not in work.private:
+                sums.values.setdefault(prefix + name, torch.zeros_like(value, dtype=torch.int64))
+                if work.parameters[name].scope == "item":
+                    sums.tables.add(prefix + name)
 
     def noised(name: str, total: torch.Tensor) -> torch.Tensor:
         deviation = privacy.noise_multiplier * privacy.clip
         drawn = noise(tuple(total.shape), work.seed, server.round_number, name, deviation)
         return total + drawn.to(total.device)
 
-    means = sums.means(plan.item_mean, n_clients, expected=expected_clients(work), noised=noised)
+    means = sums.means(
+        plan.item_mean, of_all, unit=unit, expected=expected_clients(work), noised=noised
+    )
     return work.algorithm.join(server, means, plan)
 
 
 def expected_clients(work: Work) -> int:
     """Returns how many clients a round has in the mean: what sums with noise are divided by."""
-    plan, counts = work.plan, work.federation.train.counts
-    if plan.clients_per_round:
-        return plan.clients_per_round
-    valid, test = held_out(counts, plan.valid_clients, plan.test_clients, work.seed)
-    return int(((counts > 0) & ~valid & ~test).sum())
+    return work.plan.clients_per_round or int(work.may_train.sum())
 
 
 def _sums(work: Work, server: Server, cohort: Ints) -> Sums:
@@ -288,13 +292,16 @@ def _on_its_way(
         shared, rows, _, _ = clip_updates(
             shared, rows, local.row_client, local.n_clients, plan.privacy.clip
         )
-    return Answer(shared=shared, rows=rows, numbers=answer.numbers), size
+    if answer.new is not None:  # a bit a row
+        size = size + -(-torch.bincount(local.row_client, minlength=local.n_clients) // 8)
+    return replace(answer, shared=shared, rows=rows), size
 
 
 def _without(answer: Answer, local: Local, fine: torch.Tensor) -> Answer:
     """Returns the answer with zeros in place of clients whose numbers went wrong: 0 · NaN is no 0."""
     by_row = fine[local.row_client]
-    return Answer(
+    return replace(
+        answer,
         shared={
             name: torch.where(wide(fine, value), value, 0.0)
             for name, value in answer.shared.items()
@@ -313,7 +320,8 @@ def bytes_down_of(work: Work, local: Local) -> int:
     shared = sum(local.sent[name].numel() for name in names & local.shared.keys())
     in_row = sum(local.sent[name].shape[1:].numel() for name in names & local.rows.keys())
     ids = local.downloaded if names & local.rows.keys() else 0
-    return 4 * (work.algorithm.downloads * (shared + in_row * local.downloaded) + ids)
+    of_each = 1 + len(work.algorithm.beside)
+    return 4 * (of_each * (shared + in_row * local.downloaded) + ids)
 
 
 def drift_of(sums: Sums, weight: Floats, norm: Floats) -> float:
@@ -325,7 +333,7 @@ def drift_of(sums: Sums, weight: Floats, norm: Floats) -> float:
     if not total:
         return float("nan")
     square = float((weight * np.where(weight > 0, norm, 0.0) ** 2).sum()) / total
-    for name, value in sums.means("touched", 1).values.items():
+    for name, value in sums.means("touched").values.items():
         if name in sums.tables and sums.touched is not None:
             square -= float((squares(value) * sums.touched).sum()) / max(sums.weight, 1)
         else:

@@ -14,7 +14,7 @@ import torch
 from fedeval.interactions import Interactions
 from fedeval.ranking import ranked
 from fedprep.errors import TrainingError
-from fedtrain.algorithms.algorithm import keeps_users
+from fedtrain.algorithms.algorithm import Answer, keeps_users
 from fedtrain.batch import UserBlock
 from fedtrain.chunks import chunks_of
 from fedtrain.clients import Clients
@@ -230,7 +230,6 @@ def rebuilt(work: Work, server: Server, clients: Clients) -> Clients:
     everyone = np.flatnonzero(federation.train.counts > 0)
     for chunk in chunks_of(federation, everyone, work.plan.chunk_rows, len(everyone)):
         local = train_chunk(work, server, fresh, chunk)
-        work.algorithm.keep(
-            local, fresh, work.private, torch.ones(local.n_clients, dtype=torch.bool)
-        )
+        everyone_fine = torch.ones(local.n_clients, dtype=torch.bool)
+        work.algorithm.keep(local, fresh, work.private, everyone_fine, Answer(shared={}, rows={}))
     return fresh

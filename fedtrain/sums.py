@@ -69,8 +69,8 @@ def fixed_number(number: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 class Sums:
     """Weighted sums of clients' answers: chunks in any order give the same bits.
 
-    values, numbers: int64 by name · touched: int64 (n_items,), the weight of the clients that had a row ·
-    weight: of all clients · n_answers: how many.
+    values, numbers: int64 by name · touched, new: int64 (n_items,), the weight of the clients that had a row,
+    and of those that had it for the first time · weight: of all clients · n_answers: how many.
     """
 
     def __init__(self, n_items: int) -> None:
@@ -79,6 +79,7 @@ class Sums:
         self.numbers: Tensors = {}
         self.tables: set[str] = set()
         self.touched: torch.Tensor | None = None
+        self.new: torch.Tensor | None = None
         self.weight = 0
         self.n_answers = 0
 
@@ -109,6 +110,10 @@ class Sums:
             if self.touched is None:
                 self.touched = torch.zeros(self.n_items, dtype=torch.int64, device=weight.device)
             self.touched.index_add_(0, local.row_item, exact[local.row_client])
+        if answer.new is not None:
+            if self.new is None:
+                self.new = torch.zeros(self.n_items, dtype=torch.int64, device=weight.device)
+            self.new.index_add_(0, local.row_item, exact[local.row_client] * answer.new)
         for name, number in answer.numbers.items():
             total = fixed_number(number, weight).sum()
             self.numbers[name] = self.numbers[name] + total if name in self.numbers else total
@@ -119,8 +124,9 @@ class Sums:
     def means(
         self,
         item_mean: str,
-        n_clients: int,
+        weight_of_all: float = 0.0,
         *,
+        unit: float = 1.0,
         expected: int | None = None,
         noised: Callable[[str, torch.Tensor], torch.Tensor] | None = None,
     ) -> Means:
@@ -129,15 +135,18 @@ class Sums:
         Args:
             item_mean: `touched`; `cohort`: over all that answered; `sum`: added up, a client of mean weight
                 counting once.
-            n_clients: how many clients there are in all.
+            weight_of_all: of all clients that may train: their rows, or how many they are.
+            unit: of the round, in which its weights are.
             expected: divide by this number of clients of weight 1, however many answered.
             noised: what is done to each sum, float64, by name, before it is divided.
         """
         weight = max(self.weight, 1) / FRACTION if expected is None else float(expected)
         n_answers = self.n_answers if expected is None else expected
+        sums = {name: real(exact) for name, exact in self.values.items()}
+        if noised is not None:
+            sums = {name: noised(name, total) for name, total in sums.items()}
         values = {}
-        for name, exact in self.values.items():
-            total = real(exact) if noised is None else noised(name, real(exact))
+        for name, total in sums.items():
             if name not in self.tables or item_mean == "cohort":
                 values[name] = total / weight
             elif item_mean == "sum":
@@ -146,12 +155,16 @@ class Sums:
                 assert self.touched is not None and expected is None
                 by = real(self.touched).clamp(min=1 / FRACTION)  # a row that none touched: 0 / 0
                 values[name] = total / wide(by, total)
+        # With noise, or a mean over the cohort, nothing depends on who touched a row.
+        knows_who = noised is None and item_mean != "cohort"
         return Means(
             values=values,
             numbers={
                 name: float(total) / NUMBER_FRACTION / weight
                 for name, total in self.numbers.items()
             },
-            n_answers=n_answers,
-            n_clients=n_clients,
+            totals={name: total / unit for name, total in sums.items()},
+            tables=frozenset(self.tables),
+            weight_of_all=weight_of_all,
+            new=real(self.new) / unit if self.new is not None and knows_who else None,
         )

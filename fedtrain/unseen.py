@@ -16,12 +16,13 @@ import numpy.typing as npt
 import torch
 
 from fedprep.errors import TrainingError
-from fedtrain.algorithms.algorithm import Phase, keeps_users
+from fedtrain.algorithms.algorithm import Answer, Phase, keeps_users
 from fedtrain.chunks import chunks_of
 from fedtrain.clients import Clients
-from fedtrain.engine import part_of, train_chunk
+from fedtrain.engine import train_chunk
 from fedtrain.examples import Drawing
 from fedtrain.examples import rows as row_examples
+from fedtrain.halves import part_of
 from fedtrain.measures import class_measures, rating_measures, scale_of
 from fedtrain.prediction import outputs_for
 from fedtrain.samplers import held_out
@@ -80,7 +81,7 @@ def unseen_measures(
         query = part_of(examples, chunk, "query", work.seed, half)
         kept = Clients(work.federation.n_clients, {n: t.clone() for n, t in clients.users.items()})
         everyone = torch.ones(local.n_clients, dtype=torch.bool)
-        work.algorithm.keep(local, kept, users, everyone)
+        work.algorithm.keep(local, kept, users, everyone, Answer(shared={}, rows={}))
         outputs, loss = outputs_for(work, server, kept, chunk, examples, query)
         predicted.append(outputs)
         losses.append(loss)

@@ -174,27 +174,34 @@ def test_fedprox_leaves_users_free() -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("seed", range(2))
-def test_scaffold_agrees_with_its_reference_over_three_rounds(model: str, seed: int) -> None:
+def test_scaffold_agrees_with_its_reference_whoever_is_sampled(model: str, seed: int) -> None:
     plan = {"local_epochs": 2, "lr": 0.1, "lr_user": 0.0, "algorithm": "scaffold"}
-    # Rows of ratings: a client touches the same rows in each round, and keeps controls of those alone.
-    federation = random_federation(seed)
-    work = work_of(federation, **plan, **MODELS[model])
+    work = work_of(random_federation(seed), **plan, **MODELS[model])
     oracle = Oracle(work, {"user": 0.0})
-    cohorts = [everyone(work), np.array([0, 2, 3]), everyone(work)]
+    items = torch.zeros(oracle.size, dtype=torch.bool)
+    for name, part in oracle.parts.items():
+        items[part] = work.parameters[name].scope == "item"
     server, clients = begin(work)
     value = oracle.vector(server, clients)
-    control = torch.zeros_like(value)
+    control, holders = torch.zeros_like(value), torch.zeros_like(value)
     controls = {int(client): torch.zeros_like(value) for client in everyone(work)}
-    for number, cohort in enumerate(cohorts, start=1):
-        steps = steps_of(work, cohort, number)
+    ever = {client: torch.zeros(oracle.size, dtype=torch.bool) for client in controls}
+    for number, cohort in enumerate([np.array([1, 4]), np.array([0, 2, 3]), *[everyone(work)] * 2]):
+        steps = steps_of(work, cohort, number + 1)
         weights = rows_of(work, cohort)
-        own = [controls[int(client)] for client in cohort]
-
-        # What a client does not hold it neither corrects nor changes.
         held = oracle.touched(steps)
-        sparse = reference_on(oracle, held, value, control, own, steps, weights)
-        server = do_round(work, server.at(number), clients, cohort).server
-        value, control, after = sparse
+        own = []
+        for client, mine, weight in zip(cohort.tolist(), held, weights, strict=True):
+            # A row of an item without a control has the server's: it is not corrected.
+            first = items & mine & ~ever[client]
+            holders[first] += weight
+            own.append(torch.where(mine & ~first, controls[client], control))
+            ever[client] |= mine
+        of_all = torch.where(items, holders.clamp(min=1), work.federation.train.counts.sum())
+        value, control, after = reference_on(
+            oracle, held, value, control, own, steps, weights, of_all
+        )
+        server = do_round(work, server.at(number + 1), clients, cohort).server
         for client, new, mine in zip(cohort.tolist(), after, held, strict=True):
             controls[client] = torch.where(mine, new, controls[client])
         oracle.compare(value, server, clients)
@@ -212,12 +219,9 @@ def reference_on(
     own: Sequence[torch.Tensor],
     steps: Sequence[Sequence[Step]],
     weights: Sequence[float],
+    of_all: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-    """The reference, value by value with the weights of those who hold it, corrections where held alone.
-
-    A client that does not hold a value has a control of the server's there: its correction is 0.
-    """
-    seen = [torch.where(mine, each, control) for mine, each in zip(held, own, strict=True)]
+    """The reference, value by value with the weights of those who hold it, corrections where held alone."""
     new_value, new_control = value.clone(), control.clone()
     after: list[torch.Tensor] = []
     for pattern in torch.unique(held, dim=1).T:
@@ -226,10 +230,73 @@ def reference_on(
             continue
         mine = (held == pattern[:, None]).all(0)
         by_value, by_control, after = reference_of("scaffold")(
-            value, control, seen, steps, share, oracle.gradient, 0.1, 5
+            value, control, own, steps, share, oracle.gradient, 0.1, of_all
         )
         new_value[mine], new_control[mine] = by_value[mine], by_control[mine]
     return new_value, new_control, after
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {},
+        {"weights": "uniform"},
+        {"item_mean": "sum"},
+        {"item_mean": "cohort"},
+        {"compression": {"method": "topk", "share": 0.4}},
+        {"privacy": {"clip": 0.05}},
+        {"secure": {"enabled": True}},
+        {"valid_clients": 0.2},
+    ],
+    ids=str,
+)
+def test_a_control_of_the_server_is_at_any_time_the_mean_of_those_that_clients_keep(
+    plan: dict[str, Any],
+) -> None:
+    federation = random_federation(17, n_clients=6)
+    work = work_of(federation, algorithm="scaffold", lr=0.1, **plan)
+    server, clients = begin(work)
+    rows = federation.train.counts * work.may_train
+    weight = torch.from_numpy((rows if work.plan.weights == "rows" else rows > 0).astype(float))
+    able = np.flatnonzero(work.may_train)
+    draw = np.random.default_rng(5)
+    for number in range(1, 7):
+        cohort = np.sort(draw.choice(able, 2 + number % 2, replace=False))
+        server = do_round(work, server.at(number), clients, cohort).server
+        for name in ("w", "c", "h"):
+            kept = clients.shared["control/" + name].double()
+            mean = (kept.reshape(6, -1) * weight[:, None]).sum(0) / weight.sum()
+            told = server.extra["control/" + name].reshape(-1)
+            torch.testing.assert_close(told, mean, rtol=1e-5, atol=1e-7)
+        state = clients.row_store("control/item").state("s")
+        owner = torch.repeat_interleave(state["s:client"], state["s:count"])
+        total, by = torch.zeros(9, 3, dtype=torch.float64), torch.zeros(9, dtype=torch.float64)
+        total.index_add_(0, state["s:item"], state["s:value"].double() * weight[owner, None])
+        by.index_add_(0, state["s:item"], weight[owner])
+        if work.plan.item_mean == "cohort":
+            by = weight.sum().expand(9)
+        mean = total / by.clamp(min=1)[:, None]
+        torch.testing.assert_close(server.extra["control/item"], mean, rtol=1e-5, atol=1e-7)
+        assert mean.abs().max() > 1e-3
+
+
+def test_scaffold_ends_where_the_pooled_loss_is_least_whoever_is_sampled() -> None:
+    # Client i's loss is a_i (x − b_i)² / 2; few are sampled, and sizes differ by far.
+    draw = np.random.default_rng(0)
+    sizes = np.array([1.0, 2.0, 1.0, 40.0, 7.0, 1.0, 3.0, 90.0])
+    a, b = (torch.from_numpy(draw.uniform(low, high, 8)) for low, high in ((0.5, 2), (-4, 4)))
+    best = float((torch.from_numpy(sizes) * a * b).sum() / (torch.from_numpy(sizes) * a).sum())
+    value, control = torch.zeros(1).double(), torch.zeros(1).double()
+    controls = [torch.zeros(1).double()] * 8
+    for _ in range(1500):
+        cohort = draw.choice(8, 2, replace=False)
+        value, control, after = reference_of("scaffold")(
+            value, control, [controls[i] for i in cohort], [[i] * 4 for i in cohort],
+            sizes[cohort].tolist(), lambda x, i: a[i] * (x - b[i]), 0.05, sizes.sum(),
+        )  # fmt: skip
+        for client, new in zip(cohort, after, strict=True):
+            controls[client] = new
+    assert float(value) == pytest.approx(best, abs=1e-6)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -149,7 +149,7 @@ def test_clients_one_by_one_on_their_own_shards_add_up_to_the_same_round(
             shard = shard_of_dataset(dataset, client)
             first = int(work.federation.slot_offsets[client])
             own = federation_of_shard(shard, first)
-            mine = Work(**{**vars(work), "federation": own, "excluded": own.positives})
+            mine = replace(work, federation=own, excluded=own.positives)
             kept = recall(tmp_path, mine, client)
             parts.append(part_of(mine, server, kept, client, **rest))
             remember(tmp_path, mine, kept, [client])

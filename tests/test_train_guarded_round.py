@@ -333,7 +333,8 @@ def test_bytes_are_those_of_values_and_ids_down_and_up() -> None:
     expected = {
         "fedavg": (plain, plain),
         "fedper": (plain - 2 * 3 * 4, plain - 2 * 3 * 4),  # the head stays
-        "scaffold": (2 * plain - 3 * 4, 2 * plain - 3 * 4),  # controls too; ids once
+        # Controls too, ids once; and a bit for each row, whether it is new.
+        "scaffold": (2 * plain - 3 * 4, 2 * plain - 3 * 4 + 2),
         "local": (0, 0),
     }
     for algorithm, (down, up) in expected.items():

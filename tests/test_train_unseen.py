@@ -14,9 +14,9 @@ from federations import begin, federation_of_rows, random_federation, rounds, wo
 
 from fedprep.errors import TrainingError  # noqa: E402
 from fedtrain.chunks import chunks_of  # noqa: E402
-from fedtrain.engine import part_of  # noqa: E402
 from fedtrain.examples import Drawing  # noqa: E402
 from fedtrain.examples import rows as row_examples  # noqa: E402
+from fedtrain.halves import part_of  # noqa: E402
 from fedtrain.measures import rating_measures, task_measures  # noqa: E402
 from fedtrain.samplers import held_out  # noqa: E402
 from fedtrain.unseen import mean_ratings, unseen_measures  # noqa: E402

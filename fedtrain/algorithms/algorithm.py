@@ -5,7 +5,7 @@
     correction  what it adds to its gradients
     answer    what goes up
     join      how the server makes its next values of the sums
-    keep      what stays at the client for its next round
+    keep      what stays at the client for its next round; it may look at what the server made of its answer
     extrapolate  what the server does for the users of clients that were not sampled
 
 Each module holds one algorithm and its paper, and `reference`: the same in the words of the paper's
@@ -66,25 +66,33 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What goes up from C clients: shared (C, *shape), rows of items (T, *shape), numbers (C,)."""
+    """What goes up from C clients: shared (C, *shape), rows of items (T, *shape), numbers (C,).
+
+    new: bool (T,): the rows of items that their client never sent before; None: nobody asks.
+    """
 
     shared: Tensors
     rows: Tensors
     numbers: Tensors = field(default_factory=dict)
+    new: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Means:
     """Weighted means over the clients that answered, in float64; of a row over those that touched it.
 
-    values: by name, in the shape of the server's · numbers: by name · n_answers: how many clients ·
-    n_clients: how many there are in all.
+    values: by name, in the shape of the server's · numbers: by name · totals: the weighted sums behind the
+    values · tables: the names of those of items · weight_of_all: of all clients that may train, whether they
+    were asked or not · new: (n_items,), the weight of the clients that sent a row for the first time; None
+    where nobody asks, or nobody may know.
     """
 
     values: Tensors
     numbers: Mapping[str, float]
-    n_answers: int
-    n_clients: int
+    totals: Tensors
+    tables: frozenset[str]
+    weight_of_all: float
+    new: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +140,7 @@ def changes(local: Local, private: frozenset[str]) -> Answer:
 
 
 def keep_private(
-    local: Local, clients: Clients, private: frozenset[str], fine: torch.Tensor
+    local: Local, clients: Clients, private: frozenset[str], fine: torch.Tensor, answer: Answer
 ) -> None:
     """Keeps the users' rows and whatever else is private, of the clients whose numbers are fine."""
     slots, mine = torch.from_numpy(local.chunk.slots), fine[local.slot_client].cpu()
@@ -200,7 +208,7 @@ class Algorithm:
 
     name, reference: the algorithm and its paper · stateless: users begin anew each round ·
     pooled: all rows lie at one client (the centralised control) · joins: False where nothing is sent ·
-    downloads: how many values go down for each of the model's · defaults: of the plan, by key ·
+    beside: prefixes of the names of what goes down and up beside each value · defaults: of the plan, by key ·
     reveals: of what is private, the names that the server sees all the same · row_weights: float32 (T,), at
     most 1: what each row of items counts for, in place of its client's weight · extrapolate: moves, in what
     the clients hold, the users of those that were not sampled; returns figures of the round by name ·
@@ -214,7 +222,7 @@ class Algorithm:
     open: Callable[[Local, Server, Clients], Tensors] = nothing
     correction: Callable[[Local, str], torch.Tensor | None] | None = None
     answer: Callable[[Local, frozenset[str]], Answer] = changes
-    keep: Callable[[Local, Clients, frozenset[str], torch.Tensor], None] = keep_private
+    keep: Callable[[Local, Clients, frozenset[str], torch.Tensor, Answer], None] = keep_private
     join: Callable[[Server, Means, Plan], Server] = descend
     reveals: Callable[[Mapping[str, Parameter]], frozenset[str]] = no_names
     row_weights: Callable[[Answer, Local], torch.Tensor] | None = None
@@ -224,5 +232,5 @@ class Algorithm:
     stateless: bool = False
     pooled: bool = False
     joins: bool = True
-    downloads: int = 1
+    beside: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)

@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 Tensors = dict[str, torch.Tensor]
-ITEM = "item"
+ITEM, NEW = "item", "new"
 """The items that the rows of an answer are of, in the record `places`."""
 
 MODALITY = "modality/"
@@ -126,7 +126,9 @@ def part_to_message(part: Part) -> RecordDict:
             "shared": _record(answer.shared),
             "rows": _record(answer.rows),
             "numbers": _record(answer.numbers),
-            "places": _record({ITEM: part.row_item}),
+            "places": _record(
+                {ITEM: part.row_item} | ({} if answer.new is None else {NEW: answer.new})
+            ),
             "figures": MetricRecord(
                 {
                     **{name: float(part.figures[name]) for name in FIGURES},
@@ -140,13 +142,15 @@ def part_to_message(part: Part) -> RecordDict:
 def part_of_message(content: RecordDict) -> Part:
     """Returns the answer and the figures in a reply."""
     figures = dict(content["figures"])
+    places = _tensors(content["places"])
     return Part(
         answer=Answer(
             shared=_tensors(content["shared"]),
             rows=_tensors(content["rows"]),
             numbers=_tensors(content["numbers"]),
+            new=places.get(NEW),
         ),
-        row_item=_tensors(content["places"])[ITEM],
+        row_item=places[ITEM],
         bytes_down=int(figures.pop("bytes_down")),
         figures=figures,
     )

@@ -83,7 +83,7 @@ def part_of(
         share=None if share == 1.0 else np.array([share]),
     )
     answer, figures = rounds.sent_by(work, server, chunk, local)
-    work.algorithm.keep(local, clients, work.private, figures["sound"])
+    work.algorithm.keep(local, clients, work.private, figures["sound"], answer)
     return Part(
         answer=answer,
         row_item=local.row_item,
@@ -125,7 +125,7 @@ def join_parts(
     }
     drift = rounds.drift_of(sums, np.array(weights)[order], figures["update_norm"])
     return Outcome(
-        server=rounds.joined(work, server, sums),
+        server=rounds.joined(work, server, sums, unit),
         bytes_up=int(figures.pop("bytes_up").sum()),
         bytes_down=bytes_down,
         drift=drift,
