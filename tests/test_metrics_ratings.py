@@ -92,6 +92,13 @@ def test_scikit_learn_gives_the_same_values() -> None:
     assert found["rmse"] == pytest.approx(sklearn.root_mean_squared_error(r, p), abs=1e-9)
 
 
+def test_a_probability_of_one_half_says_yes() -> None:
+    ids = {"user_id": [0, 0, 0], "item_id": [0, 1, 2]}
+    truth = pl.DataFrame(ids | {"label": [1, 0, 0]})
+    found = evaluate(pl.DataFrame(ids | {"score": [0.5, 0.5, 0.4]}), truth, BINARY[:2]).mean
+    assert found == {"accuracy": pytest.approx(2 / 3), "balanced_accuracy": pytest.approx(0.75)}
+
+
 def test_a_missing_class_is_nan_with_a_reason() -> None:
     recs = {"user_id": [1, 2], "item_id": [1, 1], "score": [0.9, 0.2]}
     truth = {"user_id": [1, 2], "item_id": [1, 1], "label": [1, 1]}

@@ -226,6 +226,30 @@ def test_resamples_equal_to_the_value_leave_bca_unbiased() -> None:
         assert interval.low + interval.high == pytest.approx(1.0)
 
 
+def test_bca_of_clients_is_bent_by_what_each_client_of_its_own_size_changes() -> None:
+    client = np.repeat(np.arange(9), [1, 2, 3, 5, 8, 13, 2, 1, 30])
+    x = skewed(len(client), seed=4) + client / 5
+    found = bootstrap_interval(x, client, method="bca", n_resamples=500, seed=3)
+    without = np.array([x[client != c].mean() for c in range(9)])
+    units = [[x[client == c].sum(), (client == c).sum()] for c in range(9)]
+    drawn = resampled_sums(units, n_resamples=500, seed=3)
+    by_hand = interval_of(
+        x.mean(), drawn[:, 0] / drawn[:, 1], influence=without.mean() - without, method="bca",
+        unit="clients", n=len(x), n_units=9, seed=3,
+    )  # fmt: skip
+    assert (found.low, found.high) == pytest.approx((by_hand.low, by_hand.high), rel=1e-9)
+
+
+def test_a_value_beyond_all_resamples_is_taken_for_half_a_resample_from_their_end() -> None:
+    resampled = np.linspace(0.0, 1.0, 101)
+    found = interval_of(2.0, resampled, influence=np.zeros(3), method="bca", n=3, n_units=3, seed=0)
+    bias = statistics.NormalDist().inv_cdf(1 - 0.5 / 101)
+    ends = [
+        statistics.NormalDist().cdf(2 * bias + z) for z in (-1.959963984540054, 1.959963984540054)
+    ]
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(resampled, ends)))
+
+
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_the_interval_covers_the_truth_about_as_often_as_it_says(method: str) -> None:
     rng = np.random.default_rng(11)
