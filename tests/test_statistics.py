@@ -309,9 +309,12 @@ def test_clients_of_several_sizes_keep_the_mean_over_users() -> None:
         lambda: correct([0.1, 1.1]),
         lambda: correct([0.1], "bonferoni"),
         lambda: smallest_difference([0.1, 0.2], alpha=0.0),
+        lambda: smallest_difference([0.1, 0.2], alpha=1.0),
         lambda: smallest_difference([0.1, 0.2], power=0.01),
+        lambda: smallest_difference([0.1, 0.2], power=1.0),
         lambda: Inference(test="wilcoxn"),
         lambda: Inference(level=0.0),
+        lambda: bootstrap_interval([0.1, 0.2], level=1.0),
     ],
 )
 def test_what_cannot_be_computed_is_refused(call: Callable[[], object]) -> None:
@@ -388,6 +391,14 @@ def test_a_test_knows_no_order_of_users_and_no_name_of_systems(
         assert back.p == pytest.approx(forth.p, nan_ok=True)
         assert moved.p == pytest.approx(forth.p, nan_ok=True)
         assert math.isnan(forth.p) or 0.0 < forth.p <= 1.0 or name == "t"
+
+
+def test_wilcoxon_counts_the_patterns_of_up_to_fifty_differences() -> None:
+    d = np.arange(1.0, 52.0) * np.where(np.arange(51) % 3, 1, -1)
+    exact, normal = paired_test(d[:50], "wilcoxon"), paired_test(d, "wilcoxon")
+    assert exact.how == "exact"
+    assert 0.0 < exact.smallest_p < 1e-14
+    assert (normal.how, normal.smallest_p) == ("normal approximation", 0.0)
 
 
 def test_random_flips_have_the_moments_of_signs(monkeypatch: pytest.MonkeyPatch) -> None:
