@@ -50,8 +50,9 @@ class Descent:
         lr_factor: float,
     ) -> None:
         self.parameters, self.local, self.plan = parameters, local, plan
+        factor = 1.0 if phase.steady else lr_factor
         self.lr = {
-            name: lr_factor * phase.lr.get(name, learning_rate(plan, p.scope, p.head))
+            name: factor * phase.lr.get(name, learning_rate(plan, p.scope, p.head))
             for name, p in parameters.items()
             if name in phase.trains
         }

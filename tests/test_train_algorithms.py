@@ -500,6 +500,20 @@ def test_fedrecon_agrees_with_its_reference(model: str, split: bool) -> None:
         oracle.compare(value, server, clients_without_users(work))
 
 
+def test_a_schedule_leaves_the_rebuilding_of_users_alone() -> None:
+    work = work_of(random_federation(10, most=5), algorithm="fedrecon", lr=0.2, **MODELS["mf"])
+    found = []
+    for factor in (1.0, 0.25, 0.0):
+        _, server, clients = rounds(work, lr_factor=factor)
+        found.append((server, clients))
+    for _, clients in found[1:]:
+        assert_same_bits(clients.users, found[0][1].users)
+    start, _ = begin(work)
+    assert_same_bits(found[2][0].values, start.values)
+    moved = [(server.values["item_factors"] - start.values["item_factors"]) for server, _ in found]
+    assert 0 < float(moved[1].norm()) < float(moved[0].norm())
+
+
 def test_fedrecon_uses_each_row_in_one_half_and_a_lone_row_in_both() -> None:
     federation = random_federation(11, most=5)
     work = work_of(federation, algorithm="fedrecon", batch_size=0)

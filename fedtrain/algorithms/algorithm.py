@@ -55,13 +55,15 @@ class Phase:
     """A part of a client's work.
 
     trains: the names of what changes; all else stands still · part: of which rows: all, support, query ·
-    epochs: over them · lr: learning rates by name, in place of the plan's.
+    epochs: over them · lr: learning rates by name, in place of the plan's · steady: at the same rates in each
+    round, whatever the schedule: it begins anew each time.
     """
 
     trains: frozenset[str]
     part: str = "all"
     epochs: int = 1
     lr: Mapping[str, float] = field(default_factory=dict)
+    steady: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,10 @@
 A client splits its rows into a support and a query half. With the server's values fixed it rebuilds its
 users' vectors on the support rows from their start; with those fixed it then trains the server's on the query
 rows. The rows of items that only the support half has are read and not trained: they are not sent back.
-Nothing is kept: a client that was never seen is served in the same way (`fedtrain.unseen`).
+Nothing is kept: a client that was never seen is served in the same way (`fedtrain.unseen`), at the same rate.
+So the rate of the rebuilding is one in all rounds: a schedule is for the server's values alone.
+
+A client weighs its train rows; in the paper those of its query half, half as many but for an odd one.
 
 Reference: Singhal, Sidahmed, Garrett, Wu, Rush, Prakash, Federated Reconstruction: Partially Local Federated
 Learning, NeurIPS 2021, algorithm 1.
@@ -33,7 +36,7 @@ def fedrecon(
 
     Args:
         recon_epochs: passes over the support rows.
-        recon_lr: learning rate of the users' vectors; None: the plan's `lr_user`.
+        recon_lr: learning rate of the users' vectors, in every round; None: the plan's `lr_user`.
         split: whether support and query rows are different ones; False: both are all rows.
     """
 
@@ -48,7 +51,7 @@ def fedrecon(
         rates = {} if recon_lr is None else dict.fromkeys(users, recon_lr)
         parts = ("support", "query") if split else ("all", "all")
         return (
-            Phase(trains=users, part=parts[0], epochs=recon_epochs, lr=rates),
+            Phase(trains=users, part=parts[0], epochs=recon_epochs, lr=rates, steady=True),
             Phase(trains=frozenset(parameters) - users, part=parts[1], epochs=plan.local_epochs),
         )
 
