@@ -138,6 +138,7 @@ READS_OF_MODELS: Mapping[str, Reader] = {
         lambda work: not _model(item_id=False, user_id=False)(work), "item_id or user_id"
     ),
     "ncf.dropout": Reader(lambda work: not _model(layers=0)(work), "a perceptron"),
+    "lightgcn.hidden": Reader(lambda work: not _model(layers=0)(work), "a layer"),
     "sasrec.heads": Reader(lambda work: not _model(blocks=0)(work), "a block"),
     "mult_vae.annealing": Reader(lambda work: not _model(kl_weight=0.0)(work), "a kl_weight"),
     "rating_vae.annealing": Reader(lambda work: not _model(kl_weight=0.0)(work), "a kl_weight"),

@@ -65,9 +65,9 @@ def test_no_layer_is_matrix_factorisation() -> None:
     assert used.any()
 
 
-def test_a_star_of_one_user_by_hand() -> None:
-    """A user of two items and one layer: e_u = (u + (i + j) / √2) / 2, e_i = (i + u / √2) / 2."""
-    clients = toy(LightGCN(dim=1, layers=1), "bpr", n_clients=1)
+def star(model: LightGCN) -> Toy:
+    """A client of one user, 8, with the items 2 and 4, and a negative of each: 6, and the first item."""
+    clients = toy(model, "bpr", n_clients=1)
     batch = clients.batch
     batch = replace(
         batch,
@@ -81,12 +81,51 @@ def test_a_star_of_one_user_by_hand() -> None:
         "user.embedding": torch.tensor([[[8.0]]]),
         "item.embedding": torch.tensor([[[2.0], [4.0], [6.0]]]),
     }
-    found = replace(clients, batch=batch, tables=tables).outputs()
+    return replace(clients, batch=batch, tables=tables)
+
+
+def test_a_star_of_one_user_by_hand() -> None:
+    """A user of two items and one layer: e_u = (u + (i + j) / √2) / 2, e_i = (i + u / √2) / 2."""
+    found = star(LightGCN(dim=1, layers=1, hidden=0.0)).outputs()
     root = 2**0.5
     user = (8 + 6 / root) / 2
     first, second, third = (2 + 8 / root) / 2, (4 + 8 / root) / 2, 6 / 2
     expected = torch.tensor([[[[user * first, user * third], [user * second, user * first]]]])
     torch.testing.assert_close(found, expected)
+
+
+def test_a_hidden_edge_is_not_in_the_graph_and_alone_in_the_loss() -> None:
+    """The second item is hidden: e_u = (u + i) / 2, e_i = (i + u) / 2, and e_j = j / 2 as of a negative."""
+    drawn = torch.tensor([[[0.7, 0.3]]])
+    clients = star(LightGCN(dim=1, layers=1, hidden=0.5))
+    clients = clients.with_batch(noise=lambda purpose, size: drawn)
+    user, first, second, third = (8 + 2) / 2, (2 + 8) / 2, 4 / 2, 6 / 2
+    expected = torch.tensor([[[[user * first, user * third], [user * second, user * first]]]])
+    torch.testing.assert_close(clients.outputs(), expected)
+    difference = torch.tensor(user * second - user * first, dtype=torch.float64)
+    torch.testing.assert_close(
+        clients.losses()[0], torch.nn.functional.softplus(-difference), check_dtype=False
+    )
+    still = clients.with_batch(training=False)
+    plain = star(LightGCN(dim=1, layers=1, hidden=0.0)).with_batch(training=False)
+    assert torch.equal(still.outputs(), plain.outputs())
+    assert torch.equal(still.losses(), plain.losses())
+
+
+def test_with_all_edges_in_the_graph_a_star_learns_no_item() -> None:
+    """A user's vector that grows parts its items from all others, whichever they are: the loss falls to 0."""
+    same = torch.ones(1, 3, 1)
+
+    def loss(hidden: float, length: float) -> float:
+        clients = star(LightGCN(dim=1, layers=1, hidden=hidden))
+        tables = {"user.embedding": torch.tensor([[[length]]]), "item.embedding": same}
+        drawn = torch.tensor([[[0.7, 0.3]]])
+        noisy = replace(clients, tables=tables).with_batch(noise=lambda purpose, size: drawn)
+        item = torch.tensor([[[0, 1, 2, 2]]])
+        return float(noisy.with_batch(item=item).losses()[0])
+
+    assert loss(0.0, 8.0) < 1e-5 < 0.1 < loss(0.0, 0.1)
+    assert loss(0.5, 8.0) == pytest.approx(loss(0.5, 0.1)) == pytest.approx(0.6931, abs=1e-4)
 
 
 def test_users_of_a_client_meet_in_the_items_they_share_and_those_of_others_do_not() -> None:

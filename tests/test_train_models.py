@@ -44,6 +44,7 @@ CASES = {
     "sasrec heads": ("sasrec", "softmax", {"dim": 4, "heads": 2, "blocks": 1}),
     "lightgcn": ("lightgcn", "bpr", {"dim": 3}),
     "lightgcn rating": ("lightgcn", "rating", {"dim": 3, "layers": 1}),
+    "lightgcn plain": ("lightgcn", "bce", {"dim": 3, "hidden": 0.0}),
 }  # fmt: skip
 
 

@@ -9,6 +9,11 @@ of them. A client of several users joins them through the items that they share.
 step is that of the users of the step, so set batch_size = 0 for a client's whole graph. Under the
 control `centralised`, one client holds all rows: there it is the graph of the paper.
 
+**Not as in the paper**: in training a part of the edges is hidden from the graph, drawn anew in each step,
+and the loss is of these alone. In a star the edge of a positive is what tells it from a negative: with it in
+the graph a user's vector need only grow, the loss falls to nothing, and little is learned of items.
+`hidden = 0` is the paper's loss, of all edges, each in the graph too.
+
 Reference: He et al., LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation,
 SIGIR 2020, equations 3 to 8; graphs inside clients: Wu et al., FedGNN: Federated Graph Neural Network for
 Privacy-Preserving Recommendation, 2021 (without its expansion of the graph by a third party).
@@ -17,7 +22,7 @@ Privacy-Preserving Recommendation, 2021 (without its expansion of the graph by a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from fedtrain.models.layers import distinct, mean_over_places
@@ -36,12 +41,14 @@ __all__ = ["LightGCN"]
 class LightGCN:
     """Graph convolution on the client's own graph.
 
-    dim: of the vectors · layers: K, how far a vector travels; 0 is matrix factorisation · start: deviation of
-    the vectors at the start.
+    dim: of the vectors · layers: K, how far a vector travels; 0 is matrix factorisation · hidden: share of
+    the edges that a training step hides from its graph and learns; 0: it learns all, and hides none ·
+    start: deviation of the vectors at the start.
     """
 
     dim: int = 32
     layers: int = 2
+    hidden: float = 0.5
     start: float = 0.1
 
     examples: ClassVar[Examples] = "graphs"
@@ -67,7 +74,9 @@ class LightGCN:
         nodes = distinct(batch.item.where(used, n_items - 1).flatten(1), n_items)
         item = nodes.first(values["item.embedding"].flatten(1, 2))  # (C, K, dim)
         slot = nodes.slot.reshape(batch.item.shape)[..., :length].flatten(1)  # (C, B · L)
-        weight = _weights(given, slot, item.shape[1])
+        hidden = self._hidden(batch)
+        shown = given if hidden is None else given & ~hidden
+        weight = _weights(shown, slot, item.shape[1])
         user = values["user.embedding"]
         users, items = user, item
         for _ in range(self.layers):
@@ -87,8 +96,17 @@ class LightGCN:
         batch: Batch,
         task: Callable[[torch.Tensor, Batch], torch.Tensor],
     ) -> torch.Tensor:
-        """Returns (C, B): the mean of the task's loss over the user's rows."""
-        return mean_over_places(outputs, batch, task)
+        """Returns (C, B): the mean of the task's loss over the user's rows, in training the hidden ones."""
+        hidden = self._hidden(batch)
+        learned = batch.given if hidden is None else hidden
+        return mean_over_places(outputs, replace(batch, given=learned), task)
+
+    def _hidden(self, batch: Batch) -> torch.Tensor | None:
+        """bool (C, B, L): the rows whose edges are not in the graph; None: all are."""
+        assert batch.given is not None
+        if not (self.layers and self.hidden and batch.training and batch.noise):
+            return None
+        return batch.given & (batch.noise("hidden", batch.given.shape[-1]) < self.hidden)
 
     def encode_items(self, values: Mapping[str, torch.Tensor], features: Features) -> torch.Tensor:
         """Returns (C or 1, n_items, dim): the items' vectors before any travels."""
