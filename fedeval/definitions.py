@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fedeval.metrics import METRICS, Ask
 from fedeval.policy import PRESETS
 from fedprep.errors import EvaluationError, nearest
 
-__all__ = ["definitions", "entry"]
+__all__ = ["NOTATION", "definitions", "entry", "needs_notation"]
+
+NOTATION = (
+    "In these, rel_r is 1 where the item at rank r is relevant to the user and 0 where it is not, g_r its "
+    "relevance, R the number of the user's relevant items, and D(r) = 1 / log2(r + 1). The value of a system "
+    "is the mean over users where nothing else is said."
+)
+"""What the letters in definitions stand for."""
+
+
+def needs_notation(definitions: Iterable[str]) -> bool:
+    """Says whether any of these definitions is a formula of such letters."""
+    return any(re.search(r"\b(rel_r|g_r|D\(r\)|R\b)", text) for text in definitions)
 
 
 def definitions(names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:

@@ -270,7 +270,8 @@ def sanity_rows(
     elif pool != "unknown":
         out = left_out(pool, train, seen, truth)
         what = "nothing" if pool == "none" else f"{pool} rows"
-        told = f", negatives leave out {what} ({per_row} a row, {rounds} rounds, simulated)"
+        often = f"{per_row} a row, {rounds} round{'s' * (rounds != 1)}, simulated"
+        told = f", negatives leave out {what} ({often})"
         scorers["memoriser"] = (
             lambda **more: memoriser(
                 train, excluded=out, per_row=per_row, rounds=rounds, seed=seed, **more

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from fedeval.definitions import NOTATION
 from fedeval.report import wording
 from fedeval.report.wording import plural, shown, systems_of, value
 
@@ -62,7 +63,7 @@ def show_metrics(metrics: Mapping[str, Mapping[str, Any]], *, whole: bool) -> Re
     for name, metric in metrics.items():
         cut = "@k" if metric["cut"] else ""
         table.add_row(f"{name}{cut}", metric["title"], escape(metric["definition"]))
-    return table
+    return Group(table, Text(NOTATION, "dim"))
 
 
 def _equals(presets: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -93,7 +94,7 @@ def _notices(assessment: Assessment) -> Iterator[Text]:
 
 
 def _results(assessment: Assessment, metrics: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("", *(f">{m['title']}" for m in metrics))
+    table = _table("", *(f">{wording.column(m)}" for m in metrics))
     for kind in wording.KINDS:
         group = systems_of(assessment, kind)
         for system in group:
@@ -120,6 +121,7 @@ def _compared(assessment: Assessment) -> Table:
     )  # fmt: skip
     for row in assessment["comparisons"]:
         decided = row["better"] in (row["a"], row["b"])
+        word = shown(row["better"]) if row["better"] != "neither" else f"A {wording.verdict(row)}"
         table.add_row(
             wording.metric_of(assessment, row["metric"])["title"],
             value(row["mean_a"]),
@@ -130,7 +132,7 @@ def _compared(assessment: Assessment) -> Table:
             wording.p_value(row["p_corrected"]),
             f"{row['wins']:,} / {row['ties']:,} / {row['losses']:,}",
             value(row["smallest_difference"]),
-            Text(shown(row["better"]), "bold" if decided else "dim"),
+            Text(word, "bold" if decided else "dim"),
         )
     return table
 

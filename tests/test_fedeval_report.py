@@ -248,7 +248,8 @@ def test_the_leak_of_leave_last_out_is_printed_with_its_measure_and_its_paper(
 ) -> None:
     leak = found["protocol"]["leak"]
     share = f"{100 * leak['train_rows_after_first_test_row']:.1f} %"
-    for text in (Page(html).text, report.markdown(found), terminal(found)):
+    page = Page(html).text.replace("\N{NO-BREAK SPACE}", " ")
+    for text in (page, report.markdown(found), terminal(found)):
         assert share in text and "Ji, Sun, Zhang, Li, TOIS 2023" in text
 
 
@@ -445,10 +446,10 @@ def test_learning_curves_are_drawn_of_the_runs_that_have_rounds(found: dict[str,
     with drawing():
         drawn = learning.draw(found)
         assert b"loss" in svg(drawn.figure)
-    assert "ndcg@10, loss by round of mf" in drawn.alt  # the headline metric first
+    assert "NDCG@10, loss by round of mf" in drawn.alt  # the headline metric first
 
 
-def test_learning_curves_show_what_is_looked_for_before_what_stands_first() -> None:
+def test_learning_curves_show_what_is_looked_for_and_not_the_machinery() -> None:
     from fedeval.report.pictures import learning
 
     names = ["rows", "bytes/up", "clients", "lr", "update_norm/p99", "grad_norm/p99", "loss/valid"]
@@ -462,7 +463,64 @@ def test_learning_curves_show_what_is_looked_for_before_what_stands_first() -> N
     }
     with drawing():
         alt = learning.draw(found).alt
-    assert alt.startswith("ndcg@10/valid, loss/valid, rows, bytes/up, clients, lr by")
+    assert alt == "NDCG@10 on valid, loss on valid by round of a."
+    found["learning"] = {"a": [line for line in lines if line["metric"] in names[:6]]}
+    with drawing():
+        drawn = learning.draw(found)
+    assert drawn.alt == f"{', '.join(names[:6])} by round of a."  # where there is nothing else
+
+
+def test_who_cannot_see_the_page_is_told_what_tables_and_pictures_are(html: str) -> None:
+    tags = [tag for tag, _ in Page(html).tags]
+    assert tags.count("caption") == tags.count("table") > 5
+    for tag, attributes in Page(html).tags:
+        assert tag != "th" or attributes["scope"] in ("col", "row", "rowgroup")
+        assert tag != "img" or len(str(attributes["alt"])) > 20
+        if attributes.get("class") == "scroll":
+            assert attributes["tabindex"] == "0"  # the keyboard moves what is wider than the screen
+
+
+def test_letters_of_formulas_are_explained_where_there_are_formulas(
+    found: dict[str, Any], pictures: dict[str, report.Picture]
+) -> None:
+    from fedeval.definitions import NOTATION
+
+    plain = found | {"metrics": [m for m in found["metrics"] if m["family"] in ("hr", "coverage")]}
+    plain |= {"headline": "hr@10", "comparisons": []}
+    assert NOTATION in Page(report.page(found, pictures)).text
+    assert NOTATION not in Page(report.page(plain, pictures)).text
+    assert "rel_r is 1" in report.markdown(found).replace("&#95;", "_")
+
+
+def test_more_of_a_metric_that_has_no_better_is_higher_and_not_better(dataset: Path) -> None:
+    found = assess(
+        {"a": lists(dataset, seed=3)}, setting_of(dataset), metrics=["arp", "calibration"], k=[5],
+        baselines=["pop"], inference=Inference(n_resamples=50, n_flips=999),
+    )  # fmt: skip
+    (row,) = (row for row in found["comparisons"] if row["metric"] == "arp@5")
+    assert row["better"] == "neither" and row["difference"] > 0 and row["p_corrected"] < 0.05
+    assert wording.mark(found, "popularity", "arp@5") == ""
+    assert wording.verdict(row) == "higher"
+    assert wording.answer(found).endswith("significantly lower than popularity.")
+    pictures = report.draw(found)
+    assert pictures["differences"].look_for.startswith("Right of the line: higher than")
+    assert "from the lowest to the highest" in pictures["clients"].image.decode()
+    text = Page(report.page(found, pictures)).text
+    assert "Miscalibration of categories@5 ↓" in text and "↓: lower is better." in text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0.12345, "0.1235"),
+        (-1.5, "−1.5000"),
+        (28.61224, "28.61"),
+        (1234.56, "1,234.6"),
+        (None, "–"),
+    ],
+)
+def test_a_value_has_as_many_digits_as_say_something(number: float | None, text: str) -> None:
+    assert wording.value(number) == text
 
 
 def test_slices_and_clients_are_whole(found: dict[str, Any]) -> None:

@@ -14,9 +14,12 @@ from fedeval.evaluation import evaluate
 from fedeval.metrics import Ask
 from fedeval.per_user import with_clients
 from fedeval.statistics import compare_systems
+from fedeval.statistics.comparison import UNDECIDED
 from fedprep.schema import CLIENT_ID, USER_ID
 
 __all__ = ["comparisons_of", "coverage_of", "curves_of", "intervals_of", "over_clients"]
+
+NEITHER = "neither"
 
 POINTS = 101
 """Points of the curve of values over clients."""
@@ -38,10 +41,14 @@ def intervals_of(
 
 
 def comparisons_of(measured: Measured, asks: Sequence[Ask], against: str) -> list[dict[str, Any]]:
-    """Returns the paired comparisons of every other system with the reference."""
+    """Returns the paired comparisons of every other system with the reference.
+
+    `better` is `NEITHER` where they differ in a metric of which neither more nor less is better.
+    """
     names = [ask.text for ask in asks]
     if len(measured.rivals) < 2 or not names:
         return []
+    neither = {ask.text for ask in asks if ask.metric.better == "neither"}
     table = compare_systems(
         {one.name: one.found.per_user.select(USER_ID, *names) for one in measured.rivals},
         names,
@@ -50,7 +57,11 @@ def comparisons_of(measured: Measured, asks: Sequence[Ask], against: str) -> lis
         lower_is_better=[ask.text for ask in asks if ask.metric.better == "lower"],
         inference=measured.inference,
     )
-    return table.to_dicts()
+    rows = table.to_dicts()
+    for row in rows:
+        if row["metric"] in neither and row["better"] != UNDECIDED:
+            row["better"] = NEITHER
+    return rows
 
 
 def curves_of(measured: Measured, asks: Sequence[Ask]) -> dict[str, Any]:

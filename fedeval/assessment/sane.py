@@ -114,7 +114,7 @@ def sanity_systems(
             lists,
             "−(times drawn as a training negative); these leave out "
             f"{'nothing' if pool == 'none' else f'{pool} rows'}, "
-            f"{draws.per_row} a row, {draws.rounds} rounds, simulated",
+            f"{draws.per_row} a row, {draws.rounds} round{'s' * (draws.rounds != 1)}, simulated",
         )
     return [
         System(name=name, kind="sanity", text=text, recs=read_table(recs, "recommendations"))

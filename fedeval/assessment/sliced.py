@@ -52,6 +52,7 @@ def slices_of(measured: Measured, by: Sequence[str]) -> list[dict[str, Any]]:
         _of_users(
             measured, activity_groups(train, users), by="activity", what="activity of the user",
             explained="Users by their number of train rows; as many users in each group, nearly.",
+            unit="train rows of the user",
         ),
         _of_items(
             measured, popularity_groups(train, items), by="popularity",
@@ -95,12 +96,15 @@ def _by_column(measured: Measured, column: str) -> dict[str, Any]:
             words = (
                 "size of the user's client",
                 "Users by the train rows of the client they are at.",
+                "train rows of the client",
             )
         else:
             users = dataset.users().select(USER_ID).collect()[USER_ID]
             groups = cold_groups(setting.train_frame, users)
-            words = "whether the user is cold", "Cold: users without a train row."
-        return _of_users(measured, groups, by=column, what=words[0], explained=words[1])
+            words = "whether the user is cold", "Cold: users without a train row.", ""
+        return _of_users(
+            measured, groups, by=column, what=words[0], explained=words[1], unit=words[2]
+        )
     if column in dataset.users().collect_schema().names():
         groups = column_groups(dataset.users(), column)
         return _of_users(measured, groups, by=column, what=f"{column} of the user", explained="")
@@ -138,6 +142,8 @@ def _part(
 ) -> dict[str, Any]:
     """Returns a slice: its groups, and value and interval of each system in each of them.
 
+    `unit` says what the names of groups count, where they are numbers.
+
     Of two systems, `comparisons` says where the first beats the second.
     """
     metric = measured.headline.text
@@ -163,6 +169,7 @@ def _part(
         "by": words["by"],
         "title": f"{measured.title} by {words['what']}",
         "explained": words["explained"],
+        "unit": words.get("unit", ""),
         "metric": metric,
         "names": names,
         "n": [sizes[group] for group in names],

@@ -73,7 +73,7 @@ def _tabular(
 ) -> Iterator[str]:
     yield rf"\begin{{tabular}}{{l{'c' * len(metrics)}}}"
     yield r"\toprule"
-    yield " & ".join(["", *(_literal(m["title"]) for m in metrics)]) + r" \\"
+    yield " & ".join(["", *(_literal(wording.column(m)) for m in metrics)]) + r" \\"
     for kind in wording.KINDS:
         group = systems_of(assessment, kind)
         if group:
@@ -139,7 +139,8 @@ _MARKS = str.maketrans(
         "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
         "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
         "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''", "·": r"$\cdot$",
-        "–": "--", "−": "$-$", "‘": "`", "’": "'", "→": r"$\to$", "≤": r"$\leq$", "≥": r"$\geq$",
+        "–": "--", "−": "$-$", "‘": "`", "’": "'", "→": r"$\to$", "↓": r"$\downarrow$",
+        "≤": r"$\leq$", "≥": r"$\geq$",
         "∑": r"$\sum$", "Σ": r"$\Sigma$", "…": r"\ldots{}", "×": r"$\times$", "α": r"$\alpha$",
     }
 )  # fmt: skip

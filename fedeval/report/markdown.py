@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fedeval.definitions import NOTATION, needs_notation
 from fedeval.report import wording
 from fedeval.report.wording import shown, systems_of, value
 
@@ -52,6 +53,8 @@ def _parts(assessment: Assessment) -> Iterator[str]:
     yield "\n".join(
         f"- **{_literal(m['title'])}**: {_literal(m['definition'])}" for m in assessment["metrics"]
     )
+    if needs_notation(metric["definition"] for metric in assessment["metrics"]):
+        yield _literal(NOTATION)
 
 
 def _results(assessment: Assessment, metrics: Sequence[Mapping[str, Any]]) -> str:
@@ -67,7 +70,7 @@ def _results(assessment: Assessment, metrics: Sequence[Mapping[str, Any]]) -> st
             between = wording.interval(found)
             cells.append(f"{text} [{between}]" if between else text)
         rows.append([_literal(system["name"]), system["kind"], *cells])
-    return _table(["system", "kind", *(_literal(m["title"]) for m in metrics)], rows)
+    return _table(["system", "kind", *(_literal(wording.column(m)) for m in metrics)], rows)
 
 
 def _compared(assessment: Assessment) -> str:
@@ -79,12 +82,12 @@ def _compared(assessment: Assessment) -> str:
             wording.p_value(row["p_corrected"]),
             f"{row['wins']:,} / {row['ties']:,} / {row['losses']:,}",
             value(row["smallest_difference"]),
-            _literal(row["better"]),
+            wording.verdict(row),
         ]
         for row in assessment["comparisons"]
     ]
     head = ["system", "metric", "difference", "p (corrected)", "win / tie / loss"]
-    return _table([*head, "smallest difference seen 8 times in 10", "better"], rows)
+    return _table([*head, "smallest difference seen 8 times in 10", "verdict"], rows)
 
 
 def _sliced(part: Mapping[str, Any]) -> str:

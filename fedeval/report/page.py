@@ -8,9 +8,10 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from fedeval.definitions import NOTATION, needs_notation
 from fedeval.report import wording
 from fedeval.report.pictures.canvas import Picture
-from fedeval.report.wording import metric_of, plural, shown, systems_of, value
+from fedeval.report.wording import metric_of, shown, systems_of, value
 
 __all__ = ["page"]
 
@@ -18,6 +19,9 @@ Assessment = Mapping[str, Any]
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """The page's own promise to the browser: no network, no script."""
+
+SCROLL = '<div class="scroll" tabindex="0">'
+"""Around what may be wider than the page: keys scroll it too."""
 
 GROUPS = {
     "baseline": "baselines, fitted here by the same protocol",
@@ -67,7 +71,7 @@ def _head(assessment: Assessment, heading: str) -> Iterator[str]:
         sign = wording.LEVELS[notice["level"]]
         yield (
             f'<p class="notice {notice["level"]}"><strong>{sign}</strong>'
-            f"{escape(shown(notice['text'], longest=900))}</p>"
+            f"{_unparted(escape(shown(notice['text'], longest=900)))}</p>"
         )
     lines = {
         "protocol": f"<code>{escape(protocol['id'])}</code> {escape(shown(protocol['text'], longest=900))}",
@@ -77,33 +81,42 @@ def _head(assessment: Assessment, heading: str) -> Iterator[str]:
     yield f'<dl class="facts">\n{rows}</dl>\n</header>'
 
 
+def _unparted(text: str) -> str:
+    """Returns a text in which no line ends between a number and its percent sign."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
 def _results(assessment: Assessment) -> Iterator[str]:
     yield '<section id="results">\n<h2>Results</h2>'
     first, *others = wording.by_cutoff(assessment)
-    yield _result_table(assessment, first[1])
+    yield _result_table(assessment, *first)
     yield f'<p class="under">{escape(wording.how_tested(assessment))}</p>'
     if wording.sanity_text(assessment):
         yield f'<p class="under">{escape(wording.sanity_text(assessment))}</p>'
     for cut, metrics in others:
-        table = _result_table(assessment, metrics)
+        table = _result_table(assessment, cut, metrics)
         yield f"<details><summary>The same {escape(cut)}</summary>\n{table}</details>"
     yield "</section>"
 
 
-def _result_table(assessment: Assessment, metrics: Sequence[Mapping[str, Any]]) -> str:
-    head = "".join(f'<th class="number">{escape(m["title"])}</th>' for m in metrics)
+def _result_table(assessment: Assessment, cut: str, metrics: Sequence[Mapping[str, Any]]) -> str:
+    head = "".join(
+        f'<th scope="col" class="number">{escape(wording.column(m))}</th>' for m in metrics
+    )
     body = []
     for kind in wording.KINDS:
         group = systems_of(assessment, kind)
         if group and kind in GROUPS:
             body.append(
-                f'<tr class="group"><th colspan="{len(metrics) + 1}">{GROUPS[kind]}</th></tr>'
+                f'<tr class="group"><th scope="rowgroup" colspan="{len(metrics) + 1}">{GROUPS[kind]}'
+                "</th></tr>"
             )
         body += [_result_row(assessment, system, metrics) for system in group]
-    least, most = (begin + each * len(metrics) for begin, each in ((200, 105), (320, 190)))
+    least, most = (begin + each * len(metrics) for begin, each in ((200, 118), (320, 190)))
     return (
-        f'<div class="scroll"><table class="results" style="min-width: {least}px; max-width: {most}px">\n'
-        f"<thead><tr><th></th>{head}</tr></thead>\n"
+        f'{SCROLL}<table class="results" style="min-width: {least}px; max-width: {most}px">\n'
+        f"<caption>Values of each system {escape(cut)}</caption>\n"
+        f'<thead><tr><th scope="col">system</th>{head}</tr></thead>\n'
         "<tbody>\n" + "\n".join(body) + "\n</tbody></table></div>\n"
     )
 
@@ -120,7 +133,7 @@ def _result_row(
     )
     text = f"<small>{escape(shown(system['text'], longest=160))}</small>" if system["text"] else ""
     name = escape(shown(system["name"]))
-    return f'<tr class="{" ".join(kinds)}"><td>{name}{text}</td>{"".join(cells)}</tr>'
+    return f'<tr class="{" ".join(kinds)}"><th scope="row">{name}{text}</th>{"".join(cells)}</tr>'
 
 
 def _cell(assessment: Assessment, system: Mapping[str, Any], metric: Mapping[str, Any]) -> str:
@@ -161,7 +174,7 @@ def _compared_table(assessment: Assessment, names: Sequence[str]) -> str:
     ]  # fmt: skip
     rows = []
     for row in wording.comparisons_of(assessment, names):
-        verdict = {row["a"]: "better", row["b"]: "worse"}.get(row["better"], "undecided")
+        verdict = wording.verdict(row)
         sign = wording.MARKS.get(verdict, "")
         rows.append(
             [
@@ -176,7 +189,8 @@ def _compared_table(assessment: Assessment, names: Sequence[str]) -> str:
                 f"{verdict} <span class='mark {verdict}'>{sign}</span>",
             ]
         )
-    return _table(columns, rows, "compared")
+    caption = f"Paired differences to {shown(assessment['against'])}"
+    return _table(columns, rows, caption, kind="compared")
 
 
 def _pictures(pictures: Mapping[str, Picture]) -> Iterator[str]:
@@ -187,7 +201,7 @@ def _pictures(pictures: Mapping[str, Picture]) -> Iterator[str]:
         yield from map(_figure, drawn)
         yield "</div>"
         if absent:
-            reasons = "; ".join(f"{p.title.lower()} ({p.reason})" for p in absent)
+            reasons = "; ".join(f"{p.title} ({p.reason})" for p in absent)
             yield f'<p class="left-out">Left out: {escape(reasons)}.</p>'
         yield "</section>"
 
@@ -196,9 +210,9 @@ def _figure(picture: Picture) -> str:
     data = base64.b64encode(picture.image).decode("ascii")
     wide = ' class="wide"' if picture.wide else ""
     return (
-        f"<figure{wide}>\n<h3>{escape(picture.title)}</h3>\n"
-        f'<img alt="{escape(shown(picture.alt, longest=2000))}" src="data:image/svg+xml;base64,{data}">\n'
-        f"<figcaption>{escape(picture.look_for)}</figcaption>\n</figure>"
+        f"<figure{wide}>\n<h3>{escape(picture.title)}</h3>\n{SCROLL}"
+        f'<img alt="{escape(shown(picture.alt, longest=2000))}" src="data:image/svg+xml;base64,{data}">'
+        f"</div>\n<figcaption>{escape(picture.look_for)}</figcaption>\n</figure>"
     )
 
 
@@ -220,11 +234,16 @@ def _tables(assessment: Assessment) -> Iterator[str]:
                     escape(shown(row["better"])),
                 ]
             rows.append([escape(shown(name)), f"{part['n'][at]:,}", *cells])
-        columns = ["", ">users", *(f">{shown(name)}" for name in part["systems"])]
+        columns = [
+            part["unit"] or "group",
+            ">users",
+            *(f">{shown(name)}" for name in part["systems"]),
+        ]
         columns += [">difference", "better"] if pairs else []
         yield (
             f"<details><summary>{escape(shown(part['title']))}</summary>\n"
-            f'<p class="under">{escape(part["explained"])}</p>\n{_table(columns, rows)}</details>'
+            f'<p class="under">{escape(part["explained"])}</p>\n'
+            f"{_table(columns, rows, part['title'])}</details>"
         )
     clients = assessment["clients"]
     if clients["systems"]:
@@ -237,13 +256,13 @@ def _tables(assessment: Assessment) -> Iterator[str]:
             ]
             for name, line in clients["systems"].items()
         ]
-        columns = ["", ">clients", *(f">{words}" for words in names.values())]
+        columns = ["system", ">clients", *(f">{words}" for words in names.values())]
         yield (
             f"<details><summary>{escape(clients['title'])} over clients</summary>\n"
             '<p class="under">Each client counts once, whatever its size. Worst decile: the mean of the '
             "tenth of the clients with the lowest values. Jain's index: 1 where all "
             "clients have the same.</p>\n"
-            f"{_table(columns, rows)}</details>"
+            f"{_table(columns, rows, clients['title'] + ' over clients')}</details>"
         )
     yield "</section>"
 
@@ -257,8 +276,8 @@ def _counts(assessment: Assessment) -> Iterator[str]:
     systems = systems_of(assessment)
     rows, nothing = wording.count_table(systems)
     yield '<section id="counts">\n<h2>Who and what was counted</h2>'
-    head = ["", *(f">{shown(s['name'])}" for s in systems)]
-    yield _table(head, [[escape(words), *numbers] for words, numbers in rows])
+    head = ["counted", *(f">{shown(s['name'])}" for s in systems)]
+    yield _table(head, [[escape(words), *numbers] for words, numbers in rows], "Counts")
     if nothing:
         yield f'<p class="under">{escape(wording.none_of(nothing))}</p>'
     yield "</section>"
@@ -277,7 +296,10 @@ def _definitions(assessment: Assessment) -> Iterator[str]:
                 f"<dt>{escape(title)} <code>{escape(metric['family'])}</code>{way}</dt>"
                 f"<dd>{escape(metric['definition'])}</dd>"
             )
-    yield "</dl>\n</section>"
+    yield "</dl>"
+    if needs_notation(metric["definition"] for metric in assessment["metrics"]):
+        yield f'<p class="under">{escape(NOTATION)}</p>'
+    yield "</section>"
 
 
 def _foot(assessment: Assessment) -> str:
@@ -285,25 +307,28 @@ def _foot(assessment: Assessment) -> str:
     return (
         f"<footer>Written by fedeval in {assessment['seconds']:.1f} s; format {assessment['format']}, "
         f"protocol <code>{escape(assessment['protocol']['id'])}</code>, seed {how['seed']}. "
-        f"{plural(len(assessment['systems']), 'row')} of systems. report.json beside this page holds every "
-        "number, unrounded; report.tex and report.md the tables.</footer>"
+        "report.json beside this page holds every number, unrounded; report.tex and report.md the tables."
+        "</footer>"
     )
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "plain") -> str:
-    """Returns a table; columns are plain texts (">x" flush right), cells are HTML."""
+def _table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str, *, kind: str = "plain"
+) -> str:
+    """Returns a table; columns and caption are plain texts (">x" flush right), cells are HTML."""
     right = [' class="number"' if name.startswith(">") else "" for name in columns]
     head = "".join(
-        f"<th{side}>{escape(name.removeprefix('>'))}</th>"
+        f'<th scope="col"{side}>{escape(name.removeprefix(">"))}</th>'
         for side, name in zip(right, columns, strict=True)
     )
     body = "".join(
-        "<tr>"
-        + "".join(f"<td{side}>{cell}</td>" for side, cell in zip(right, row, strict=True))
+        f'<tr><th scope="row">{row[0]}</th>'
+        + "".join(f"<td{side}>{cell}</td>" for side, cell in zip(right[1:], row[1:], strict=True))
         + "</tr>\n"
         for row in rows
     )
     return (
-        f'<div class="scroll"><table class="{kind}">\n<thead><tr>{head}</tr></thead>\n'
+        f'{SCROLL}<table class="{kind}">\n<caption>{escape(shown(caption))}</caption>\n'
+        f"<thead><tr>{head}</tr></thead>\n"
         f"<tbody>\n{body}</tbody></table></div>\n"
     )

@@ -20,6 +20,7 @@ __all__ = [
     "WORSE",
     "answer",
     "by_cutoff",
+    "column",
     "comparisons_of",
     "count_table",
     "difference",
@@ -37,6 +38,7 @@ __all__ = [
     "standing",
     "systems_of",
     "value",
+    "verdict",
 ]
 
 Assessment = Mapping[str, Any]
@@ -49,7 +51,8 @@ LEVELS = {"red": "‼", "warn": "!", "note": "·"}
 
 BETTER, WORSE = "▲", "▼"
 MARKS = {"better": BETTER, "worse": WORSE}
-"""Against the reference, after correction; no mark where the test could not decide."""
+"""Against the reference, after correction; no mark where the test could not decide, or where a metric has
+no better."""
 
 CLIENT_STATISTICS = {
     "mean": "mean over clients",
@@ -84,11 +87,12 @@ def _escaped(character: str) -> str:
 
 
 def value(number: float | None, *, digits: int = 4) -> str:
-    """Returns a value with four decimals, or `–` where it is undefined."""
+    """Returns a value with four decimals (from 10 on two, from 100 on one), `–` where it is undefined."""
     if number is None:
         return "–"
-    text = f"{number:.{digits}f}" if abs(number) < 100 else f"{number:,.1f}"
-    return text.replace("-", "−")
+    size = abs(number)
+    digits = digits if size < 10 else 2 if size < 100 else 1
+    return f"{number:,.{digits}f}".replace("-", "−")
 
 
 def interval(found: Mapping[str, Any], *, joint: str = "–") -> str:
@@ -110,6 +114,11 @@ def p_value(p: float | None) -> str:
     if p is None:
         return "–"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def column(metric: Mapping[str, Any]) -> str:
+    """Returns the head of a metric's column: its title, and an arrow where lower is better."""
+    return f"{metric['title']} ↓" if metric["better"] == "lower" else str(metric["title"])
 
 
 def plural(count: int, noun: str) -> str:
@@ -174,11 +183,18 @@ def comparisons_of(assessment: Assessment, metrics: Iterable[str]) -> list[Mappi
 
 
 def standing(assessment: Assessment, system: str, metric: str) -> str:
-    """Returns `better`, `worse` or `undecided` against the reference; nothing where it was not compared."""
+    """Returns a system's `verdict` against the reference; nothing where it was not compared."""
     for row in assessment["comparisons"]:
         if row["metric"] == metric and row["a"] == system:
-            return {row["a"]: "better", row["b"]: "worse"}.get(row["better"], "undecided")
+            return verdict(row)
     return ""
+
+
+def verdict(row: Mapping[str, Any]) -> str:
+    """Returns `better`, `worse` or `undecided`; `higher` or `lower` of a metric that has no better."""
+    if row["better"] == "neither":
+        return "higher" if row["difference"] > 0 else "lower"
+    return {row["a"]: "better", row["b"]: "worse"}.get(row["better"], "undecided")
 
 
 def mark(assessment: Assessment, system: str, metric: str) -> str:
@@ -198,7 +214,9 @@ def answer(assessment: Assessment) -> str:
     rivals = systems_of(assessment, "system", "baseline")
     reference = next(s for s in rivals if s["name"] == assessment["against"])
     text = f"{shown(reference['name'])} reaches {title} {_found(reference, name)}"
-    others: dict[str, list[str]] = {"worse": [], "better": [], "undecided": []}
+    others: dict[str, list[str]] = {
+        "worse": [], "better": [], "lower": [], "higher": [], "undecided": [],
+    }  # fmt: skip
     for rival in rivals:
         stand = standing(assessment, rival["name"], name)
         if stand:
@@ -208,6 +226,8 @@ def answer(assessment: Assessment) -> str:
     words = {
         "worse": "significantly better than",
         "better": "significantly worse than",
+        "lower": "significantly higher than",
+        "higher": "significantly lower than",
         "undecided": "not to be told apart from",
     }
     told = [f"{words[stand]} {_listed(names)}" for stand, names in others.items() if names]
@@ -251,6 +271,8 @@ def how_tested(assessment: Assessment, *, marks: bool = True) -> str:
             if marks
             else f" Better {level}: {by}."
         )
+    if marks and any(metric["better"] == "lower" for metric in assessment["metrics"]):
+        text += " ↓: lower is better."
     return " ".join([text, *_repeats(assessment)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,9 @@ from fedeval.report.pictures.canvas import GREY, NARROW, Drawn, NothingToDraw, l
 from fedeval.report.wording import metric_of, value
 
 __all__ = ["draw"]
+
+STEPS = (0, -1, 1, -2, 2, -3, 3, -4, 4, -5, 5, -6, 6)
+"""How far a name is moved up (or down) from its point, in lines, the nearest first."""
 
 
 def draw(assessment: Mapping[str, Any]) -> Drawn:
@@ -34,8 +38,10 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
         if found["low"] is not None:
             axes.plot([share, share], [found["low"], found["high"]], color=look.colour, lw=1.4)
         axes.plot([share], [found["value"]], look.marker, color=look.colour, ms=7)
-    axes.set_ylim(bottom=0)
-    axes.margins(y=0.1)
+    highest = max(
+        found["value"] if found["high"] is None else found["high"] for _, found in points.values()
+    )
+    axes.set_ylim(0, 1.1 * highest or 1)
     axes.set_xlim(-0.02, 1.02)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     axes.set_xlabel(f"items in anyone's first {shares['k']:,} (of {shares['n_items']:,})")
@@ -55,19 +61,35 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
 
 
 def _name_points(axes: Any, points: Mapping[str, Any], looks: Mapping[str, Any]) -> None:
-    """Writes each name beside its point, moved up or down until no name covers another."""
+    """Writes each name beside its point, moved up or down until it covers no name, point or interval."""
     low, high = axes.get_ylim()
-    step = 0.062 * (high - low)
-    taken: list[tuple[float, float]] = []
+    axes.autoscale(enable=False)
+    taken = [box for share, found in points.values() for box in _boxes(axes, share, found)]
     for name, (share, found) in sorted(points.items(), key=lambda p: -p[1][1]["value"]):
-        y = found["value"]
-        while any(abs(y - other) < step and abs(share - x) < 0.36 for x, other in taken):
-            y -= step
-        taken.append((share, y))
-        right = share > 0.6
-        moved = y != found["value"]
-        axes.annotate(
-            looks[name].label, (share, found["value"]), xytext=(share - 0.03 if right else share + 0.03, y),
-            ha="right" if right else "left", va="center", fontsize=8.5, color=looks[name].colour,
-            arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.5} if moved else None,
-        )  # fmt: skip
+        sides = ("right", "left") if share > 0.6 else ("left", "right")
+        for step, side in itertools.product(STEPS, sides):
+            x = share + (0.03 if side == "left" else -0.03)
+            y = found["value"] + step * 0.055 * (high - low)
+            note = axes.text(x, y, looks[name].label, ha=side, va="center", fontsize=8.5)
+            box = note.get_window_extent()
+            inside = all(axes.bbox.contains(*corner) for corner in (box.min, box.max))
+            if inside and not any(box.overlaps(other) for other in taken):
+                break
+            if (step, side) != (STEPS[-1], sides[-1]):
+                note.remove()
+        if step:
+            axes.plot([share, x], [found["value"], y], color=GREY, lw=0.5, zorder=1)
+        taken.append(box)
+
+
+def _boxes(axes: Any, share: float, found: Mapping[str, Any]) -> list[Any]:
+    """Returns where a point and its interval stand, in pixels."""
+    from matplotlib.transforms import Bbox
+
+    ends = [found[end] for end in ("low", "high") if found[end] is not None] or [found["value"]]
+    marks = [(found["value"], found["value"], 5.0), (min(ends), max(ends), 1.5)]
+    boxes = []
+    for bottom, top, reach in marks:
+        (x, y0), (_, y1) = axes.transData.transform([(share, bottom), (share, top)])
+        boxes.append(Bbox([(x - reach, y0 - reach), (x + reach, y1 + reach)]))
+    return boxes

@@ -6,9 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedeval.report.pictures.canvas import INK, NARROW, Drawn, NothingToDraw, looks_of, short
-from fedeval.report.wording import comparisons_of, difference, metric_of, p_value, shown
+from fedeval.report.wording import comparisons_of, difference, metric_of, p_value, shown, verdict
 
 __all__ = ["draw"]
+
+SIDES = {
+    "higher": "Right of the line: better",
+    "lower": "Left of the line: better",
+    "neither": "Right of the line: higher",
+}
+"""What the line parts, by which way of the metric is good."""
 
 FEW = 4
 """Up to so many rows have the usual height."""
@@ -23,7 +30,8 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
     if not rows:
         raise NothingToDraw("there is one system alone: nothing to compare it with")
     rows = sorted(rows, key=lambda row: row["difference"])
-    title = metric_of(assessment, assessment["headline"])["title"]
+    metric = metric_of(assessment, assessment["headline"])
+    title = metric["title"]
     height = NARROW[1] + 0.3 * max(0, len(rows) - FEW)
     figure = Figure(figsize=(NARROW[0], height), layout="constrained")
     axes = figure.subplots()
@@ -33,7 +41,7 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
         look = looks[row["a"]]
         if row["low"] is not None:
             axes.plot([row["low"], row["high"]], [place, place], color=look.colour, lw=2)
-        decided = row["better"] in (row["a"], row["b"])
+        decided = verdict(row) != "undecided"
         axes.plot(
             [row["difference"]], [place], look.marker, color=look.colour, ms=7,
             mfc=look.colour if decided else "white",
@@ -47,7 +55,8 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
     counts.set_yticks(range(len(rows)), [f"{row['wins']:,} : {row['losses']:,}" for row in rows])
     counts.tick_params(length=0)
     counts.spines["right"].set_visible(False)
-    counts.set_ylabel("users better : worse off", fontsize=8.5)
+    words = "higher : lower" if metric["better"] == "neither" else "better : worse off"
+    counts.set_ylabel(f"users {words}", fontsize=8.5)
     told = "; ".join(
         f"{row['a']} {difference(row['difference'])} (p {p_value(row['p_corrected'])})"
         for row in rows
@@ -56,6 +65,6 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
         figure=figure,
         title=f"Paired differences to {shown(assessment['against'])}",
         alt=f"Mean difference in {title} to {assessment['against']}, user by user: {told}.",
-        look_for="Right of the line: better than the reference. Filled marks: the test decides after "
+        look_for=f"{SIDES[metric['better']]} than the reference. Filled marks: the test decides after "
         "correction; hollow: it does not. An interval that spans 0 is no proof of equality.",
     )

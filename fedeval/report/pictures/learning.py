@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fedeval.metrics import METRICS
 from fedeval.report.pictures.canvas import WIDE, Drawn, NothingToDraw, legend_above, looks_of, short
 
 __all__ = ["draw"]
@@ -14,7 +15,19 @@ MOST = 6
 
 
 FIRST = ("loss", "accuracy", "rmse", "ndcg", "hr", "mrr", "recall", "auc", "coverage")
-"""Measures that a reader looks for first, by the start of their names."""
+"""Measures that a reader looks for, by the start of their names; others are of the machinery."""
+
+SPLITS = ("train", "valid", "test")
+
+
+def _titled(measure: str) -> str:
+    """Returns a measure in words: `ndcg@10/valid` is "NDCG@10 on valid"."""
+    name, _, split = measure.partition("/")
+    if split and split not in SPLITS:
+        return measure
+    stem, at, k = name.partition("@")
+    title = METRICS[stem].title if stem in METRICS else stem
+    return f"{title}{at}{k}" + (f" on {split}" if split else "")
 
 
 def _place(measure: str, headline: str) -> tuple[bool, int]:
@@ -42,7 +55,10 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
     curves = [name for name in measures if _most_points(runs, name) > 1]
     measures = curves or measures
     measures.sort(key=lambda name: _place(name, assessment["headline"]))
-    shown = measures[:MOST]
+    looked_for = [
+        name for name in measures if _place(name, assessment["headline"]) < (True, len(FIRST))
+    ]
+    shown = (looked_for or measures)[:MOST]
     columns = min(3, len(shown))
     n_rows = -(-len(shown) // columns)
     figure = Figure(figsize=(WIDE[0], 2.9 * n_rows), layout="constrained")
@@ -59,20 +75,19 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
                     marker=look.marker if few else "", ms=3.6,
                 )  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.set_title(short(measure, 30))
+        axes.set_title(short(_titled(measure), 34))
         axes.set_xlabel("round")
     for axes in grid[len(shown) :]:
         axes.axis("off")
     legend_above(grid[0])
-    left_out = (
-        f" {len(measures) - MOST} more measures are in the Run's file."
-        if len(measures) > MOST
-        else ""
+    more = len(measures) - len(shown)
+    left_out = f" {more} more {'is' if more == 1 else 'are'} in rounds.jsonl of the Run." * (
+        more > 0
     )
     return Drawn(
         figure=figure,
         title="Learning curves",
-        alt=f"{', '.join(shown)} by round of {', '.join(runs)}.",
+        alt=f"{', '.join(map(_titled, shown))} by round of {', '.join(runs)}.",
         look_for="As the Run wrote them down, round by round, on what it measured itself: not the protocol "
         "of the table. A curve that still rises asks for more rounds; a flat one from the start for another "
         "learning rate." + left_out,

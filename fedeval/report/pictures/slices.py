@@ -93,6 +93,7 @@ def _panel(axes: Any, part: Mapping[str, Any], looks: Mapping[str, Any], title: 
     axes.set_ylim(bottom=0)
     axes.grid(axis="x", visible=False)
     axes.set_ylabel(title)
+    axes.set_xlabel(part["unit"])
     heading = part["title"].removeprefix(title).strip()
     more = f" ({MOST} of {len(part['names'])} groups)" if len(part["names"]) > MOST else ""
     axes.set_title(f"{short(heading, 60)}{more}")

@@ -12,7 +12,7 @@ from fedeval.report.pictures.canvas import (
     legend_above,
     looks_of,
 )
-from fedeval.report.wording import value
+from fedeval.report.wording import metric_of, value
 
 __all__ = ["draw"]
 
@@ -40,7 +40,9 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=min(0, *(line["curve"][0] for line in lines.values())))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    axes.set_xlabel(f"clients, from the worst to the best ({clients['n_clients']:,})")
+    higher = metric_of(assessment, assessment["headline"])["better"] == "higher"
+    way = "worst to the best" if higher else "lowest to the highest"
+    axes.set_xlabel(f"clients, from the {way} ({clients['n_clients']:,})")
     axes.set_ylabel(clients["title"])
     legend_above(axes)
     per_client = clients["n_users"] / max(clients["n_clients"], 1)
@@ -58,6 +60,7 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
         figure=figure,
         title=f"{clients['title']} over clients",
         alt=f"Quantiles of {clients['title']} over {clients['n_clients']:,} clients; worst decile: {told}.",
-        look_for="Marks at the right: the mean over clients. A line that rises late serves few clients well "
-        "and most of them not at all." + noise,
+        look_for="Marks at the right: the mean over clients."
+        + " A line that rises late serves few clients well and most of them not at all." * higher
+        + noise,
     )
