@@ -13,6 +13,7 @@ from fedprep.manifest import MANIFEST
 from fedtrain.engine import Work
 from fedtrain.extension import anything_left, gone_on
 from fedtrain.facts import facts_of
+from fedtrain.keeping import refuse_too_much
 from fedtrain.memory import is_out_of_memory
 from fedtrain.preflight import capped
 from fedtrain.rounds import do_round
@@ -68,6 +69,7 @@ def train(
     if there is not None and not anything_left(there, plan, dataset.id, seed):
         return there
     work = work_of(dataset, plan, seed)
+    refuse_too_much(work)
     run = there or Run.create(folder, _manifest(dataset, work, recipe), force=force)
     with run.lock():
         trainer = Trainer(dataset, work, run, do_round)
