@@ -74,7 +74,9 @@ def check_schedule(plan: Plan, facts: Facts) -> FedprepError | None:
 
 
 def check_metrics(plan: Plan, facts: Facts) -> FedprepError | None:
-    """What steers a run is measured on train or valid, never on test; and patience has a metric."""
+    """What steers a run is measured on train or valid, never on test, and steers it to its better end."""
+    from fedtrain.compare import better
+
     if plan.stop.patience and not plan.stop.metric:
         return RecipeError(
             f"stop.patience = {plan.stop.patience} without a metric to wait for",
@@ -97,6 +99,14 @@ def check_metrics(plan: Plan, facts: Facts) -> FedprepError | None:
                 where=where,
                 hint="build it with another [split], or use loss/train",
             )
+    wrong = {"lower": "max", "higher": "min"}.get(better(plan.stop.metric))
+    if plan.stop.mode == wrong:
+        less, right = ("less", "min") if wrong == "max" else ("more", "max")
+        return RecipeError(
+            f"{less} of '{plan.stop.metric}' is better, and stop.mode = '{wrong}' keeps the worst round",
+            where="train.stop.mode",
+            hint=f"--set stop.mode={right}",
+        )
     return None
 
 

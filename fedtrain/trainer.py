@@ -32,7 +32,7 @@ from fedtrain.samplers import SAMPLERS, SamplerOptions, held_out, load_trace
 from fedtrain.schedules import factor
 from fedtrain.setup import begin
 from fedtrain.state import restored, tensors_of
-from fedtrain.stopping import best_round, history_of, should_stop
+from fedtrain.stopping import best_round, history_of, require_metric, should_stop
 from fedtrain.unseen import unseen_measures
 
 __all__ = ["DoRound", "Report", "Trainer", "silent"]
@@ -118,6 +118,8 @@ class Trainer:
                 values = self._round(self.done + 1)
                 self.run.log(self.done, values)
                 logger.log(self.done, values)
+                if self.done == self.plan.eval_every:
+                    self._refuse_unmeasured()
                 self._save(values)
                 self.run.update(rounds_done=self.done, seconds=before + time.perf_counter() - begun)
                 report(self.done, values)
@@ -160,6 +162,8 @@ class Trainer:
         if self.done % self.plan.eval_every:
             measured = self._ranked_on_valid()
             self.run.log(self.done, measured)
+        if self.done < self.plan.eval_every:
+            self._refuse_unmeasured()
         best = best_round(history_of(self.run.rounds()), self.plan.stop)
         if self.plan.stop.metric and best is not None:
             kept = load(self.run, BEST) if best != self.done else None
@@ -175,6 +179,14 @@ class Trainer:
         on_test["seconds/end"] = time.perf_counter() - begun
         self.run.log(self.done, on_test)
         return measured | on_test
+
+    def _refuse_unmeasured(self) -> None:
+        """Refuses to go on by a metric that is not among the first that were measured."""
+        history = history_of(self.run.rounds())
+        if self.plan.stop.metric:
+            require_metric(history, self.plan.stop.metric, "train.stop.metric")
+        if self.plan.schedule == "plateau":
+            require_metric(history, self.plan.schedule_metric, "train.schedule_metric")
 
     # --- a round -----------------------------------------------------------------------------------
 

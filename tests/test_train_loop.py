@@ -223,12 +223,12 @@ def ended(data: Path, out: Path, **changed: Any) -> Run:
 
 
 def test_the_best_round_is_kept_and_is_what_the_run_gives(data: Path, tmp_path: Path) -> None:
-    """The loss on train falls: under `max` the first round is the best, and patience ends after two more."""
-    stop = {"metric": "loss/train", "mode": "max", "patience": 2}
+    """The learning rate stays: the first round is the best, and patience ends after two more."""
+    stop = {"metric": "lr", "patience": 2}
     found = ended(data, tmp_path / "run", stop=stop, rounds=9)
     assert found.manifest["rounds_done"] == 3
     events = {event["event"]: event for event in found.events()}
-    assert "loss/train is no better" in events["stopped early"]["reason"]
+    assert "lr is no better" in events["stopped early"]["reason"]
     assert events["best"]["best_round"] == 1
     best = load(found, "best")
     assert best is not None and best[0] == 1
@@ -252,6 +252,24 @@ def test_no_memory_while_measuring_is_said_and_the_last_round_stays(
         ended(data, tmp_path / "run")
     assert "eval_clients" in str(caught.value)
     assert Run.open(tmp_path / "run").manifest["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("plan", "done"),
+    [
+        ({"stop": {"metric": "ndgc@10/valid"}}, 2),
+        ({"schedule": "plateau", "schedule_metric": "ndgc@10/valid"}, 2),
+        ({"stop": {"metric": "ndgc@10/valid"}, "rounds": 1}, 1),
+    ],
+    ids=["stop", "schedule", "ranked at the end alone"],
+)
+def test_a_metric_that_nothing_measures_ends_a_run_with_the_first_that_is_ranked(
+    plan: dict[str, Any], done: int, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match="records no metric 'ndgc@10/valid'") as error:
+        ended(data, tmp_path / "run", **plan)
+    assert error.value.hint.startswith("did you mean 'ndcg@10/valid'")
+    assert Run.open(tmp_path / "run").rounds()["round"].max() == done
 
 
 def test_an_error_of_our_own_is_not_taken_for_a_lack_of_memory(

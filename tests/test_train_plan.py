@@ -273,6 +273,13 @@ def test_a_plan_that_fits_passes(table: dict[str, Any]) -> None:
         ({"warmup_rounds": 50}, {}, RecipeError, ["at most 49"]),
         ({"stop": {"patience": 2}}, {}, RecipeError, ["stop.patience", "stop.metric="]),
         ({"stop": {"metric": "hr@10/test"}}, {}, RecipeError, ["hint: hr@10/valid"]),
+        ({"stop": {"metric": "loss/valid"}}, {}, RecipeError, ["less of", "stop.mode=min"]),
+        (
+            {"stop": {"metric": "ndcg@10/valid", "mode": "min"}},
+            {},
+            RecipeError,
+            ["more of", "stop.mode=max"],
+        ),
         (
             {"schedule": "plateau", "schedule_metric": "loss/test"},
             {},
@@ -329,7 +336,8 @@ def test_a_plan_that_does_not_fit_is_refused_with_a_way_out(
 
 
 def test_a_dataset_without_valid_rows_is_no_matter_where_none_are_asked_for() -> None:
-    plan = parse_plan({"clients_per_round": 0, "stop": {"metric": "loss/train"}})
+    stop = {"metric": "loss/train", "mode": "min"}
+    plan = parse_plan({"clients_per_round": 0, "stop": stop})
     check_plan(plan, replace(FACTS, n_valid=0))
 
 
