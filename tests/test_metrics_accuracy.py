@@ -217,9 +217,10 @@ def test_items_left_out_can_be_tied_behind_the_list(
     truth = truth.filter(pl.col("user_id") == recs["user_id"][0])
     if not truth.height or truth["relevance"].max() == 0:
         return
-    found = evaluate(everything, truth, METRICS_AT, policy=policy, items=items).per_user
-    wanted = evaluate(written, truth, METRICS_AT, policy=Policy(ties="average")).per_user
-    for name in METRICS_AT:
+    names = [*METRICS_AT, "ndcg", "precision"]  # of the whole list too
+    found = evaluate(everything, truth, names, policy=policy, items=items).per_user
+    wanted = evaluate(written, truth, names, policy=Policy(ties="average")).per_user
+    for name in names:
         assert found[name].item() == pytest.approx(wanted[name].item(), abs=1e-12), name
 
 

@@ -199,7 +199,9 @@ def _depth(request: Request) -> int:
 
 
 def _longest(request: Request) -> int:
-    """The most rows of a user: where ranks are given twice a list has more items than its last rank."""
+    """The places of the longest list: the most rows of a user, as ranks may be given twice."""
+    if request.policy.unlisted == "tied":
+        return max(1, _n_items(request))  # what a list leaves out stands behind it
     lengths = request.recs.rows.lazy().group_by(USER_ID).len().select(pl.col("len").max())
     return max(1, int(lengths.collect(engine="streaming").item()))
 
