@@ -77,6 +77,29 @@ def test_two_clients_and_five_values_by_hand() -> None:
     assert outcome.drift == pytest.approx((2 / 3 * 0.05**2 + 1 / 3 * 0.1**2) ** 0.5, rel=1e-3)
 
 
+@pytest.mark.parametrize("weights", ["rows", "uniform"])
+@pytest.mark.parametrize("model", MODELS)
+def test_drift_is_the_distance_of_what_each_client_changes_alone_from_the_mean(
+    model: str, weights: str
+) -> None:
+    work = work_of(random_federation(6), lr=0.3, weights=weights, **MODELS[model])
+    start, _ = begin(work)
+    cohort = everyone(work)
+    alone = [rounds(work, 1, [np.array([client])])[1].values for client in cohort]
+    weight = torch.tensor(rows_of(work, cohort) if weights == "rows" else [1.0] * len(cohort))
+    square = torch.tensor(0.0)
+    for name, value in start.values.items():
+        change = torch.stack([values[name] - value for values in alone])
+        by_client = weight.reshape(-1, *[1] * value.dim())
+        if work.parameters[name].scope == "item":  # over the clients that have the row
+            has = (change != 0).any(-1, keepdim=True) if change.dim() > 2 else change != 0
+            by_client = by_client * has
+        mean = (by_client * change).sum(0) / by_client.sum(0).clamp(min=1e-9)
+        square += (by_client * (change - mean) ** 2).sum()
+    (outcome,), _, _ = rounds(work, 1)
+    assert outcome.drift == pytest.approx(float(square / weight.sum()) ** 0.5, rel=1e-4)
+
+
 def test_a_row_mean_may_be_over_the_cohort_or_a_sum() -> None:
     rows = [(0, 0, 0, 5.0, "train"), (0, 0, 1, 3.0, "train"), (1, 1, 1, 1.0, "train")]
     federation = federation_of_rows(rows, n_items=3, n_clients=2)
