@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -158,31 +159,70 @@ AT = pl.DataFrame({"user_id": [1, 2], "client_id": [0, 1]})
 
 
 @pytest.mark.parametrize(
-    "call",
+    ("call", "words"),
     [
-        lambda: merge([]),
-        lambda: client_sums(FRAME) + client_sums(FRAME.rename({"hr@10": "hr@5"})),
-        lambda: client_sums(FRAME) + client_sums(FRAME, exposure=np.array([1])),
-        lambda: client_sums(FRAME).mean("hr@5"),
-        lambda: client_sums(FRAME, ["hr@5"]),
-        lambda: client_sums(FRAME.with_columns(pl.lit(math.inf).alias("hr@10"))),
-        lambda: client_sums(FRAME.with_columns(pl.lit(1e12).alias("hr@10"))),
-        lambda: ClientSums.from_dict({"metrics": []}),
-        lambda: client_statements(FRAME, AT[:1]),
-        lambda: exposure(pl.DataFrame({"item_id": [4], "rank": [1]}), 4, k=1),
-        lambda: secure_total(client_statements(FRAME, AT), seed=0, dropped=np.array([True, False])),
-        lambda: secure_total(client_statements(FRAME, AT), seed=0, dropped=np.array([True])),
-        lambda: secure_total(client_statements(FRAME, AT), seed=0, n_neighbours=0),
-        lambda: gaussian_sigma(0.0, 1e-5),
-        lambda: gaussian_sigma(1.0, 0.0),
-        lambda: gaussian_sigma(1.0, 1e-5, -1.0),
-        lambda: noisy_total(client_statements(FRAME, AT), epsilon=1, delta=1e-5, max_users=0),
-        lambda: noisy_total(client_statements(FRAME, AT), epsilon=1, delta=1e-5, bounds={"hr@10": (0, 0.5)}),
-        lambda: noisy_total(client_statements(FRAME, AT), epsilon=1, delta=1e-5, bounds={"hr@10": (1, 0)}),
+        (lambda: merge([]), "there are no sums to merge"),
+        (
+            lambda: client_sums(FRAME) + client_sums(FRAME.rename({"hr@10": "hr@5"})),
+            "sums of ('hr@5',) and of ('hr@10',)",
+        ),
+        (
+            lambda: client_sums(FRAME) + client_sums(FRAME, exposure=np.array([1])),
+            "exposures of other items",
+        ),
+        (lambda: client_sums(FRAME).mean("hr@5"), "no sums of 'hr@5'"),
+        (lambda: client_sums(FRAME, ["hr@5"]), "no metric 'hr@5' in the table"),
+        (
+            lambda: client_sums(FRAME.with_columns(pl.lit(math.inf).alias("hr@10"))),
+            "2 values are infinite",
+        ),
+        (
+            lambda: client_sums(FRAME.with_columns(pl.lit(1e12).alias("hr@10"))),
+            "2 values as large as 1e+24",
+        ),
+        (lambda: ClientSums.from_dict({"metrics": []}), "these are no sums of a client"),
+        (lambda: client_statements(FRAME, AT[:1]), "1 of 2 rows are of users without a client"),
+        (
+            lambda: exposure(pl.DataFrame({"item_id": [4], "rank": [1]}), 4, k=1),
+            "1 recommended items are outside the catalogue",
+        ),
+        (
+            lambda: secure_total(
+                client_statements(FRAME, AT), seed=0, dropped=np.array([True, False])
+            ),
+            "1 clients are left",
+        ),
+        (
+            lambda: secure_total(client_statements(FRAME, AT), seed=0, dropped=np.array([True])),
+            "1 marks of dropped clients",
+        ),
+        (
+            lambda: secure_total(client_statements(FRAME, AT), seed=0, n_neighbours=0),
+            "0 neighbours are asked for",
+        ),
+        (lambda: gaussian_sigma(0.0, 1e-5), "epsilon is 0.0"),
+        (lambda: gaussian_sigma(1.0, 0.0), "delta is 0.0"),
+        (lambda: gaussian_sigma(1.0, 1e-5, -1.0), "the sensitivity is -1.0"),
+        (
+            lambda: noisy_total(client_statements(FRAME, AT), epsilon=1, delta=1e-5, max_users=0),
+            "max_users is 0",
+        ),
+        (
+            lambda: noisy_total(
+                client_statements(FRAME, AT), epsilon=1, delta=1e-5, bounds={"hr@10": (0, 0.5)}
+            ),
+            "of 1 clients are outside what its bounds allow",
+        ),
+        (
+            lambda: noisy_total(
+                client_statements(FRAME, AT), epsilon=1, delta=1e-5, bounds={"hr@10": (1, 0)}
+            ),
+            "bounds are {'hr@10': (1, 0)}",
+        ),
     ],
-)  # fmt: skip
-def test_what_cannot_be_added_up_is_refused(call: Callable[[], object]) -> None:
-    with pytest.raises(EvaluationError):
+)
+def test_what_cannot_be_added_up_is_refused(call: Callable[[], object], words: str) -> None:
+    with pytest.raises(EvaluationError, match=re.escape(words)):
         call()
 
 
@@ -220,6 +260,14 @@ def test_clients_that_drop_out_are_left_out_exactly(n: int, n_neighbours: int | 
         assert found.n_neighbours == n - 1
         assert found.n_masks_opened == (n // 5) * (n - n // 5)
     assert found.bytes_per_client == 8 * 8
+
+
+def test_more_than_64_clients_share_masks_with_some_of_them_alone() -> None:
+    for n, n_neighbours in ((64, 63), (65, 54), (200, 56)):
+        per_user = pl.DataFrame({"user_id": range(n), "rmse": np.ones(n)})
+        clients = pl.DataFrame({"user_id": range(n), "client_id": range(n)})
+        found = secure_total(client_statements(per_user, clients), seed=0)
+        assert found.n_neighbours == n_neighbours, n
 
 
 def test_every_pair_of_neighbours_is_one_pair() -> None:
