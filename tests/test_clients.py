@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -242,17 +243,37 @@ def test_the_gap_of_one_group_drawn_alone_is_the_bootstraps() -> None:
 
 
 @pytest.mark.parametrize(
-    "call",
+    ("call", "words"),
     [
-        lambda: group_gaps(frame(m=[0.1, 0.2]), groups("a", "a")),
-        lambda: group_gaps(frame(m=[0.1, 0.2]), groups("a", "b"), reference="A"),
-        lambda: group_gaps(frame(m=[0.1, 0.2]), at(1, 2)),
-        lambda: client_summary(frame(m=[0.1, 0.2]), at(1)),
-        lambda: client_summary(frame(m=[0.1, 0.2]), pl.concat([at(1, 2), at(3)])),
-        lambda: client_summary(frame(m=[0.1, 0.2]), at(1, 2).rename({"client_id": "client"})),
-        lambda: client_values(frame(m=[0.1, 0.2]), at(1, 2), ["k"]),
+        (
+            lambda: group_gaps(frame(m=[0.1, 0.2]), groups("a", "a")),
+            "1 groups have users with values",
+        ),
+        (
+            lambda: group_gaps(frame(m=[0.1, 0.2]), groups("a", "b"), reference="A"),
+            "no group is called 'A'",
+        ),
+        (
+            lambda: group_gaps(frame(m=[0.1, 0.2]), at(1, 2)),
+            "the table of groups has no column 'group'",
+        ),
+        (
+            lambda: client_summary(frame(m=[0.1, 0.2]), at(1)),
+            "1 of 2 rows are of users without a client",
+        ),
+        (
+            lambda: client_summary(frame(m=[0.1, 0.2]), pl.concat([at(1, 2), at(3)])),
+            "1 users are at several clients",
+        ),
+        (
+            lambda: client_summary(frame(m=[0.1, 0.2]), at(1, 2).rename({"client_id": "client"})),
+            "the table of clients has no column 'client_id'",
+        ),
+        (lambda: client_values(frame(m=[0.1, 0.2]), at(1, 2), ["k"]), "no metric 'k' in the table"),
     ],
 )
-def test_tables_without_clients_or_groups_are_refused(call: Callable[[], object]) -> None:
-    with pytest.raises(EvaluationError):
+def test_tables_without_clients_or_groups_are_refused(
+    call: Callable[[], object], words: str
+) -> None:
+    with pytest.raises(EvaluationError, match=re.escape(words)):
         call()

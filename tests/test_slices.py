@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -297,25 +298,51 @@ NO_TRUTH = pl.DataFrame(schema={"user_id": pl.Int64, "item_id": pl.Int64})
 
 
 @pytest.mark.parametrize(
-    "call",
+    ("call", "words"),
     [
-        lambda: slice_metrics(PER_USER),
-        lambda: slice_metrics(PER_USER, GROUPS.rename({"group": "grp"})),
-        lambda: slice_metrics(PER_USER, GROUPS, ["ndcg@5"]),
-        lambda: slice_metrics(PER_USER.with_columns(group=pl.lit("a")), GROUPS),
-        lambda: slice_metrics(PER_USER, GROUPS.cast({"user_id": pl.String})),
-        lambda: slice_metrics(PER_USER, GROUPS, clients=pl.DataFrame({"user_id": [0], "client_id": [0]})),
-        lambda: slice_comparison(PER_USER, PER_USER.drop("hr@10"), GROUPS),
-        lambda: by_relevant_item(lambda t: t, pl.DataFrame({"user_id": [1]}), GROUPS),
-        lambda: by_relevant_item(lambda t: t, NO_TRUTH, GROUPS.rename({"user_id": "item_id"})),
-        lambda: recommended_shares(pl.DataFrame({"user_id": [1], "item_id": [1]}), GROUPS, k=1),
-        lambda: activity_groups(pl.DataFrame({"user": [1]})),
-        lambda: activity_groups(train(u1=1), bins="logs"),
-        lambda: activity_groups(train(u1=1), n_groups=0),
-        lambda: popularity_groups(train(u1=1), head=0.8, tail=0.8),
-        lambda: popularity_groups(train(u1=1), share_of="item"),
+        (lambda: slice_metrics(PER_USER), "the table of values has no column 'group'"),
+        (
+            lambda: slice_metrics(PER_USER, GROUPS.rename({"group": "grp"})),
+            "the table has no column 'group'",
+        ),
+        (lambda: slice_metrics(PER_USER, GROUPS, ["ndcg@5"]), "no metric 'ndcg@5' in the table"),
+        (
+            lambda: slice_metrics(PER_USER.with_columns(group=pl.lit("a")), GROUPS),
+            "the values are grouped already, and groups of users are given",
+        ),
+        (
+            lambda: slice_metrics(PER_USER, GROUPS.cast({"user_id": pl.String})),
+            "'user_id' is String in one table and Int64 in the other",
+        ),
+        (
+            lambda: slice_metrics(
+                PER_USER, GROUPS, clients=pl.DataFrame({"user_id": [0], "client_id": [0]})
+            ),
+            "3 of 4 rows are of users without a client",
+        ),
+        (
+            lambda: slice_comparison(PER_USER, PER_USER.drop("hr@10"), GROUPS),
+            "no metric 'hr@10' in the table",
+        ),
+        (
+            lambda: by_relevant_item(lambda t: t, pl.DataFrame({"user_id": [1]}), GROUPS),
+            "the table has no column 'item_id'",
+        ),
+        (
+            lambda: by_relevant_item(lambda t: t, NO_TRUTH, GROUPS.rename({"user_id": "item_id"})),
+            "the truth has no row",
+        ),
+        (
+            lambda: recommended_shares(pl.DataFrame({"user_id": [1], "item_id": [1]}), GROUPS, k=1),
+            "the table has no column 'rank'",
+        ),
+        (lambda: activity_groups(pl.DataFrame({"user": [1]})), "the table has no column 'user_id'"),
+        (lambda: activity_groups(train(u1=1), bins="logs"), "no bins are called 'logs'"),
+        (lambda: activity_groups(train(u1=1), n_groups=0), "0 groups are asked for"),
+        (lambda: popularity_groups(train(u1=1), head=0.8, tail=0.8), "head is 0.8 and tail is 0.8"),
+        (lambda: popularity_groups(train(u1=1), share_of="item"), "no share of 'item'"),
     ],
-)  # fmt: skip
-def test_tables_that_cannot_be_sliced_are_refused(call: Callable[[], object]) -> None:
-    with pytest.raises(EvaluationError):
+)
+def test_tables_that_cannot_be_sliced_are_refused(call: Callable[[], object], words: str) -> None:
+    with pytest.raises(EvaluationError, match=re.escape(words)):
         call()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -293,32 +294,37 @@ def test_clients_of_several_sizes_keep_the_mean_over_users() -> None:
 
 
 @pytest.mark.parametrize(
-    "call",
+    ("call", "words"),
     [
-        lambda: bootstrap_interval([0.1, math.inf]),
-        lambda: bootstrap_interval([[0.1, 0.2]]),
-        lambda: bootstrap_interval([0.1, 0.2], [1]),
-        lambda: bootstrap_interval([0.1, 0.2], level=1.0),
-        lambda: bootstrap_interval([0.1, 0.2], method="basic"),
-        lambda: bootstrap_interval([0.1, 0.2], n_resamples=0),
-        lambda: interval_of(0.1, np.array([0.1]), method="bca", n=1, n_units=1, seed=0),
-        lambda: paired_test([0.1], "tt"),
-        lambda: paired_test([0.1, 0.2], "t", clusters=[1, 2]),
-        lambda: paired_test([0.1, 0.2], n_resamples=0),
-        lambda: paired_differences([0.1], [0.1, 0.2]),
-        lambda: correct([0.1, 1.1]),
-        lambda: correct([0.1], "bonferoni"),
-        lambda: smallest_difference([0.1, 0.2], alpha=0.0),
-        lambda: smallest_difference([0.1, 0.2], alpha=1.0),
-        lambda: smallest_difference([0.1, 0.2], power=0.01),
-        lambda: smallest_difference([0.1, 0.2], power=1.0),
-        lambda: Inference(test="wilcoxn"),
-        lambda: Inference(level=0.0),
-        lambda: bootstrap_interval([0.1, 0.2], level=1.0),
+        (lambda: bootstrap_interval([0.1, math.inf]), "1 of 2 values are infinite"),
+        (lambda: bootstrap_interval([[0.1, 0.2]]), "values have shape (1, 2)"),
+        (lambda: bootstrap_interval([0.1, 0.2], [1]), "2 values and 1 clusters"),
+        (lambda: bootstrap_interval([0.1, 0.2], level=1.0), "level is 1.0"),
+        (lambda: bootstrap_interval([0.1, 0.2], method="basic"), "no interval is called 'basic'"),
+        (lambda: bootstrap_interval([0.1, 0.2], n_resamples=0), "0 resamples are asked for"),
+        (
+            lambda: interval_of(0.1, np.array([0.1]), method="bca", n=1, n_units=1, seed=0),
+            "bca needs the influence of each unit",
+        ),
+        (lambda: paired_test([0.1], "tt"), "no test is called 'tt'"),
+        (
+            lambda: paired_test([0.1, 0.2], "t", clusters=[1, 2]),
+            "the t test takes users as independent and knows no clients",
+        ),
+        (lambda: paired_test([0.1, 0.2], n_resamples=0), "0 resamples are asked for"),
+        (lambda: paired_differences([0.1], [0.1, 0.2]), "system A has 1 values and system B 2"),
+        (lambda: correct([0.1, 1.1]), "1 p-values are no probabilities"),
+        (lambda: correct([0.1], "bonferoni"), "no correction is called 'bonferoni'"),
+        (lambda: smallest_difference([0.1, 0.2], alpha=0.0), "alpha is 0.0"),
+        (lambda: smallest_difference([0.1, 0.2], alpha=1.0), "alpha is 1.0"),
+        (lambda: smallest_difference([0.1, 0.2], power=0.01), "power is 0.01"),
+        (lambda: smallest_difference([0.1, 0.2], power=1.0), "power is 1.0"),
+        (lambda: Inference(test="wilcoxn"), "no test is called 'wilcoxn'"),
+        (lambda: Inference(level=0.0), "level is 0.0"),
     ],
 )
-def test_what_cannot_be_computed_is_refused(call: Callable[[], object]) -> None:
-    with pytest.raises(EvaluationError):
+def test_what_cannot_be_computed_is_refused(call: Callable[[], object], words: str) -> None:
+    with pytest.raises(EvaluationError, match=re.escape(words)):
         call()
 
 
