@@ -9,8 +9,9 @@
 With each, the ids of the item rows it touched: 4 bytes a row. A value's place in `topk` is among the
 client's own values, so 4 bytes are enough for any number of items. Headers of messages are not counted.
 
-What `topk` leaves out is lost: the clients are stateless, so there is no error feedback, and its sums are
-biased towards 0. `int8` rounds up or down by chance, so that its sums are right on average.
+What `topk` leaves out is lost, and its sums are biased towards 0: there is no error feedback, for which a
+client would keep a remainder of each value that it ever sent. `int8` rounds up or down by chance, so that its
+sums are right on average.
 
 Reference: Aji and Heafield, Sparse Communication for Distributed Gradient Descent, EMNLP 2017 (topk);
 Alistarh et al., QSGD: Communication-Efficient SGD via Gradient Quantization and Encoding, NeurIPS 2017,

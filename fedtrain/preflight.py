@@ -290,8 +290,8 @@ def check_privacy(plan: Plan, facts: Facts) -> FedprepError | None:
             "item_mean": (plan.item_mean != "touched", "cohort or sum", "cohort"),
             "sampler": (plan.sampler in ("uniform", "poisson"), "uniform or poisson", "poisson"),
             "algorithm": (
-                plan.algorithm != "fednova",
-                "not fednova, which tells steps too",
+                plan.algorithm not in ("fednova", "local", "centralised"),
+                "one that sends sums alone: fednova tells steps too, a control sends nothing",
                 "fedavg",
             ),
         }

@@ -13,8 +13,8 @@ A round is one sampled Gaussian mechanism if all of this holds, and `epsilon` co
 4. it is divided by a fixed number, rate · n_clients: neither the size of the cohort nor how many
    clients touched a row is known to anyone.
 
-Under a sampler of cohorts of a fixed size, 1 does not hold and the number is an estimate. Rounds that
-choose the best model on validation data, and metrics shown in each round, are not counted.
+Under a sampler of cohorts of a fixed size, 1 does not hold and the number is an estimate (`uncounted` says
+so). Rounds that choose the best model on validation data, and metrics shown in each round, are not counted.
 
 Stated limits: a trusted server adds the noise; it is a function of the seed of the run, so that runs can
 be repeated, and whoever knows the seed can take it off again: a release needs a seed that is secret. It
@@ -41,7 +41,9 @@ from fedtrain.parameters import stream
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ACCOUNTANTS", "clip_updates", "epsilon", "noise"]
+    from fedtrain.plan import Plan
+
+__all__ = ["ACCOUNTANTS", "clip_updates", "epsilon", "noise", "uncounted"]
 
 log = logging.getLogger(__name__)
 
@@ -183,6 +185,23 @@ def epsilon(
         found = ACCOUNTANTS[accountant](rounds, rate, noise_multiplier, delta)
     for each in told:  # that a bound could be tighter: it holds all the same
         log.info("accountant %s: %s", accountant, each.message)
+    return found
+
+
+def uncounted(plan: Plan) -> list[str]:
+    """Returns what a plan with noise does that `epsilon` does not count, in words; nothing without noise."""
+    if not plan.privacy.noise_multiplier:
+        return []
+    plateau = plan.schedule_metric if plan.schedule == "plateau" else ""
+    looks = {name for name in (plan.stop.metric, plateau) if name}
+    found = []
+    if plan.sampler != "poisson":
+        found.append(
+            f"cohorts of a fixed size (sampler = '{plan.sampler}'): epsilon is an estimate, a bound with "
+            "sampler = 'poisson'"
+        )
+    if looks:
+        found.append(f"{' and '.join(sorted(looks))} steers the run, and carries no noise")
     return found
 
 

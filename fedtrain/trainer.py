@@ -25,7 +25,7 @@ from fedtrain.idle import idle_settings
 from fedtrain.loggers import open_loggers
 from fedtrain.measures import Truth, lists_of_all, ranking, task_measures
 from fedtrain.memory import is_out_of_memory, no_memory
-from fedtrain.privacy import epsilon
+from fedtrain.privacy import epsilon, uncounted
 from fedtrain.rounds import Outcome
 from fedtrain.run import BEST, CURVES, MODEL, RECOMMENDATIONS, Run, Saved, load, save, write_tensors
 from fedtrain.samplers import SAMPLERS, SamplerOptions, held_out, load_trace
@@ -104,6 +104,11 @@ class Trainer:
             log.warning("first input to look at: %s", odd)
             if saved is None:  # a Run that goes on has told it
                 self.run.event(0, "odd input", what=odd)
+        loose = uncounted(self.plan)
+        if loose:
+            log.warning("epsilon does not count: %s", "; ".join(loose))
+            if saved is None:
+                self.run.event(0, "not counted in epsilon", what=loose)
         idle = idle_settings(self.work)
         if idle:
             log.warning("set, and nothing reads it: %s", "; ".join(idle))

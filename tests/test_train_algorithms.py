@@ -385,6 +385,23 @@ def test_fednova_counts_the_gradients_behind_momentum() -> None:
     oracle.compare(expected, server, clients_without_users(work))
 
 
+def test_a_client_without_a_step_adds_none_to_those_of_fednova() -> None:
+    # A sequence of one row has no next item: client 1 does nothing, and has its weight all the same.
+    rows = [(0, 0, item, 3.0, "train") for item in range(5)] + [(1, 1, 0, 3.0, "train")]
+    plan = {"model": "sasrec", "task": "bce", "local_steps": 3, "lr": 0.1, "batch_size": 1}
+    found = []
+    for algorithm in ("fedavg", "fednova"):
+        work = work_of(federation_of_rows(rows, 9, 2), algorithm=algorithm, **plan)
+        start, _ = begin(work)
+        _, server, _ = rounds(work)
+        found.append({name: server.values[name] - start.values[name] for name in start.values})
+    # Client 0 does 3 steps of weight 5/6: 5/6 Δ / 3 · (5/6 · 3 + 1/6 · 0), where averaging gives 5/6 Δ.
+    for name, change in found[0].items():
+        scope = work.parameters[name].scope
+        if scope == "shared":
+            torch.testing.assert_close(found[1][name], change * 5 / 6, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(("name", "kind"), [(f"fed{k}", k) for k in ("adagrad", "yogi", "adam")])
 def test_adaptive_servers_agree_with_their_reference_over_three_rounds(
     name: str, kind: str

@@ -322,6 +322,7 @@ def test_a_plan_that_fits_passes(table: dict[str, Any]) -> None:
         ({**PRIVATE, "privacy": {"noise_multiplier": 1}}, {}, RecipeError, ["privacy.clip=1.0"]),
         ({"algorithm": "fedfnn", "secure": {"enabled": True}}, {}, RecipeError, ["secure.enabled"]),
         ({"algorithm": "fedfnn", **PRIVATE}, {}, RecipeError, ["privacy.noise_multiplier"]),
+        ({"algorithm": "centralised", **PRIVATE}, {}, RecipeError, ["algorithm=fedavg"]),
         ({"algorithm": "fednova", **PRIVATE}, {}, RecipeError, ["algorithm", "steps"]),
         ({"mixed_precision": True, "device": "cpu"}, {}, RecipeError, ["mixed_precision=false"]),
     ],

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 
 from fedeval.federated import gaussian_delta
 from fedprep.errors import MissingExtraError, TrainingError
-from fedtrain.privacy import ACCOUNTANTS, clip_updates, epsilon, noise
+from fedtrain.privacy import ACCOUNTANTS, clip_updates, epsilon, noise, uncounted
+from fedtrain.settings import parse_plan
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 torch.set_num_threads(1)
@@ -252,3 +253,14 @@ def test_without_the_library_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "opacus", None)
     with pytest.raises(MissingExtraError, match=r"fedprep\[privacy\]"):
         epsilon(1, 0.1, 1.0, 1e-5)
+
+
+def test_what_epsilon_does_not_count_is_said() -> None:
+    noisy = {"privacy": {"clip": 1.0, "noise_multiplier": 1.0}}
+    assert uncounted(parse_plan({})) == []
+    assert uncounted(parse_plan({**noisy, "sampler": "poisson"})) == []
+    (fixed,) = uncounted(parse_plan(noisy))
+    assert "estimate" in fixed and "poisson" in fixed
+    steered = {"schedule": "plateau", "stop": {"metric": "ndcg@10/valid"}, "sampler": "poisson"}
+    (looks,) = uncounted(parse_plan({**noisy, **steered}))
+    assert "loss/valid and ndcg@10/valid" in looks

@@ -68,7 +68,7 @@ def phases(plan: Plan, parameters: Mapping[str, Parameter]) -> tuple[Phase, ...]
 
 def gradients_behind(steps: torch.Tensor, momentum: float) -> torch.Tensor:
     """Returns ‖a_i‖₁, float32 (C,): how many gradients are in the change of τ_i steps, momentum included."""
-    tau = steps.clamp(min=1).float()
+    tau = steps.float()
     if not momentum:
         return tau
     return (tau - momentum * (1 - momentum**tau) / (1 - momentum)) / (1 - momentum)
@@ -78,9 +78,10 @@ def answer(local: Local, private: frozenset[str]) -> Answer:
     """Returns the changes over ‖a_i‖₁, and ‖a_i‖₁."""
     plain = changes(local, private)
     behind = gradients_behind(local.steps, local.momentum)
-    by_row = behind[local.row_client]
+    each = behind.clamp(min=1)  # a client that did no step has changed nothing
+    by_row = each[local.row_client]
     return Answer(
-        shared={name: value / wide(behind, value) for name, value in plain.shared.items()},
+        shared={name: value / wide(each, value) for name, value in plain.shared.items()},
         rows={name: value / wide(by_row, value) for name, value in plain.rows.items()},
         numbers={"tau": behind},
     )
