@@ -85,7 +85,11 @@ class Strangers:
 
 
 def items_of(block: pl.DataFrame) -> Ints:
-    """Returns int32 (n,): the items of a block."""
+    """Returns int32 (n,): the items of a block.
+
+    Raises:
+        EvaluationError: an item has the id that stands for none.
+    """
     items: Ints = block[ITEM_ID].to_numpy().astype(np.int32, copy=False)
     if items.size and items.min() == EMPTY:
         raise EvaluationError(f"an item cannot have the id {EMPTY}")

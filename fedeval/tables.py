@@ -167,7 +167,11 @@ def with_ids_like(table: Table, other: Table) -> Table:
 
 
 def dataset_of_run(path: str | Path) -> str:
-    """Returns the id of the Dataset that a Run was trained on, "" where its manifest does not say."""
+    """Returns the id of the Dataset that a Run was trained on, "" where its manifest does not say.
+
+    Raises:
+        EvaluationError: the manifest is no JSON.
+    """
     manifest = Path(path) / MANIFEST
     if not manifest.is_file():
         return ""

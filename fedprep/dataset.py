@@ -124,6 +124,9 @@ class Dataset:
 
         Args:
             split: `"train"`, `"valid"` or `"test"`; None for all three.
+
+        Raises:
+            DatasetError: no split is called so.
         """
         rows = self._scan("clients/part-*.parquet")
         if split is None:
@@ -133,7 +136,11 @@ class Dataset:
         return rows.filter(pl.col(SPLIT) == split)
 
     def embeddings(self, modality: str) -> pl.LazyFrame:
-        """Returns `item_id`, `embedding` (array of float32; null where the item has none), a row an item."""
+        """Returns `item_id`, `embedding` (array of float32; null where the item has none), a row an item.
+
+        Raises:
+            DatasetError: the Dataset has no such modality.
+        """
         if modality not in self.modalities:
             raise DatasetError(
                 f"the Dataset has no {modality} embeddings",

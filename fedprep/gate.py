@@ -116,6 +116,9 @@ def find_faults(
     What the check counts in the undamaged Dataset is not counted here. Keys: `fault`, `check`, `planted`,
     `unit`, `counted`, `status`, `found`, `reason`. `planted` is None where the Dataset cannot carry the
     fault; `reason` says why.
+
+    Raises:
+        RecipeError: no fault is called so.
     """
     if unknown := [name for name in names if name not in faults.FAULTS]:
         raise RecipeError(

@@ -74,7 +74,11 @@ def fetch_raw(recipe: Recipe, hands: Hands) -> dict[str, Fetched]:
 
 
 def terms_shown_first_time(recipe: Recipe) -> Terms | None:
-    """Returns the terms of the recipe's source the first time that this user asks, then None."""
+    """Returns the terms of the recipe's source the first time that this user asks, then None.
+
+    Raises:
+        OutputError: the cache, which remembers that they were shown, cannot be written.
+    """
     terms = SOURCES[recipe.source.name].terms(recipe.source)
     if not terms.licence:
         return None

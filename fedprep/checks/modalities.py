@@ -19,6 +19,7 @@ MODALITY = "modality"
 
 
 def each(tables: Tables) -> list[tuple[str, Vectors]]:
+    """Returns the modalities in order of the alphabet, with what is known of their vectors."""
     return [(modality, tables.vectors(modality)) for modality in sorted(tables.embeddings)]
 
 

@@ -112,7 +112,11 @@ class _Job:
     written: list[PurePosixPath] = field(default_factory=list)
 
     def unpack_file(self, file: IO[bytes], below: PurePosixPath, *, depth: int) -> None:
-        """Writes the wanted members of an archive that is a file."""
+        """Writes the wanted members of an archive that is a file.
+
+        Raises:
+            FetchError: it is no archive of a known kind, or expands to too much.
+        """
         kind = archive_kind(Stream(file))
         file.seek(0)
         if kind == "zip":

@@ -65,6 +65,11 @@ class Budget:
     used: int = 0
 
     def take(self, n_bytes: int) -> None:
+        """Counts bytes that came out.
+
+        Raises:
+            FetchError: they are more than may.
+        """
         self.used += n_bytes
         if self.used > self.limit:
             raise FetchError(
