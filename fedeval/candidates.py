@@ -7,6 +7,7 @@ Reference: Krichene, Rendle, "On Sampled Metrics for Item Recommendation", KDD 2
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import logging
 from dataclasses import dataclass, field
@@ -69,6 +70,14 @@ class Candidates:
     def counts(self) -> npt.NDArray[np.int64]:
         """int64 (n_users,): candidates of each user, the relevant ones among them."""
         return np.diff(self.offsets)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Eight digits that tell these candidates from others."""
+        found = hashlib.sha256()
+        for column in (self.user_id, self.offsets, self.item_id, self.relevant):
+            found.update(np.ascontiguousarray(column).tobytes())
+        return found.hexdigest()[:8]
 
     def frame(self) -> pl.DataFrame:
         """Returns user_id, item_id, relevant; a row a candidate."""

@@ -64,9 +64,10 @@ class Protocol:
     """One way to measure.
 
     split: how the truth was held out, a name in `SPLITS` or another.
+    rows: which rows held out are the truth, `test` or `valid`.
     relevant: which rows of it are relevant, `all` or `liked`.
     candidates: what is ranked: all items of train (`full`), a sample (`uniform` or `popularity`) or what
-        a `file` names; n_negatives, seed: of the sample.
+        a `file` names; n_negatives, seed: of the sample; digest: of the file's candidates.
     negative_pool: what training negatives leave out: the user's `train` rows, `none`, or `all` rows (a
         leak); `unknown` for foreign systems.
     seen: items that the user has in train are `excluded` from lists, or `kept`.
@@ -75,14 +76,16 @@ class Protocol:
 
     Example:
         >>> Protocol(split="leave_last_out").id
-        'leave_last_out/full/seen-excluded@5662'
+        'leave_last_out/full/seen-excluded@5662cecd'
     """
 
     split: str = "given"
+    rows: Literal["test", "valid"] = "test"
     relevant: Literal["all", "liked"] = "all"
     candidates: Literal["full", "uniform", "popularity", "file"] = "full"
     n_negatives: int = 0
     seed: int = 0
+    digest: str = ""
     negative_pool: Literal["unknown", "train", "none", "all"] = "unknown"
     seen: Literal["excluded", "kept"] = "excluded"
     policy: Policy = field(default_factory=Policy)
@@ -90,7 +93,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         hints = get_type_hints(Protocol)
-        for name in ("relevant", "candidates", "negative_pool", "seen"):
+        for name in ("rows", "relevant", "candidates", "negative_pool", "seen"):
             value, allowed = getattr(self, name), get_args(hints[name])
             if value not in allowed:
                 raise EvaluationError(
@@ -109,12 +112,16 @@ class Protocol:
 
     @property
     def id(self) -> str:
-        """A short name, equal for equal protocols: `leave_last_out/full/seen-excluded@5662`."""
+        """A short name, equal for equal protocols: `leave_last_out/full/seen-excluded@5662cecd`."""
         facts = {name: value for name, value in self.to_dict().items() if name != "k"}
         facts["policy"] = self.policy.changes()
+        for name in ("rows", "digest"):  # that most have none of
+            if facts[name] == getattr(Protocol, name):
+                del facts[name]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        truth = self.split + "-valid" * (self.rows == "valid")
         among = self.candidates + (f"-{self.n_negatives}" if self.n_negatives else "")
-        return f"{self.split}/{among}/seen-{self.seen}@{digest[:4]}"
+        return f"{truth}/{among}/seen-{self.seen}@{digest[:8]}"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns every field as plain values."""
@@ -124,6 +131,8 @@ class Protocol:
     def describe(self) -> str:
         """Returns the protocol in plain sentences, for a reader who has never seen one."""
         truth = SPLITS.get(self.split, f"The truth is held out by {self.split}")
+        if self.rows == "valid":
+            truth = f"The truth is the valid rows of {self.split}, held out for tuning"
         liked = "; only liked rows of it are relevant" if self.relevant == "liked" else ""
         among = CANDIDATES[self.candidates].format(n=self.n_negatives)
         parts = [

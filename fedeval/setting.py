@@ -101,7 +101,7 @@ def setting_of(
         data: a Dataset or its folder; needed where there is no `truth`.
         truth: a table of truth (a path or a frame); None: the Dataset's `split`.
         split: `test` or `valid`.
-        relevant: which rows of the split are relevant, a name in `RELEVANT`.
+        relevant: which rows of the split are relevant, a name in `RELEVANT`. Both are for a Dataset's rows.
         candidates: `full`; `uniform:99` or `popularity:99`: so many drawn for each user; or a file of
             candidates (Parquet as `write_candidates` makes it, or NCF's `*.test.negative`), which is the
             truth where there is no other.
@@ -115,6 +115,7 @@ def setting_of(
     dataset = Dataset.open(data) if isinstance(data, str | Path) else data
     ranked = _read_candidates(candidates)
     if truth is not None:
+        _refuse_of_table(split, relevant)
         table = read_table(truth, "truth", columns)
         kept = [c for c in (USER_ID, ITEM_ID, RELEVANCE, RATING, LABEL) if c in table]
         found = Setting(
@@ -133,6 +134,18 @@ def setting_of(
             hint="give a Dataset with --data, or a table with --truth",
         )
     return found if candidates == "full" or ranked else _with_sample(found, candidates, seed)
+
+
+def _refuse_of_table(split: str, relevant: str) -> None:
+    """Refuses what can be chosen of a Dataset's rows alone."""
+    for word, usual, hint in (
+        (split, "test", "give no --truth to have the Dataset's rows"),
+        (relevant, "all", "give the rows that are not liked relevance 0"),
+    ):
+        if word != usual:
+            raise EvaluationError(
+                f"a table of truth has no rows that are called '{word}'", hint=hint
+            )
 
 
 def _of_split(

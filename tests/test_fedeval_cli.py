@@ -239,6 +239,59 @@ def test_foreign_columns_are_named_by_flag_and_truth_may_be_a_file(
     assert foreign["protocol"]["id"] != own["protocol"]["id"]
 
 
+def test_numbers_on_the_valid_rows_are_of_another_protocol(
+    data: Path, recs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test, valid = (
+        answer(capsys, "score", recs, "--data", data, "--split", split)["protocol"]
+        for split in ("test", "valid")
+    )
+    assert valid["id"].startswith("leave_last_out-valid/") and not test["id"].startswith(
+        "leave_last_out-valid/"
+    )
+    assert "held out for tuning" in valid["text"]
+
+
+@pytest.mark.parametrize("option", [("--relevant", "liked"), ("--split", "valid")])
+def test_what_is_chosen_of_a_dataset_is_not_passed_over_for_a_table_of_truth(
+    option: tuple[str, str], data: Path, recs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("score", recs, "--data", data, "--truth", recs, *option) == 2
+    told = capsys.readouterr().err
+    assert f"a table of truth has no rows that are called '{option[1]}'" in told
+
+
+def test_two_files_of_candidates_are_two_protocols(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = set()
+    for place, others in enumerate(("3\t4", "3\t5")):
+        file = tmp_path / f"{place}.test.negative"
+        file.write_text(f"(0,1)\t{others}\n(1,2)\t{others}\n")
+        ranked = {"user_id": [0, 0, 0, 1, 1, 1], "item_id": [1, 3, 4 + place, 2, 3, 4 + place]}
+        table = pl.DataFrame(ranked).with_columns(score=-pl.col("item_id").cast(pl.Float32))
+        table.write_parquet(tmp_path / "ranked.parquet")
+        found = answer(capsys, "score", tmp_path / "ranked.parquet", "--candidates", file)
+        ids.add(found["protocol"]["id"])
+    assert len(ids) == 2
+
+
+def test_a_folder_of_parquet_files_is_a_table_and_no_run(
+    data: Path, recs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, parts = Dataset.open(data), tmp_path / "spark"
+    frame = lists(data)
+    for column, table in (("user_id", dataset.users()), ("item_id", dataset.items())):
+        known = table.select(column, "source_id").collect()
+        frame = frame.join(known, on=column).drop(column).rename({"source_id": column})
+    parts.mkdir()
+    frame[:50].write_parquet(parts / "part-0.parquet")
+    frame[50:].write_parquet(parts / "part-1.parquet")
+    found = answer(capsys, "score", parts, "--data", data, "--ids", "source")
+    own = answer(capsys, "score", recs, "--data", data)
+    assert found["systems"][0]["values"] == own["systems"][0]["values"]
+
+
 FOREIGN = {"user_id": "uid", "item_id": "iid", "score": "p"}
 
 

@@ -20,6 +20,8 @@ OTHERS = {
     "seed": Protocol(candidates="uniform", n_negatives=99, seed=1),
     "popularity": Protocol(candidates="popularity", n_negatives=99),
     "file": Protocol(candidates="file"),
+    "another file": Protocol(candidates="file", digest="0b5c7a11"),
+    "rows": Protocol(rows="valid"),
     "negative pool": Protocol(negative_pool="all"),
     "no negative pool": Protocol(negative_pool="none"),
     "seen": Protocol(seen="kept"),
@@ -40,6 +42,11 @@ def test_the_id_tells_apart_all_that_changes_numbers_and_nothing_else() -> None:
     assert Protocol(k=(5, 10)).id == Protocol(k=(20,)).id == Protocol().id
 
 
+def test_a_thousand_seeds_have_a_thousand_ids() -> None:
+    ids = {Protocol(candidates="uniform", n_negatives=100, seed=seed).id for seed in range(1000)}
+    assert len(ids) == 1000
+
+
 def test_different_protocols_are_told_beside_each_other() -> None:
     assert same_protocol({"a": Protocol(), "b": Protocol(k=(5,))}) == ""
     told = same_protocol({"a": Protocol(), "b": Protocol(seen="kept")})
@@ -57,7 +64,16 @@ def test_sampled_candidates_come_with_the_warning_and_its_source() -> None:
 
 
 def test_the_description_says_every_choice() -> None:
-    for name in ("split", "relevant", "candidates", "negative pool", "seen", "ties", "users"):
+    for name in (
+        "split",
+        "rows",
+        "relevant",
+        "candidates",
+        "negative pool",
+        "seen",
+        "ties",
+        "users",
+    ):
         assert OTHERS[name].describe() != Protocol().describe(), name
 
 
@@ -78,8 +94,8 @@ def test_the_description_is_sentences_and_not_the_names_of_fields() -> None:
 
 
 def test_the_words_of_a_protocol_are_no_part_of_its_id() -> None:
-    assert Protocol(split="leave_last_out").id == "leave_last_out/full/seen-excluded@5662"
-    assert OTHERS["negative pool"].id == "given/full/seen-excluded@c2bc"
+    assert Protocol(split="leave_last_out").id == "leave_last_out/full/seen-excluded@5662cecd"
+    assert OTHERS["negative pool"].id == "given/full/seen-excluded@c2bc98bd"
 
 
 def test_a_protocol_is_plain_values_and_frozen() -> None:
@@ -97,6 +113,7 @@ def test_a_protocol_is_plain_values_and_frozen() -> None:
         ({"candidates": "uniform"}, "n_negatives is 0"),
         ({"n_negatives": 99}, "n_negatives is 99"),
         ({"seen": "no"}, "no seen is called 'no'"),
+        ({"rows": "vaild"}, "did you mean 'valid'"),
     ],
 )
 def test_a_protocol_that_makes_no_sense_is_refused(options: dict[str, object], told: str) -> None:
