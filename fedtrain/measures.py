@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import torch
 
 from fedeval import evaluate
 from fedeval.interactions import interactions_of
@@ -230,7 +231,7 @@ def _by_scores(work: Work, server: Server, clients: Clients, split: str) -> dict
         place = np.searchsorted(users[begin : begin + step], user[line])
         score[line] = scores[place, item[line]]
         if work.task.implicit:
-            total = np.logaddexp.reduce(scores.astype(np.float64), axis=1)
+            total = torch.from_numpy(scores).double().logsumexp(1).numpy()
             loss[line] = total[place] - score[line]
     if work.task.implicit:
         return {"loss": float(loss.mean())}
