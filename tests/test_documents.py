@@ -91,6 +91,52 @@ def lines_of_documents() -> Iterator[Any]:
             yield pytest.param(words, id=f"{name_of(path)}: {' '.join(words)[:70]}")
 
 
+def examples_of_help() -> Iterator[Any]:
+    for name, group in COMMANDS.items():
+        for command in group.commands.values():
+            yield pytest.param(command, id=f"{name} {command.name}")
+
+
+@pytest.mark.parametrize("command", list(examples_of_help()))
+def test_every_command_has_an_example_in_its_help_that_its_options_know(
+    command: click.Command,
+) -> None:
+    examples = list(commands_of((command.help or "").partition("Examples:")[2]))
+    assert any(words[1] == command.name for words in examples)
+    for words in examples:
+        parsed(words)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_the_help_says_what_exit_codes_mean_and_how_to_complete_words(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = " ".join((COMMANDS[name].help or "").split())
+    assert "Exit codes: 0 fine, 1 " in text
+    variable = f"_{name.upper()}_COMPLETE"
+    assert f'eval "$({variable}=bash_source {name})"' in text
+    monkeypatch.setenv(variable, "zsh_source")
+    with pytest.raises(SystemExit) as done:
+        COMMANDS[name].main(args=[], prog_name=name, standalone_mode=False)
+    assert done.value.code == 0
+    assert f"#compdef {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", list(examples_of_help()))
+def test_options_are_told_in_one_voice(command: click.Command) -> None:
+    for option in command.params:
+        if isinstance(option, click.Option) and option.help:
+            assert option.help.endswith("."), (command.name, option.name)
+            assert not option.help.startswith(("Of ", "Where to", "The file")), (
+                command.name,
+                option.name,
+            )
+            assert len(option.help.split()) > 1 and option.help[0].isupper(), (
+                command.name,
+                option.name,
+            )
+
+
 @pytest.mark.parametrize("words", list(lines_of_documents()))
 def test_every_command_line_of_the_documents_is_one_that_the_commands_know(
     words: list[str],

@@ -23,7 +23,12 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.group(context_settings=SETTINGS)
 @click.version_option(package_name="fedprep")
 def command() -> None:
-    """How good recommendations are, of any system: one ruler, with its protocol and its uncertainty."""
+    """How good recommendations are, of any system: one ruler, with its protocol and its uncertainty.
+
+    \b
+    Exit codes: 0 fine, 1 numbers that cannot be trusted, 2 bad input, 130 interrupted.
+    Completion: eval "$(_FEDEVAL_COMPLETE=bash_source fedeval)", or zsh_source, fish_source.
+    """
 
 
 for _command in (judge.report, judge.score, judge.compare, judge.baselines, look.metrics):

@@ -41,21 +41,28 @@ FORMS = ("html", "md", "tex", "json")
     "--baselines",
     "wanted",
     metavar="NAME,NAME|none",
-    help="Baselines beside them, such as pop,itemknn,ease; those of the Dataset's recipe by default.",
+    help="Baselines beside the systems, such as pop,itemknn,ease; else those of the Dataset's recipe.",
 )
 @by_option
 @against_option
 @test_options
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder to write to; RUN/report, or report."
+    "--out", type=click.Path(path_type=Path), help="Folder to write to; else RUN/report, or report."
 )
-@click.option("--title", help="Heading of the page.")
+@click.option("--title", help="Heading of the page; else what was measured on.")
 @json_option
 def report(systems: tuple[str, ...], by: tuple[str, ...], as_json: bool, **given: Any) -> int:
     """Measure systems and write the report: HTML, Markdown, LaTeX, JSON.
 
-    Several systems make a comparison: each with the first one, or with --against. Exit code 1 where a
-    sanity row beats chance: then the protocol leaks.
+    A system is a Run's folder, a table of recommendations, or NAME= one of them. Several make a comparison:
+    each with the first one, or with --against. Exit code 1 where a sanity row beats chance: then the protocol
+    leaks.
+
+    \b
+    Examples:
+      fedeval report runs/demo --data datasets/demo
+      fedeval report runs/demo theirs=them.csv --data datasets/demo --baselines pop,ease
+      fedeval report them.csv --columns them:user=uid,item=iid --truth test.csv --out report
     """
     from fedeval.systems import named_systems
 
@@ -78,7 +85,13 @@ def report(systems: tuple[str, ...], by: tuple[str, ...], as_json: bool, **given
 @metric_options
 @json_option
 def score(systems: tuple[str, ...], as_json: bool, **given: Any) -> None:
-    """Print the numbers alone: no baselines, intervals or tests."""
+    """Print the numbers alone: no baselines, intervals or tests.
+
+    \b
+    Examples:
+      fedeval score runs/demo --data datasets/demo -k 5,10
+      fedeval score run.trec --truth qrels.txt --metrics ndcg@10,map@10 --json
+    """
     from fedeval.assessment import score as run
     from fedeval.systems import named_systems
 
@@ -111,6 +124,11 @@ def compare(a: str, b: str, by: tuple[str, ...], as_json: bool, **given: Any) ->
 
     Differences with intervals, corrected p-values, wins and losses, the smallest difference that could
     have been seen, and where one beats the other.
+
+    \b
+    Examples:
+      fedeval compare runs/demo runs/avg --data datasets/demo -k 10
+      fedeval compare runs/demo them.csv --data datasets/demo --by client_size
     """
     from fedeval.show import show_comparison
     from fedeval.systems import named_systems
@@ -129,7 +147,7 @@ def compare(a: str, b: str, by: tuple[str, ...], as_json: bool, **given: Any) ->
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option(
-    "--only", "wanted", metavar="NAME,NAME", help="These alone; all that can be had by default."
+    "--only", "wanted", metavar="NAME,NAME", help="These baselines alone; else all that can be had."
 )
 @metric_options
 @split_option
@@ -141,7 +159,13 @@ def compare(a: str, b: str, by: tuple[str, ...], as_json: bool, **given: Any) ->
 @click.option("--out", type=click.Path(path_type=Path), help="Write the report to this folder too.")
 @json_option
 def baselines(dataset: Path, by: tuple[str, ...], as_json: bool, **given: Any) -> int:
-    """Fit cheap and strong baselines on a Dataset, and print what they reach."""
+    """Fit cheap and strong baselines on a Dataset, and print what they reach.
+
+    \b
+    Examples:
+      fedeval baselines datasets/demo -k 10 --metrics ndcg,hr
+      fedeval baselines datasets/demo --only popularity,ease --out report
+    """
     given |= {"data": dataset}
     setting = _setting(given)
     with progress_line() as progress:

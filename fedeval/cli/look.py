@@ -14,7 +14,13 @@ __all__ = ["metrics"]
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @json_option
 def metrics(names: tuple[str, ...], as_json: bool) -> None:
-    """List the metrics with their definitions; with names, tell all about these."""
+    """List the metrics with their definitions; with names, tell all about these.
+
+    \b
+    Examples:
+      fedeval metrics
+      fedeval metrics ndcg hr
+    """
     import json
 
     from fedeval.definitions import definitions

@@ -31,7 +31,7 @@ SYSTEM = "RUN|RECS|NAME=RECS"
 data_option = click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="The Dataset: truth, train, clients, items.",
+    help="Folder of the Dataset: its truth, train rows, clients, items.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -55,14 +55,14 @@ candidates_option = click.option(
 against_option = click.option(
     "--against",
     metavar="NAME",
-    help="Compare with this system or baseline; the first system by default.",
+    help="Compare with this system or baseline; else with the first system.",
 )
 split_option = click.option(
     "--split",
     type=click.Choice(["test", "valid"]),
     default="test",
     show_default=True,
-    help="The Dataset's rows that are the truth.",
+    help="Split of the Dataset that is the truth.",
 )
 relevant_option = click.option(
     "--relevant",
@@ -86,7 +86,7 @@ def table_options(command: Command) -> Command:
         click.option(
             "--truth",
             type=click.Path(path_type=Path),
-            help="Truth from this table instead: Parquet, CSV, Arrow, TREC qrels.",
+            help="Truth from this table, in place of the Dataset's: Parquet, CSV, Arrow, TREC qrels.",
         ),
         split_option,
         relevant_option,
@@ -132,13 +132,16 @@ def metric_options(command: Command) -> Command:
     """Options of what is measured."""
     return _all(
         click.option(
-            "-k", "cuts", metavar="K,K", help="Cut-offs; those of the Dataset's recipe, or 5,10,20."
+            "-k",
+            "cuts",
+            metavar="K,K",
+            help="Cut-offs; else those of the Dataset's recipe, or 5,10,20.",
         ),
         click.option(
             "--metrics",
             "metrics",
             metavar="NAME,NAME",
-            help="Metrics, such as ndcg,hr or ndcg@10: see `fedeval metrics`.",
+            help="Metrics, such as ndcg,hr or ndcg@10 (`fedeval metrics`); else those of the recipe.",
         ),
     )(command)
 
@@ -156,24 +159,28 @@ def test_options(command: Command) -> Command:
             "--correction",
             default="holm",
             show_default=True,
-            help="Of p-values for their number: holm, benjamini_hochberg or none.",
+            help="Correction of p-values for their number: holm, benjamini_hochberg or none.",
         ),
         click.option(
             "--over",
             type=click.Choice(["users", "clients"]),
             default="users",
             show_default=True,
-            help="What intervals and tests draw.",
+            help="What intervals and tests draw: users, or whole clients.",
         ),
         click.option(
             "--resamples",
             type=click.IntRange(1),
             default=1000,
             show_default=True,
-            help="Of the bootstrap.",
+            help="Resamples of the bootstrap.",
         ),
         click.option(
-            "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every draw."
+            "--seed",
+            type=click.IntRange(0),
+            default=0,
+            show_default=True,
+            help="Seed of every draw.",
         ),
     )(command)
 

@@ -21,7 +21,7 @@ __all__ = ["card", "demo_faults", "diff", "validate"]
 file_type = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command()
+@click.command(short_help="Check a Dataset, Parquet files, or recommendations.")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
     "--recs", type=file_type, help="Check this table of recommendations against the Dataset PATH."
@@ -31,13 +31,13 @@ file_type = click.Path(path_type=Path, dir_okay=False)
     "limits",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Set a limit, which makes it a gate.",
+    help="Set a limit of a check, which makes it a gate; may be repeated.",
 )
 @click.option(
     "--only", multiple=True, metavar="CHECK", help="Run this check alone; may be repeated."
 )
 @click.option("--strict", is_flag=True, help="Warnings fail as well.")
-@click.option("--quiet", is_flag=True, help="Print nothing where everything passes.")
+@click.option("--quiet", is_flag=True, help="Print nothing where all checks pass.")
 @click.option("--html", type=file_type, help="Write the page with pictures there.")
 @click.option("--junit", type=file_type, help="Write JUnit XML there.")
 @click.option("--markdown", type=file_type, help="Write Markdown there.")
@@ -58,7 +58,14 @@ def validate(
 ) -> int:
     """Check a Dataset, a folder of Parquet files, or recommendations.
 
-    Exit code 0 for pass or warn, 1 where a check fails, 2 where it could not run.
+    PATH is a Dataset, a folder of Parquet files, or one such file. Exit code 0 for pass or warn,
+    1 where a check fails, 2 where it could not run.
+
+    \b
+    Examples:
+      fedprep validate datasets/demo --html report.html
+      fedprep validate datasets/demo --limit max_class_share=0.9 --junit junit.xml
+      fedprep validate datasets/demo --recs runs/demo/recommendations.parquet
     """
     from fedprep import report
     from fedprep.gate import exit_code, judge
@@ -117,6 +124,10 @@ def diff(a: Path, b: Path, as_json: bool) -> None:
     """Show two Datasets side by side.
 
     Recipe keys, facts, drift (Jensen–Shannon, PSI), new and gone items and users.
+
+    \b
+    Examples:
+      fedprep diff datasets/demo datasets/demo-skewed
     """
     from fedprep.dataset import Dataset
     from fedprep.diff import diff as compare
@@ -134,13 +145,18 @@ def diff(a: Path, b: Path, as_json: bool) -> None:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder to write to; the Dataset's own by default.",
+    help="Folder to write to; else the Dataset's own.",
 )
 @click.option(
     "--prose", type=file_type, help="Markdown with your own words under the card's headings."
 )
 def card(dataset: Path, out: Path | None, prose: Path | None) -> None:
-    """Write the data card: README.md and croissant.json."""
+    """Write the data card: README.md and croissant.json.
+
+    \b
+    Examples:
+      fedprep card datasets/demo --out card --prose words.md
+    """
     from fedprep.build import terms_of_manifest
     from fedprep.card import write_card
     from fedprep.dataset import Dataset
@@ -156,10 +172,15 @@ def card(dataset: Path, out: Path | None, prose: Path | None) -> None:
 @click.option("--fault", "faults", multiple=True, help="Plant this fault alone; may be repeated.")
 @json_option
 def demo_faults(dataset: Path | None, faults: tuple[str, ...], as_json: bool) -> int:
-    """See each check fail.
+    """Plant each known fault and see its check find it.
 
-    Plants one known fault after the other into copies of a Dataset (a small one is made where none is
-    given) and says which check found it. Exit code 1 where one is not found.
+    Each fault goes into a copy of DATASET, of a small one that is made where none is given. Exit code 1 where
+    one is not found.
+
+    \b
+    Examples:
+      fedprep demo-faults
+      fedprep demo-faults datasets/demo --fault nan_embeddings
     """
     from fedprep.gate import find_faults
     from fedprep.show import show_faults

@@ -24,6 +24,10 @@ def list_(what: str | None, as_json: bool) -> None:
     """List what there is to choose from.
 
     Recipes, sources, partitions, encoders, exports and faults, one line each.
+
+    \b
+    Examples:
+      fedprep list recipes
     """
     from fedprep.catalogue import catalogue
     from fedprep.show import show_list
@@ -38,10 +42,20 @@ def list_(what: str | None, as_json: bool) -> None:
 
 @click.command()
 @dataset_argument
-@click.option("--client", "client_id", type=int, help="Show one client.")
+@click.option(
+    "--client", "client_id", type=int, help="Show this client, by its number, and its last rows."
+)
 @json_option
 def inspect(dataset: Path, client_id: int | None, as_json: bool) -> None:
-    """Show the facts of a Dataset or a client."""
+    """Show the facts of a Dataset or a client.
+
+    Rows, what each step dropped and why, embeddings, how unequal the clients are.
+
+    \b
+    Examples:
+      fedprep inspect datasets/demo
+      fedprep inspect datasets/demo --client 7
+    """
     from fedprep.dataset import Dataset
     from fedprep.inspection import inspect_client, inspect_dataset
     from fedprep.show import show_client, show_dataset
@@ -62,14 +76,23 @@ def inspect(dataset: Path, client_id: int | None, as_json: bool) -> None:
 @dataset_argument
 @click.argument("query")
 @click.option(
-    "--limit", type=click.IntRange(1), default=40, show_default=True, help="Rows to show."
+    "--limit",
+    type=click.IntRange(1),
+    default=40,
+    show_default=True,
+    help="Rows to show, of the table alone: --csv and --json print all.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print all rows as CSV.")
 @json_option
 def sql(dataset: Path, query: str, limit: int, as_csv: bool, as_json: bool) -> None:
     """Run SQL over the tables.
 
-    Tables: interactions, items, users, clients, embeddings_text, embeddings_image (DuckDB).
+    Tables: interactions, items, users, clients, embeddings_text, embeddings_image. The
+    SQL is DuckDB's.
+
+    \b
+    Examples:
+      fedprep sql datasets/demo "select split, count(*), avg(rating) from interactions group by split"
     """
     from fedprep.dataset import Dataset
     from fedprep.query import query as run
@@ -87,12 +110,24 @@ def sql(dataset: Path, query: str, limit: int, as_csv: bool, as_json: bool) -> N
 @click.command()
 @dataset_argument
 @click.option(
-    "--to", "to", required=True, metavar="FORMAT", help="csv, recbole, hf or client-files."
+    "--to",
+    "to",
+    required=True,
+    metavar="FORMAT",
+    help="Format: csv, recbole, hf or client-files (`fedprep list exports`).",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Where to; DATASET-FORMAT by default.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder to write to; else DATASET-FORMAT."
+)
 @force_option
 def export(dataset: Path, to: str, out: Path | None, force: bool) -> None:
-    """Write another tool's format."""
+    """Write another tool's format.
+
+    \b
+    Examples:
+      fedprep export datasets/demo --to recbole
+      fedprep export datasets/demo --to client-files --out shards
+    """
     from fedprep.dataset import Dataset
     from fedprep.export import export as run
 

@@ -37,11 +37,18 @@ __all__ = ["build", "fetch", "partition"]
 @from_option
 @set_option
 @clients_option
-@click.option("--seed", type=click.IntRange(0), help="Seed of everything random.")
 @click.option(
-    "--device", default="auto", show_default=True, help="Of the encoders: cpu, cuda, cuda:1, mps."
+    "--seed", type=click.IntRange(0), help="Seed of everything random; else the recipe's."
 )
-@click.option("--threads", type=click.IntRange(1), help="CPU threads of the encoders.")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="Device of the encoders: auto, cpu, cuda, cuda:1, mps.",
+)
+@click.option(
+    "--threads", type=click.IntRange(1), help="CPU threads of the encoders; else one a core."
+)
 @click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),
@@ -70,7 +77,15 @@ def build(
 ) -> int:
     """Build a Dataset from raw files.
 
-    Fetches, reads, cleans, splits, embeds, partitions, writes.
+    RECIPE is a name of `fedprep list recipes` or a TOML file of yours. Raw files are fetched (or taken from
+    FEDPREP_MIRROR or --from), read, cleaned, split, embedded and partitioned; the Dataset is then checked.
+    A build that was interrupted embeds nothing twice.
+
+    \b
+    Examples:
+      fedprep build demo
+      fedprep build demo --clients 20 --set partition.alpha=0.1 --out datasets/demo-20
+      fedprep build books.toml --from folder/of/tables --out datasets/books
     """
     loaded = _recipe(recipe, settings, n_clients=n_clients, seed=seed)
     out = out or Path("datasets") / loaded.name
@@ -92,7 +107,13 @@ def build(
 def fetch(
     recipe: str, given: str | None, settings: tuple[str, ...], allow_unverified: bool, as_json: bool
 ) -> None:
-    """Fetch and check raw files, build nothing."""
+    """Fetch and check raw files, build nothing.
+
+    \b
+    Examples:
+      fedprep fetch movielens-1m
+      fedprep fetch amazon --set source.category=Video_Games --json
+    """
     loaded = _recipe(recipe, settings)
     from fedprep.build import fetch_raw
 
@@ -109,10 +130,12 @@ def fetch(
 
 @click.command()
 @dataset_argument
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder of the new Dataset."
+)
 @set_option
 @clients_option
-@click.option("--seed", type=click.IntRange(0), help="Seed of the partition.")
+@click.option("--seed", type=click.IntRange(0), help="Seed of the partition; else the recipe's.")
 @force_option
 @gate_option
 @json_option
@@ -129,6 +152,12 @@ def partition(
     """Give the rows to other clients.
 
     Nothing is embedded anew; the id is that of a build with such a partition.
+    `fedprep list partitions` names the methods.
+
+    \b
+    Examples:
+      fedprep partition datasets/demo --out datasets/demo-skewed --set partition.alpha=0.05
+      fedprep partition datasets/demo --out datasets/demo-iid --clients 20 --set partition.method=iid
     """
     from fedprep.build import repartition
     from fedprep.dataset import Dataset

@@ -20,9 +20,9 @@ __all__ = [
 ]
 
 recipe_argument = click.argument("recipe", metavar="RECIPE|FILE.toml")
-dataset_argument = click.argument("dataset", type=click.Path(path_type=Path))
+dataset_argument = click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
 out_option = click.option(
-    "--out", type=click.Path(path_type=Path), help="Where to; datasets/NAME by default."
+    "--out", type=click.Path(path_type=Path), help="Folder of the Dataset; else datasets/NAME."
 )
 force_option = click.option(
     "--force", is_flag=True, help="Replace what is there, once the new one is whole."
@@ -33,11 +33,11 @@ set_option = click.option(
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Override a recipe key, such as partition.alpha=0.3.",
+    help="Override a recipe key, such as partition.alpha=0.3; may be repeated.",
 )
 from_option = click.option(
     "--from", "given", metavar="PATH|synthetic",
-    help="Take the raw files from a file or folder of yours, or make them up.",
+    help="Take the raw files from a file or folder of yours, or have them made up.",
 )  # fmt: skip
 unverified_option = click.option(
     "--allow-unverified",
@@ -54,5 +54,5 @@ gate_option = click.option(
     "--gate/--no-gate",
     default=True,
     show_default=True,
-    help="Exit with 1 where a check of the finished Dataset fails.",
+    help="Exit with 1, or with 0, where a check of the finished Dataset fails.",
 )

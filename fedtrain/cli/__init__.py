@@ -29,7 +29,12 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.group(context_settings=SETTINGS)
 @click.version_option(package_name="fedprep")
 def command() -> None:
-    """Train federated recommenders on the Datasets of fedprep: every round measured, nothing lost."""
+    """Train federated recommenders on the Datasets of fedprep: every round measured, nothing lost.
+
+    \b
+    Exit codes: 0 fine, 1 a run that is not good enough, 2 bad input, 130 interrupted.
+    Completion: eval "$(_FEDTRAIN_COMPLETE=bash_source fedtrain)", or zsh_source, fish_source.
+    """
 
 
 for _command in (make.run, make.sweep, look.compare, look.predict, rank.rank, look.list_):

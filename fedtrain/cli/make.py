@@ -28,23 +28,39 @@ INTERRUPTED = 130
 @click.command()
 @what_argument
 @data_option
-@click.option("--out", type=click.Path(path_type=Path), help="The Run's folder; else runs/NAME.")
-@click.option("--algorithm", help="`fedtrain list` has them all.")
-@click.option("--model", help="`fedtrain list` has them all.")
-@click.option("--task", help="implicit, binary, classes, rating, bpr, softmax, contrastive.")
-@click.option("--rounds", type=click.IntRange(1), help="How many.")
-@click.option("--clients-per-round", type=click.IntRange(0), help="0: all of them.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of [train].")
-@click.option("--seed", type=click.IntRange(0), help="Of everything random; else the recipe's.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of the Run; else runs/NAME-ALGORITHM-SEED.",
+)
+@click.option("--algorithm", help="Algorithm, such as fedavg (`fedtrain list algorithms`).")
+@click.option("--model", help="Model, such as mf (`fedtrain list models`).")
+@click.option(
+    "--task", help="Task: implicit, binary, classes, rating, bpr, softmax or contrastive."
+)
+@click.option("--rounds", type=click.IntRange(1), help="Rounds; else the plan's, or 50.")
+@click.option(
+    "--clients-per-round", type=click.IntRange(0), help="Clients that train in a round; 0: all."
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a key of [train], such as lr=0.3 or mf.dim=64; may be repeated.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0), help="Seed of everything random; else the recipe's."
+)
 @click.option(
     "--engine", type=click.Choice(["own", "flower"]), default="own", show_default=True,
-    help="own: clients side by side in this process; flower: Flower's simulation.",
+    help="Engine: own, clients side by side in this process, or flower, Flower's simulation.",
 )  # fmt: skip
 @click.option(
     "--resume", is_flag=True,
     help="Go on with an interrupted Run, or with a finished one to more --rounds.",
 )  # fmt: skip
-@click.option("--force", is_flag=True, help="Replace a Run that is there.")
+@click.option("--force", is_flag=True, help="Replace the Run that is there.")
 @allow_invalid_option
 @json_option
 def run(
@@ -62,9 +78,15 @@ def run(
 ) -> int:
     """Train on a Dataset, as its own recipe says or another one.
 
-    WHAT is the folder of a Dataset, whose recipe's [train] is the plan, or a recipe: then --data names the
-    Dataset, else datasets/NAME of the recipe is taken. Where the recipe says what it should give
-    ([train.expected]), exit 1 if the run gives less.
+    DATASET is a folder, and the [train] of its own recipe the plan; of a RECIPE the Dataset is in
+    datasets/NAME, or where --data says. Flags and --set lie over [train]. Exit code 1 where the run gives
+    less than the recipe expects ([train.expected]).
+
+    \b
+    Examples:
+      fedtrain run datasets/demo --out runs/demo
+      fedtrain run datasets/demo --out runs/avg --algorithm fedavg --rounds 30 --set lr=0.3
+      fedtrain run ml-1m-fedavg --data datasets/movielens-1m --seed 1
     """
     need_trainer()
     from fedprep.manifest import MANIFEST
@@ -82,7 +104,7 @@ def run(
     number = usual if seed is None else seed
     out = out or Path("runs") / f"{recipe.get('name') or dataset.name}-{plan.algorithm}-{number}"
     Run.refuse_taken(out, force=force, go_on=resume)
-    _judge(dataset, allow_invalid)
+    verdict = _judge(dataset, allow_invalid)
     train = _engine(engine)
     was = Run.open(out).manifest if resume and (out / MANIFEST).is_file() else None
     with progress_of_rounds(plan.rounds) as report, interruptible() as stop:
@@ -95,6 +117,7 @@ def run(
             go_on=resume,
             force=force,
             allow_invalid=allow_invalid,
+            verdict=verdict,
             report=report,
             stop=stop,
         )
@@ -164,14 +187,28 @@ def _say_what_came_of(out: Path, was: Mapping[str, Any], now: Mapping[str, Any])
     "--set", "settings", multiple=True, metavar="KEY=A,B",
     help="The alternatives of a key of [train]; each --set is one more dimension.",
 )  # fmt: skip
-@click.option("--random", "n_random", type=click.IntRange(1), help="So many points of the grid.")
-@click.option("--metric", help="What to compare by, on valid; else the task's usual one.")
-@click.option("--seeds", default="0", show_default=True, help="Each setting is run with each.")
+@click.option(
+    "--random",
+    "n_random",
+    type=click.IntRange(1),
+    help="So many settings, drawn from all combinations.",
+)
+@click.option(
+    "--metric", help="Measure on valid to compare by, such as loss; else the task's usual one."
+)
+@click.option(
+    "--seeds",
+    default="0",
+    show_default=True,
+    help="Seeds, such as 0,1,2: each setting is run with each.",
+)
 @click.option(
     "--patience", type=click.IntRange(0), default=2, show_default=True,
-    help="Rounds measured below the median of the others, before a run is stopped; 0: never.",
+    help="Measured rounds below the median of the others before a run is stopped; 0: never.",
 )  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), help="The sweep's folder.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the sweep; else runs/NAME-sweep."
+)
 @allow_invalid_option
 @json_option
 def sweep(
@@ -190,6 +227,11 @@ def sweep(
 
     All combinations, or --random of them, each a Run in the sweep's folder; the same command goes on where
     it was interrupted. Bad ones are stopped early by the median rule.
+
+    \b
+    Examples:
+      fedtrain sweep datasets/demo --set lr=0.03,0.1,0.3 --seeds 0,1,2
+      fedtrain sweep datasets/demo --set lr=0.03,0.1 --set two_tower.dim=16,32 --random 3
     """
     need_trainer()
     from fedtrain.show import show_sweep
@@ -206,7 +248,7 @@ def sweep(
         draw_seed=int(recipe.get("seed") or 0),
         where=what,
     )
-    _judge(dataset, allow_invalid)
+    verdict = _judge(dataset, allow_invalid)
     out = out or Path("runs") / f"{recipe.get('name') or dataset.name}-sweep"
     rounds = max(trial.plan.rounds for trial in trials)
     with progress_of_rounds(rounds) as report, interruptible() as stop:
@@ -218,6 +260,7 @@ def sweep(
             patience=patience,
             recipe=recipe,
             allow_invalid=allow_invalid,
+            verdict=verdict,
             told=say,
             report=report,
             stop=stop,
@@ -261,6 +304,8 @@ def _found(what: str, data: Path | None) -> tuple[Dataset, dict[str, Any]]:
         if data is not None:
             raise TrainingError(f"{what} is a Dataset itself", hint="leave --data out")
         return dataset, recipe
+    if "/" in what and not what.endswith(".toml") and not Path(what).exists():
+        raise DatasetError(f"nothing is at {what}", expected="the folder of a Dataset, or a recipe")
     if Path(what).is_dir():
         raise DatasetError(f"no Dataset is in {what}", hint="fedprep build RECIPE makes one")
     loaded = load_recipe(what)
@@ -275,16 +320,17 @@ def _found(what: str, data: Path | None) -> tuple[Dataset, dict[str, Any]]:
         ) from None
 
 
-def _judge(dataset: Dataset, allow_invalid: bool) -> None:
+def _judge(dataset: Dataset, allow_invalid: bool) -> dict[str, Any] | None:
     """Validates a Dataset that was never validated: training on unknown data is what loses weeks."""
     if dataset.report is not None or allow_invalid:
-        return
+        return None
     from fedprep.gate import judge
     from fedtrain.setup import refuse_invalid
 
     say("this Dataset has no verdict yet: validating it")
     verdict, _ = judge(dataset.path)
     refuse_invalid(verdict, str(dataset.path))
+    return verdict
 
 
 def _engine(name: str) -> Any:

@@ -21,12 +21,18 @@ __all__ = ["rank"]
 )  # fmt: skip
 @click.option(
     "--split", type=click.Choice(["test", "valid"]), default="test", show_default=True,
-    help="Whose rows are the relevant ones.",
+    help="Split whose rows are the relevant ones.",
 )  # fmt: skip
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the candidates' draw."
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Seed of the candidates' draw.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="The file; else one in the Run.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="File to write to; else one in the Run."
+)
 @data_option
 @json_option
 def rank(
@@ -38,9 +44,14 @@ def rank(
     data: Path | None,
     as_json: bool,
 ) -> None:
-    """Score candidates with a trained RUN, such as 99 sampled negatives beside each test item.
+    """Score candidates with a trained RUN, such as 99 beside each test item.
 
-    `fedeval report RUN/among-uniform-99-test-0.parquet --data DATASET --candidates uniform:99` measures them.
+    For protocols that rank sampled items; `fedeval report` measures the file that comes out.
+
+    \b
+    Examples:
+      fedtrain rank runs/demo --candidates uniform:99
+      fedeval report runs/demo/among-uniform-99-test-0.parquet --data datasets/demo --candidates uniform:99
     """
     need_trainer()
     from fedtrain.candidates import rank_candidates
