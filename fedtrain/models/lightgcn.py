@@ -124,12 +124,27 @@ class LightGCN:
         weight = _weights(block.given, slot, n_items).to(items.dtype)
         edges = torch.zeros((*block.user.shape, n_items), dtype=items.dtype, device=items.device)
         edges = edges.scatter_add(2, block.history, weight)  # (C, U, n_items)
-        user, item = values["user.embedding"], items
-        users, layers = user, items
-        for _ in range(self.layers):
-            user, item = edges @ item, edges.mT @ user
-            users, layers = users + user, layers + item
-        return users @ layers.mT / (self.layers + 1) ** 2
+        # The items' Σ_k e^(k) is e^(0) and what Σ_(k<K) e_u^(k) sends along the edges. Where a client has
+        # fewer users than vectors have numbers, products of users by users spare it a table of items.
+        few = edges.shape[1] <= self.dim
+        layer = [values["user.embedding"], _product(edges, items)]
+        for k in range(2, self.layers + 1):
+            back = edges @ edges.mT @ layer[k - 2] if few else edges @ (edges.mT @ layer[k - 2])
+            layer.append(back)
+        users = torch.stack(layer[: self.layers + 1]).sum(0)
+        found = _product(users, items.mT)
+        if self.layers:
+            senders = torch.stack(layer[: self.layers]).sum(0)
+            sent = users @ senders.mT @ edges if few else users @ (edges.mT @ senders).mT
+            found = found + sent
+        return found / (self.layers + 1) ** 2
+
+
+def _product(users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    """(C, U, b) of users (C, U, a) and items (C or 1, a, b), which are not copied for each client."""
+    if len(items) == 1:
+        return (users.flatten(0, 1) @ items[0]).reshape(*users.shape[:2], -1)
+    return users @ items
 
 
 def _weights(given: torch.Tensor, slot: torch.Tensor, n_nodes: int) -> torch.Tensor:
