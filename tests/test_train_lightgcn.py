@@ -42,7 +42,7 @@ def propagated(clients: Toy, layers: int, client: int) -> tuple[torch.Tensor, to
     return (total / (layers + 1)).split([n_users, N_ITEMS])  # type: ignore[no-untyped-call,return-value]
 
 
-@pytest.mark.parametrize("dim", [2, 3])  # of three users a client: more than vectors have numbers, or not
+@pytest.mark.parametrize("dim", [2, 3])  # three users a client: more than numbers, or not
 @pytest.mark.parametrize("layers", [0, 1, 2, 3, 4])
 def test_scores_equal_the_papers_matrix_form(layers: int, dim: int) -> None:
     clients = toy(LightGCN(dim=dim, layers=layers), "bpr")
