@@ -307,15 +307,16 @@ def test_a_secure_sum_gives_the_bits_of_the_plain_one(algorithm: str, weights: s
             )
 
 
-def test_a_secure_sum_leaves_out_the_client_whose_numbers_went_wrong() -> None:
+@pytest.mark.parametrize("plan", [{}, {"item_mean": "sum"}, {"algorithm": "scaffold"}])
+def test_a_secure_sum_leaves_out_the_client_whose_numbers_went_wrong(plan: dict[str, Any]) -> None:
     found = []
     for enabled in (False, True):
-        work = work_of(random_federation(54), secure={"enabled": enabled}, lr=0.1)
+        work = work_of(random_federation(54), secure={"enabled": enabled}, lr=0.1, **plan)
         server, clients = begin(work)
         clients.users["user"][0] = torch.nan
         outcome = do_round(work, server.at(1), clients, everyone(work))
         assert (~outcome.sound).sum() == 1
-        found.append(outcome.server.values)
+        found.append(outcome.server.values | outcome.server.extra)
     assert_same_bits(*found)
 
 
