@@ -33,12 +33,12 @@ def definitions(names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     it.
 
     Args:
-        names: those wanted, with or without a cut-off; empty: all.
+        names: those wanted, with or without a cut-off and parameter; empty: all.
 
     Raises:
         EvaluationError: no such metric.
     """
-    wanted = [name.partition("@")[0].strip().lower() for name in names] or list(METRICS)
+    wanted = [re.split("[@.]", name.strip().lower())[0] for name in names] or list(METRICS)
     for name in wanted:
         if name not in METRICS:
             raise EvaluationError(f"no metric is called '{name}'", hint=nearest(name, METRICS))

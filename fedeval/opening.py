@@ -154,7 +154,7 @@ def _trec(path: Path, role: Role) -> pl.LazyFrame:
     fields = {"1": USER_ID, "2": ITEM_ID, "3": "third", "4": SCORE}
     named = _lines(path).select(parts.field(field).alias(name) for field, name in fields.items())
     head = named.head(1).collect()
-    known = head.height > 0 and head[USER_ID][0] is not None
+    known = head.height > 0 and head["third"].cast(pl.Float64, strict=False)[0] is not None
     if not known or (head[SCORE][0] is not None) != (role == "recommendations"):
         raise EvaluationError(
             f"the {role_name(role)} is in no format that is known",

@@ -238,6 +238,7 @@ def test_bad_truth_is_refused(recs: pl.DataFrame, truth: pl.DataFrame) -> None:
         ("absent.parquet", None, "no such file"),
         ("recs.parquet", "not a parquet file", "no format that is known"),
         ("recs.run", "a line of prose\n", "no format that is known"),
+        ("recs.run", "a line of prose has six\n", "no format that is known"),
         ("recs.csv", "", "an empty file"),
         ("recs.parquet", "", "an empty file"),
         ("recs.csv", b"\xff\xfeu\x00s\x00", "no text in UTF-8"),

@@ -542,9 +542,14 @@ def test_cut_offs_beyond_the_lists_and_seen_items_are_counted_and_told(
     assert any("in train" in notice["text"] for notice in seen["notices"])
 
 
-def test_an_output_that_cannot_be_written_is_one_message(
-    data: Path, recs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_output_that_cannot_be_written_is_one_message_before_anything_is_measured(
+    data: Path,
+    recs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("fedeval.assessment.assess", pytest.fail)
     (tmp_path / "file").write_text("in the way")
     out = ("--out", tmp_path / "file" / "x", "--baselines", "none")
     assert run("report", recs, "--data", data, *out, *QUICK) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,10 +68,11 @@ def report(systems: tuple[str, ...], by: tuple[str, ...], as_json: bool, **given
     from fedeval.systems import named_systems
 
     named = named_systems(systems)
+    out = given["out"] or _beside(next(iter(named.values())))
+    _refuse_no_folder(out)
     setting = _setting(given, named)
     with progress_line() as progress:
         found = _assessed(named, setting, given, by, given["wanted"], progress)
-        out = given["out"] or _beside(next(iter(named.values())))
         progress("pictures", 0, None)
         files = _write(found, setting, out, given["title"])
     _print(found, as_json)
@@ -167,6 +169,8 @@ def baselines(dataset: Path, by: tuple[str, ...], as_json: bool, **given: Any) -
       fedeval baselines datasets/demo --only popularity,ease --out report
     """
     given |= {"data": dataset}
+    if given["out"]:
+        _refuse_no_folder(given["out"])
     setting = _setting(given)
     with progress_line() as progress:
         found = _assessed({}, setting, given, by, given["wanted"] or "all", progress)
@@ -248,6 +252,17 @@ def _cuts(text: str | None) -> tuple[int, ...] | None:
 def _beside(path: str) -> Path:
     place = Path(path)
     return place / "report" if place.is_dir() else Path("report")
+
+
+def _refuse_no_folder(out: Path) -> None:
+    """Refuses a folder that cannot be written to, before anything is measured."""
+    from fedprep.errors import OutputError
+
+    place = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not place.is_dir():
+        raise OutputError(f"{out} cannot be written: {place} is a file")
+    if not os.access(place, os.W_OK):
+        raise OutputError(f"{out} cannot be written: no permission to write to {place}")
 
 
 def _print(found: Mapping[str, Any], as_json: bool) -> None:

@@ -148,10 +148,11 @@ def _refuse_what_lacks(
     }
     hints = {
         "score": "the recommendations need a column 'score'",
-        "train": "pass the training rows: train=",
-        "items": "pass the items: items=",
-        "embedding": "pass items with a column 'embedding': items=",
-        "categories": "pass items with a column 'categories': items=",
+        "train": "it needs the training rows: train= in Python, --data on the command line",
+        "items": "it needs the items: items= in Python, --data on the command line",
+        "embedding": "it needs items with a column 'embedding': items= in Python, --data on the command line",
+        "categories": "it needs items with a column 'categories': items= in Python, --data on the command"
+        " line",
     }
     for ask in asks:
         for need in ask.metric.needs:
