@@ -9,18 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_type_hints
 
-import numpy as np
-import polars as pl
-
 from fedeval.policy import Policy
 from fedprep.errors import EvaluationError, nearest
-from fedprep.schema import TIMESTAMP
 
-__all__ = ["Protocol", "same_protocol", "time_leak"]
+__all__ = ["Protocol"]
 
 SAMPLED = (
     "ranked among {n} sampled items and not among all: such values do not estimate those of the full"
@@ -152,38 +147,3 @@ class Protocol:
         if self.negative_pool == "all":
             parts.append(LEAKING_POOL)
         return "; ".join(parts)
-
-
-def same_protocol(protocols: Mapping[str, Protocol]) -> str:
-    """Returns what to say of systems that are measured by different protocols, "" where there is one."""
-    ids = {name: protocol.id for name, protocol in protocols.items()}
-    if len(set(ids.values())) < 2:
-        return ""
-    return "not of one protocol, and not comparable: " + ", ".join(
-        f"{name} ({ident})" for name, ident in ids.items()
-    )
-
-
-def time_leak(train: pl.DataFrame, truth: pl.DataFrame) -> dict[str, float]:
-    """Returns how much of the future a split shows to training, as shares from 0 to 1.
-
-    `train_rows_after_first_test_row`, `test_rows_before_last_train_row`, and `pairs_out_of_order`: of all
-    pairs of a train row and a test row, those with the train row later. All 0 for a split by time, the
-    last about 0.5 for one that pays no heed to it.
-
-    Args:
-        train, truth: with `timestamp`.
-
-    Reference: Ji, Sun, Zhang, Li, "A critical study on data leakage in recommender system offline
-    evaluation", TOIS 41 (3), 2023.
-    """
-    for name, rows in (("train", train), ("truth", truth)):
-        if TIMESTAMP not in rows.columns or not rows.height:
-            raise EvaluationError(f"the leak cannot be measured: {name} has no '{TIMESTAMP}'")
-    earlier, later = np.sort(train[TIMESTAMP].to_numpy()), truth[TIMESTAMP].to_numpy()
-    after = len(earlier) - np.searchsorted(earlier, later, side="right")
-    return {
-        "train_rows_after_first_test_row": float((earlier > later.min()).mean()),
-        "test_rows_before_last_train_row": float((later < earlier[-1]).mean()),
-        "pairs_out_of_order": float(after.mean() / len(earlier)),
-    }

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fedeval.policy import Policy
-from fedeval.protocol import Protocol, same_protocol, time_leak
+from fedeval.protocol import Protocol
 from fedprep.errors import EvaluationError
 
 OTHERS = {
@@ -45,13 +41,6 @@ def test_the_id_tells_apart_all_that_changes_numbers_and_nothing_else() -> None:
 def test_a_thousand_seeds_have_a_thousand_ids() -> None:
     ids = {Protocol(candidates="uniform", n_negatives=100, seed=seed).id for seed in range(1000)}
     assert len(ids) == 1000
-
-
-def test_different_protocols_are_told_beside_each_other() -> None:
-    assert same_protocol({"a": Protocol(), "b": Protocol(k=(5,))}) == ""
-    told = same_protocol({"a": Protocol(), "b": Protocol(seen="kept")})
-    assert "not comparable" in told
-    assert Protocol(seen="kept").id in told
 
 
 def test_sampled_candidates_come_with_the_warning_and_its_source() -> None:
@@ -120,26 +109,3 @@ def test_a_protocol_that_makes_no_sense_is_refused(options: dict[str, object], t
     with pytest.raises(EvaluationError) as error:
         Protocol(**options)  # type: ignore[arg-type]
     assert told in str(error.value)
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    st.lists(st.integers(0, 9), min_size=1, max_size=12),
-    st.lists(st.integers(0, 9), min_size=1, max_size=8),
-)
-def test_the_leak_is_the_share_of_pairs_out_of_order(train: list[int], test: list[int]) -> None:
-    leak = time_leak(pl.DataFrame({"timestamp": train}), pl.DataFrame({"timestamp": test}))
-    assert leak["pairs_out_of_order"] == pytest.approx(
-        np.mean([a > b for a in train for b in test])
-    )
-    assert leak["train_rows_after_first_test_row"] == pytest.approx(
-        np.mean([a > min(test) for a in train])
-    )
-    assert leak["test_rows_before_last_train_row"] == pytest.approx(
-        np.mean([b < max(train) for b in test])
-    )
-
-
-def test_a_leak_needs_times() -> None:
-    with pytest.raises(EvaluationError, match="truth has no 'timestamp'"):
-        time_leak(pl.DataFrame({"timestamp": [1]}), pl.DataFrame({"user_id": [1]}))
