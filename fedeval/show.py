@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedeval.definitions import NOTATION
+from fedeval.fitting import FittingTable
 from fedeval.report import wording
 from fedeval.report.wording import plural, shown, systems_of, value
 
@@ -93,8 +94,8 @@ def _notices(assessment: Assessment) -> Iterator[Text]:
         )
 
 
-def _results(assessment: Assessment, metrics: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("", *(f">{wording.column(m)}" for m in metrics))
+def _results(assessment: Assessment, metrics: Sequence[Mapping[str, Any]]) -> FittingTable:
+    table = FittingTable("", *(f">{wording.column(m)}" for m in metrics))
     for kind in wording.KINDS:
         group = systems_of(assessment, kind)
         for system in group:
@@ -114,8 +115,8 @@ def _cell(assessment: Assessment, system: Mapping[str, Any], metric: Mapping[str
     return text.append(f" {between}", "dim") if between else text
 
 
-def _compared(assessment: Assessment) -> Table:
-    table = _table(
+def _compared(assessment: Assessment) -> FittingTable:
+    table = FittingTable(
         "metric", ">A", ">B", ">difference", "interval", ">p", ">corrected", ">win / tie / loss",
         ">could have seen", "better",
     )  # fmt: skip
@@ -137,10 +138,10 @@ def _compared(assessment: Assessment) -> Table:
     return table
 
 
-def _sliced(part: Mapping[str, Any]) -> Table:
+def _sliced(part: Mapping[str, Any]) -> FittingTable:
     pairs = {row["group"]: row for row in part["comparisons"]}
     more = (">difference", "interval", ">corrected p", "better") if pairs else ()
-    table = _table("", ">users", *(f">{shown(name)}" for name in part["systems"]), *more)
+    table = FittingTable("", ">users", *(f">{shown(name)}" for name in part["systems"]), *more)
     for at, name in enumerate(part["names"]):
         cells: list[Any] = [
             Text(value(line[at]["value"])).append(f" {wording.interval(line[at])}", "dim")
@@ -150,14 +151,14 @@ def _sliced(part: Mapping[str, Any]) -> Table:
             row = pairs[name]
             cells += [wording.difference(row["difference"]), wording.interval(row)]
             cells += [wording.p_value(row["p_corrected"]), Text(shown(row["better"]))]
-        table.add_row(escape(shown(name)), f"{part['n'][at]:,}", *cells)
+        table.add_row(shown(name), f"{part['n'][at]:,}", *cells)
     return table
 
 
 def _counts(assessment: Assessment) -> Group:
     systems = systems_of(assessment)
     rows, nothing = wording.count_table(systems)
-    table = _table("", *(f">{shown(system['name'])}" for system in systems))
+    table = FittingTable("", *(f">{shown(system['name'])}" for system in systems))
     for words, numbers in rows:
         table.add_row(words, *numbers)
     return Group(table, Text(wording.none_of(nothing), "dim"))
