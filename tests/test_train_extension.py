@@ -291,7 +291,7 @@ def test_a_run_that_stopped_early_goes_on_with_more_patience_and_not_with_more_r
     data: Dataset, tmp_path: Path
 ) -> None:
     def plan(patience: int, rounds: int = 4) -> dict[str, Any]:
-        stop = {"metric": "loss/train", "mode": "max", "patience": patience}
+        stop = {"metric": "lr", "patience": patience}  # it stays
         return {"rounds": rounds, "stop": stop}
 
     patient = trained(data, tmp_path / "patient", **plan(3))
@@ -312,7 +312,7 @@ def test_a_run_that_stopped_early_goes_on_with_more_patience_and_not_with_more_r
 def test_a_run_killed_when_its_patience_had_ended_does_no_round_more(
     data: Dataset, tmp_path: Path
 ) -> None:
-    stop = {"metric": "loss/train", "mode": "max", "patience": 1}
+    stop = {"metric": "lr", "patience": 1}  # it stays
     patient = trained(data, tmp_path / "patient", stop=stop)
     out = tmp_path / "run"
 
