@@ -114,7 +114,7 @@ def test_inspect_tells_of_a_dataset_and_of_a_client(
     assert client["n_rows"] == Dataset.open(demo).client(3).height
     assert run("inspect", demo) == 0
     text = capsys.readouterr().out
-    for words in ("interactions", "Embeddings", "JS labels", "dirichlet, 10 clients"):
+    for words in ("interactions", "Embeddings", "category divergence", "dirichlet, 10 clients"):
         assert words in text
     assert run("inspect", demo, "--client", "3") == 0
     assert "client 3" in capsys.readouterr().out

@@ -160,8 +160,8 @@ def _client_table(clients: Mapping[str, Any]) -> RenderableType:
     named = any("name" in row for row in rows)
     splits = [f">{split}" for split in SPLITS]
     table = table_of(
-        ">client", *(["name"] if named else []), ">rows", *splits, ">users", "rows a class", ">JS labels",
-        ">JS categories",
+        ">client", *(["name"] if named else []), ">rows", *splits, ">users", "rows a\nclass", ">JS\nlabels",
+        ">JS\ncategories",
     )  # fmt: skip
     for place, row in enumerate(rows):
         if place == len(clients["largest"]):
@@ -171,10 +171,14 @@ def _client_table(clients: Mapping[str, Any]) -> RenderableType:
             *([escape(str(row.get("name") or "–"))] if named else []),
             *(f"{row[key]:,}" for key in ("n_rows", "n_train", "n_valid", "n_test", "n_users")),
             " · ".join(f"{count:,}" for count in row["label_counts"]),
-            number(row["divergence"]),
-            number(row["category_divergence"]),
+            _bits(row["divergence"]),
+            _bits(row["category_divergence"]),
         )
     return table
+
+
+def _bits(divergence: float | None) -> str:
+    return "–" if divergence is None else f"{divergence:.4f}"
 
 
 def show_client(facts: Mapping[str, Any]) -> RenderableType:

@@ -28,11 +28,16 @@ def pairs(lines: Any) -> Table:
 
 
 def table_of(*columns: str) -> Table:
-    """Returns an empty table; a column named ">x" is flush right."""
+    """Returns an empty table; a column named ">x" is flush right and holds numbers: it is never folded or cut
+    as long as the others can be."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for column in columns:
+        right = column.startswith(">")
         table.add_column(
-            column.removeprefix(">"), justify="right" if column.startswith(">") else "left"
+            column.removeprefix(">"),
+            justify="right" if right else "left",
+            no_wrap=right,
+            overflow="fold",
         )
     return table
 
