@@ -228,3 +228,13 @@ def test_an_answer_of_nothing_is_nothing(method: str) -> None:
     assert (shared, rows, sent.tolist()) == ({}, {}, [0, 0])
     zeros = COMPRESSIONS[method]({"w": torch.zeros(2, 3)}, {}, none, 2, Share(), draws(2))
     assert torch.equal(zeros[0]["w"], torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize(("method", "bytes_up"), [("none", 12), ("topk", 8), ("int8", 7)])
+def test_rows_that_are_not_sent_cost_no_ids(method: str, bytes_up: int) -> None:
+    """The chunk has rows of items, which are private: three values of each client are all that goes up."""
+    shared = {"weight": torch.tensor([[1.0, 2.0, 3.0], [3.0, 1.0, 2.0]])}
+    row_client = torch.tensor([0, 0, 1])
+    options = Share(1 / 3)
+    *_, found = COMPRESSIONS[method](shared, {}, row_client, 2, options, draws(2))
+    assert found.tolist() == [bytes_up] * 2
