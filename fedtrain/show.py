@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fedeval.fitting import FittingTable
 from fedtrain.compare import better
 
 __all__ = [
@@ -40,11 +41,12 @@ def show_list(title: str, entries: Mapping[str, Mapping[str, str]]) -> Renderabl
 def show_comparison(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Returns what `compare` found: best and last values, cost, cost to the target."""
     metrics = [m for m in (*SHOWN, *ON_TEST) if any(m in row["final"] for row in rows)]
-    results = _table("Run", "algorithm", "seed", *[_short(metric) for metric in metrics])
+    heads = [f">{_short(metric)}" for metric in metrics]
+    results = FittingTable("Run", "algorithm", ">seed", *heads)
     for row in rows:
         cells = [_best_and_last(row, metric) for metric in metrics]
         results.add_row(row["run"], f"{row['algorithm']} {row['model']}", str(row["seed"]), *cells)
-    cost = _table("Run", "status", "rounds", "up", "down", "seconds")
+    cost = FittingTable("Run", "status", ">rounds", ">up", ">down", ">seconds")
     for row in rows:
         sent = [_bytes(row[key]) for key in ("bytes_up", "bytes_down")]
         cost.add_row(
@@ -84,7 +86,7 @@ def show_sweep(found: Mapping[str, Any]) -> RenderableType:
             _number(row["deviation"], ".4f"),
             style=style,
         )
-    runs = _table("Run", "status", "rounds", "last", "best", "of round", "seconds")
+    runs = FittingTable("Run", "status", ">rounds", ">last", ">best", ">of round", ">seconds")
     for row in found["trials"]:
         runs.add_row(
             row["name"],
