@@ -169,7 +169,7 @@ def test_any_table_becomes_a_valid_dataset_or_one_error(
 
 
 @pytest.mark.slow
-@settings(max_examples=600, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=200, deadline=None, suppress_health_check=SLOW)
 @given(rows=tables(), tree=recipes(), form=st.sampled_from(["csv", "jsonl", "parquet"]))
 def test_any_table_becomes_a_valid_dataset_or_one_error_however_odd(
     rows: list[Row], tree: dict[str, Any], form: str
