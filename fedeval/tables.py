@@ -45,7 +45,7 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
 }
 IDS = (USER_ID, ITEM_ID)
 
-INTEGER = r"^(0|-?[1-9]\d{0,17})$"
+INTEGER = r"^(0|-?[1-9]\d{0,18})$"
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +254,10 @@ def _is_list(name: str, dtype: pl.DataType) -> bool:
 def _with_integers(rows: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame | pl.LazyFrame:
     """Ids of a file of text that are all written as integers are integers."""
     ids = [name for name in IDS if name in rows.collect_schema()]
-    written = [pl.col(name).str.contains(INTEGER).all() for name in ids]
+    fits = pl.col(ids).cast(pl.Int64, strict=False).is_not_null() | pl.col(ids).is_null()
+    written = (
+        pl.col(ids).str.contains(INTEGER) & fits
+    ).all()  # a missing one is refused where it is read
     whole = rows.lazy().select(written).collect(engine="streaming").row(0)
     integers = [name for name, yes in zip(ids, whole, strict=True) if yes]
     return rows.with_columns(pl.col(name).cast(pl.Int64) for name in integers)

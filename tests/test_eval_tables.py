@@ -135,6 +135,15 @@ def test_ids_of_text_that_are_not_all_integers_stay_text() -> None:
     assert evaluate("recs.csv", truth, "mrr@2").mean["mrr@2"] == 0.5
 
 
+def test_ids_of_text_are_integers_as_long_as_they_fit_into_64_bits() -> None:
+    largest = 2**63 - 1
+    for user, kind in ((largest, pl.Int64), (largest + 1, pl.String)):
+        Path("recs.csv").write_text(f"user_id,item_id,rank\n{user},7,1\n")
+        assert read_table("recs.csv", "recommendations").schema["user_id"] == kind
+    recs = {"user_id": [largest], "item_id": [7], "rank": [1]}
+    assert evaluate(recs, {"user_id": [largest], "item_id": [7]}, "hr@1").mean["hr@1"] == 1
+
+
 def test_foreign_columns_are_named(recs: pl.DataFrame, truth: pl.DataFrame) -> None:
     foreign = recs.rename({"user_id": "uid", "item_id": "asin", "rank": "pos"})
     names = {"user_id": "uid", "item_id": "asin", "rank": "pos"}
@@ -245,6 +254,11 @@ def test_bad_truth_is_refused(recs: pl.DataFrame, truth: pl.DataFrame) -> None:
         ("recs.csv", "user_id,item_id,rank\n1,2,1,9\n", "more fields"),
         ("recs.csv", "user_id,item_id,rank\n1,2,first\n", "'rank'"),
         ("recs.csv", "user_id,item_id,rank\n1,2\n", "'rank'"),
+        (
+            "recs.csv",
+            "user_id,item_id,rank\n1,2,1\n,2,2\n",
+            "'user_id' of the recommendations is missing",
+        ),
     ],
 )
 def test_files_that_cannot_be_read_are_refused(
