@@ -243,9 +243,8 @@ class _Step:
         counts = np.bincount(client, minlength=len(chunk.clients))
         size = plan.batch_size or max(1, int(counts.max()))
         each = -(-counts // size)  # steps an epoch
-        limit = (
-            np.where(counts > 0, plan.local_steps, 0) if plan.local_steps else each * phase.epochs
-        )
+        by_steps = plan.local_steps and not phase.steady
+        limit = np.where(counts > 0, plan.local_steps, 0) if by_steps else each * phase.epochs
         if share is not None:
             limit = np.where(limit > 0, np.maximum(1, np.rint(limit * share)), 0).astype(np.int64)
         epochs = int(np.max(-(-limit // np.maximum(each, 1)), initial=0))

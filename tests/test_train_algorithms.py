@@ -554,6 +554,17 @@ def test_a_schedule_leaves_the_rebuilding_of_users_alone() -> None:
     assert 0 < float(moved[1].norm()) < float(moved[0].norm())
 
 
+def test_a_number_of_local_steps_leaves_the_passes_over_the_support_rows_alone() -> None:
+    recon = {"fedrecon": {"recon_epochs": 3}, "batch_size": 1}
+    federation = random_federation(10, most=5)
+    work = work_of(federation, algorithm="fedrecon", local_steps=2, **recon)
+    passes = work_of(federation, algorithm="fedrecon", **recon)
+    cohort = everyone(work)
+    for few, all_ in zip(steps_of(work, cohort), steps_of(passes, cohort), strict=True):
+        assert sum(step.support for step in few) == sum(step.support for step in all_) >= 3
+        assert sum(not step.support for step in few) == 2
+
+
 def test_fedrecon_uses_each_row_in_one_half_and_a_lone_row_in_both() -> None:
     federation = random_federation(11, most=5)
     work = work_of(federation, algorithm="fedrecon", batch_size=0)

@@ -55,8 +55,8 @@ class Phase:
     """A part of a client's work.
 
     trains: the names of what changes; all else stands still · part: of which rows: all, support, query ·
-    epochs: over them · lr: learning rates by name, in place of the plan's · steady: at the same rates in each
-    round, whatever the schedule: it begins anew each time.
+    epochs: over them · lr: learning rates by name, in place of the plan's · steady: at the same rates and for
+    its own epochs in each round, whatever the schedule and `local_steps`: it begins anew each time.
     """
 
     trains: frozenset[str]
