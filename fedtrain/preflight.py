@@ -83,30 +83,31 @@ def check_metrics(plan: Plan, facts: Facts) -> FedprepError | None:
             where="train.stop.patience",
             hint="--set stop.metric=ndcg@10/valid",
         )
-    steering = {"train.stop.metric": plan.stop.metric}
+    steering = {"stop.metric": (plan.stop.metric, "stop.mode", plan.stop.mode)}
     if plan.schedule == "plateau":
-        steering["train.schedule_metric"] = plan.schedule_metric
-    for where, metric in steering.items():
+        steering["schedule_metric"] = plan.schedule_metric, "schedule_mode", plan.schedule_mode
+    for key, (metric, key_of_mode, mode) in steering.items():
         if metric.endswith("/test"):
             return RecipeError(
                 f"'{metric}' would steer the run by the rows that judge it",
-                where=where,
+                where=f"train.{key}",
                 hint=f"{metric.removesuffix('/test')}/valid",
             )
         if metric.endswith("/valid") and not facts.n_valid:
             return TrainingError(
                 f"'{metric}' cannot be measured: the Dataset has no valid row",
-                where=where,
+                where=f"train.{key}",
                 hint="build it with another [split], or use loss/train",
             )
-    wrong = {"lower": "max", "higher": "min"}.get(better(plan.stop.metric))
-    if plan.stop.mode == wrong:
-        less, right = ("less", "min") if wrong == "max" else ("more", "max")
-        return RecipeError(
-            f"{less} of '{plan.stop.metric}' is better, and stop.mode = '{wrong}' keeps the worst round",
-            where="train.stop.mode",
-            hint=f"--set stop.mode={right}",
+        less, right = {"lower": ("less", "min"), "higher": ("more", "max")}.get(
+            better(metric), ("", mode)
         )
+        if mode != right:
+            return RecipeError(
+                f"{less} of '{metric}' is better, and {key_of_mode} = '{mode}' takes the worst for the best",
+                where=f"train.{key_of_mode}",
+                hint=f"--set {key_of_mode}={right}",
+            )
     return None
 
 

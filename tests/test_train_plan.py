@@ -281,6 +281,12 @@ def test_a_plan_that_fits_passes(table: dict[str, Any]) -> None:
             ["more of", "stop.mode=max"],
         ),
         (
+            {"schedule": "plateau", "schedule_metric": "hr@10/valid"},
+            {},
+            RecipeError,
+            ["more of", "schedule_mode=max"],
+        ),
+        (
             {"schedule": "plateau", "schedule_metric": "loss/test"},
             {},
             RecipeError,

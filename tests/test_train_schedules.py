@@ -50,6 +50,12 @@ def test_plateau_halves_after_so_many_values_without_a_better_one() -> None:
     assert found == [1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
 
 
+def test_a_wave_begins_where_the_warm_up_ends() -> None:
+    plan = Plan(rounds=7, schedule="cosine", warmup_rounds=3, schedule_floor=0.2)
+    wave = [1.0, 0.2 + 0.8 * (1 + 0.5**0.5) / 2, 0.6, 0.2 + 0.8 * (1 - 0.5**0.5) / 2]
+    assert factors(plan) == pytest.approx([0.25, 0.5, 0.75, *wave])
+
+
 def test_plateau_does_not_fall_below_its_floor() -> None:
     plan = Plan(rounds=6, schedule="plateau", schedule_patience=1, schedule_floor=0.2)
     assert factors(plan, losses(*[1.0] * 6)) == [1.0, 1.0, 0.5, 0.25, 0.2, 0.2]
