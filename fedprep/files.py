@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fedprep.errors import OutputError
 
-__all__ = ["sha256_of", "whole_file", "whole_folder"]
+__all__ = ["sha256_of", "whole_file", "whole_folder", "written_file"]
 
 
 def sha256_of(path: Path) -> str:
@@ -34,6 +34,23 @@ def whole_file(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_file(path: Path) -> Iterator[Path]:
+    """Gives what `whole_file` gives, for a file whose writing is all that can go wrong inside.
+
+    Raises:
+        OutputError: the system refuses: a full disk, a folder in its place, no permission.
+    """
+    try:
+        with whole_file(path) as beside:
+            yield beside
+    except OutputError:
+        raise
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise OutputError(f"{path} cannot be written: {why}") from None
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from fedeval.metrics import METRICS
 from fedprep.errors import TrainingError, nearest
 from fedtrain.run import Run
 
-__all__ = ["better", "compare", "metric_named"]
+__all__ = ["better", "compare", "metric_named", "unlike"]
 
 SPLITS = ("train", "valid", "test")
 OTHERS = {"loss": "lower", "accuracy": "higher"}
@@ -44,12 +44,27 @@ def metric_named(name: str, there: Iterable[str]) -> str:
     return found
 
 
+UNLIKE = {
+    "dataset_id": "Datasets",
+    "task": "tasks",
+    "eval_clients": "eval_clients (how many users of valid are ranked for)",
+    "held_out": "valid_clients or test_clients (clients that never train)",
+}
+"""What Runs have in common if their numbers can be compared, and how it is called."""
+
+
+def unlike(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns in what the Runs of `compare` differ, so that their numbers cannot be compared."""
+    return [what for key, what in UNLIKE.items() if len({str(row[key]) for row in rows}) > 1]
+
+
 def compare(
     runs: Sequence[str | Path], target: Mapping[str, float] | None = None
 ) -> list[dict[str, Any]]:
     """Returns a row for each Run, in the order given.
 
-    run, path, status, algorithm, model, task, seed, dataset_id: what it is · rounds: those measured ·
+    run, path, status, algorithm, model, task, seed, dataset_id, eval_clients, held_out (the shares
+    `valid_clients` and `test_clients`): what it is · rounds: those measured ·
     bytes_up, bytes_down, seconds: of all rounds; None where they were not measured · best: for each
     metric that has a direction `value` and the first `round` that had it · final: the last value of each
     metric · to_target: for each metric of the target `target`, `rounds`, `bytes` (up and down) and
@@ -86,6 +101,8 @@ def _row(run: Run, rounds: pl.DataFrame, goals: Mapping[str, float]) -> dict[str
         "task": plan.get("task", ""),
         "seed": run.manifest["seed"],
         "dataset_id": run.manifest["dataset_id"],
+        "eval_clients": plan.get("eval_clients", 0),
+        "held_out": [plan.get("valid_clients", 0.0), plan.get("test_clients", 0.0)],
         "rounds": rounds["round"].max() or 0,
         "bytes_up": _bytes(rounds, "bytes/up"),
         "bytes_down": _bytes(rounds, "bytes/down"),

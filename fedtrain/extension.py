@@ -58,11 +58,10 @@ def anything_left(run: Run, plan: Plan, dataset_id: str, seed: int) -> bool:
             done more than is asked for; or more would not give what a longer Run gives.
     """
     refuse_other(run, plan.to_dict(), dataset_id, seed=seed, free=(*FREE, *ENDS))
-    done = max(int(run.manifest["rounds_done"]), saved_round(run))
-    finished = run.manifest["status"] == "finished"
-    changed = _changed_ends(run, plan)
+    finished, changed = run.manifest["status"] == "finished", _changed_ends(run, plan)
     if not changed:
         return not finished
+    done = max(int(run.manifest["rounds_done"]), saved_round(run))
     if plan.rounds < done:
         raise TrainingError(
             f"{done:,} rounds are done, and {plan.rounds:,} are asked for",

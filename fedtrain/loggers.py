@@ -18,7 +18,7 @@ from typing import Any
 
 from fedprep.errors import FedprepError, MissingExtraError, TrainingError, nearest
 
-__all__ = ["LOGGERS", "Logger", "open_loggers"]
+__all__ = ["LOGGERS", "Logger", "open_loggers", "require_loggers"]
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +117,18 @@ LOGGERS: dict[str, Callable[[Path, Plan], Logger]] = {
 }
 
 
+def require_loggers(names: Sequence[str]) -> None:
+    """Refuses loggers whose packages are not here, before there is a Run to log.
+
+    Raises:
+        TrainingError: no logger has a name.
+        MissingExtraError: a package is not installed.
+    """
+    _require_known(names)
+    for name in names:
+        _package(name, name)
+
+
 def open_loggers(names: Sequence[str], run_path: Path, plan: Plan) -> Logger:
     """Returns one logger that feeds those named; without names it does nothing.
 
@@ -127,11 +139,7 @@ def open_loggers(names: Sequence[str], run_path: Path, plan: Plan) -> Logger:
         TrainingError: no logger has a name, or one cannot start.
         MissingExtraError: a package is not installed.
     """
-    for name in names:
-        if name not in LOGGERS:
-            raise TrainingError(
-                f"no logger is called '{name}'", where="loggers.names", hint=nearest(name, LOGGERS)
-            )
+    _require_known(names)
     live = {name: _opened(name, run_path, plan) for name in names}
 
     def to_all(call: Callable[[Logger], None]) -> None:
@@ -147,6 +155,14 @@ def open_loggers(names: Sequence[str], run_path: Path, plan: Plan) -> Logger:
         to_all(lambda logger: logger.log(round, numbers))
 
     return Logger(add, lambda: to_all(lambda logger: logger.close()))
+
+
+def _require_known(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in LOGGERS:
+            raise TrainingError(
+                f"no logger is called '{name}'", where="loggers.names", hint=nearest(name, LOGGERS)
+            )
 
 
 def _opened(name: str, run_path: Path, plan: Plan) -> Logger:

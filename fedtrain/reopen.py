@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedprep.dataset import Dataset
-from fedprep.errors import DatasetError, TrainingError
+from fedprep.errors import DatasetError, RecipeError, TrainingError
 from fedtrain.run import BEST, Run, Saved, load
 from fedtrain.run.checkpoint import CHECKPOINT
 from fedtrain.settings import parse_plan
@@ -51,9 +51,20 @@ def reopened(path: str | Path, data: str | Path | None = None) -> Reopened:
     run = Run.open(path)
     dataset = _dataset_of(run, data)
     recorded: dict[str, Any] = dict(run.manifest["plan"])
-    plan = parse_plan({**recorded, "threads": 0}, where=str(path))
+    try:
+        plan = parse_plan({**recorded, "threads": 0}, where=str(path))
+    except RecipeError as error:
+        raise TrainingError(
+            f"the Run's plan is none of this version's: {error.what}",
+            where=str(path),
+            hint="open it with the version that its manifest names",
+        ) from None
     kind, saved = _kept(run, plan)
     if saved is None:
+        if run.manifest["rounds_done"]:
+            raise TrainingError(
+                "the Run has no checkpoint: it has been taken away", where=str(path)
+            )
         raise TrainingError(
             "the Run has no checkpoint: nothing has been trained yet",
             where=str(run.path),

@@ -59,7 +59,7 @@ def told(found: Mapping[str, Any]) -> RenderableType:
 
     head = Text(
         f"{found['run']}: {found['algorithm']} of {found['model']} ({found['task']}), seed {found['seed']}, "
-        f"{found['rounds']} rounds in {found['seconds']:.1f} s, {found['status']}"
+        f"{found['rounds']} rounds in {found['seconds'] or 0.0:.1f} s, {found['status']}"
     )
     table = Table(box=None, pad_edge=False)
     for column in ("", "valid", "test"):
@@ -74,8 +74,8 @@ def told(found: Mapping[str, Any]) -> RenderableType:
     total = found["total"]
     best = next((e["best_round"] for e in found["events"] if e["event"] == "best"), None)
     kept = "" if best is None else f"test is of round {best}, the best one, and valid of the last; "
-    foot = Text(
-        f"{kept}up {total['bytes/up'] / 1e6:,.1f} MB, down {total['bytes/down'] / 1e6:,.1f} MB; "
-        f"fedeval report {found['run']} --data {found['dataset']['path']}"
-    )
-    return Group(head, table, foot)
+    foot = f"{kept}up {total['bytes/up'] / 1e6:,.1f} MB, down {total['bytes/down'] / 1e6:,.1f} MB"
+    data = (found["dataset"] or {}).get("path")
+    if found["status"] == "finished" and data:  # else there is nothing to report on yet
+        foot += f"; fedeval report {found['run']} --data {data}"
+    return Group(head, table, Text(foot))

@@ -21,11 +21,13 @@ from typing import Any
 
 from fedprep.dataset import Dataset
 from fedprep.errors import RecipeError, TrainingError
-from fedprep.files import whole_file
+from fedprep.files import written_file
 from fedtrain.compare import better
 from fedtrain.facts import Facts, facts_of
+from fedtrain.measures import RANKING
 from fedtrain.preflight import capped, check_plan
 from fedtrain.run import Run, refuse_other
+from fedtrain.stopping import history_of, require_metric
 from fedtrain.train import Report, train
 from fedtrain.trials import Trial
 
@@ -56,6 +58,7 @@ def sweep(
     patience: int = 2,
     recipe: Mapping[str, Any] | None = None,
     allow_invalid: bool = False,
+    verdict: Mapping[str, Any] | None = None,
     told: Callable[[str], None] = lambda text: None,
     report: Report = lambda round_number, values: None,
     stop: Callable[[], bool] = lambda: False,
@@ -68,7 +71,7 @@ def sweep(
         folder: the sweep's; it may hold Runs of an earlier call.
         metric: what runs are compared by, such as `ndcg@10/valid`; without a split, on valid.
         patience: rounds measured in a row below the median, before a run is stopped; 0: none ever is.
-        recipe, allow_invalid: as for `train`.
+        recipe, allow_invalid, verdict: as for `train`.
         told: what is said between runs.
         report: each round's measures.
         stop: asked after each round whether to end here; the same call goes on later.
@@ -87,13 +90,15 @@ def sweep(
     for number, trial in enumerate(trials, 1):
         told(f"{number} of {len(trials)}: {trial.name}")
         one = _One(trial, folder / trial.name, metric, patience, curves, stop)
-        row = one.row() if one.is_done else one.go(dataset, recipe, allow_invalid, report)
+        rest = {"recipe": recipe, "allow_invalid": allow_invalid, "verdict": verdict}
+        row = one.row() if one.is_done else one.go(dataset, report, rest)
         rows.append(row)
         if row["status"] == "finished":
+            require_metric(history_of(Run.open(one.path).rounds()), metric, "--metric")
             curves.append(one.curve)
         found = results(dataset, metric, patience, trials, rows)
         folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(folder / RESULTS) as new:
+        with written_file(folder / RESULTS) as new:
             text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False)
             new.write_text(text + "\n", encoding="utf-8")
         if row["status"] == "interrupted":
@@ -186,11 +191,10 @@ class _One:
     def go(
         self,
         dataset: Dataset,
-        recipe: Mapping[str, Any] | None,
-        allow_invalid: bool,
         report: Report,
+        rest: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Trains it, from where it was broken off, and returns its row."""
+        """Trains it, from where it was broken off, and returns its row. rest: more keywords of `train`."""
 
         def noted(round_number: int, values: Mapping[str, float]) -> None:
             report(round_number, values)
@@ -208,11 +212,10 @@ class _One:
                 self.trial.plan,
                 self.path,
                 seed=self.trial.seed,
-                recipe=recipe,
                 go_on=True,
-                allow_invalid=allow_invalid,
                 report=noted,
                 stop=ends,
+                **rest,
             )
         except TrainingError as error:
             if not self.is_there or Run.open(self.path).manifest["status"] != "failed":
@@ -326,6 +329,8 @@ def _metric(name: str) -> str:
             where="--metric",
             expected="such as ndcg@10/valid, accuracy/valid, rmse/valid or loss/valid",
         )
+    if "@" in full:
+        require_metric({f"{ranked}/valid": () for ranked in RANKING}, full, "--metric")
     return full
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedprep.dataset import Dataset
-from fedprep.errors import TrainingError
+from fedprep.errors import OutputError, TrainingError
 from fedprep.manifest import MANIFEST
 from fedtrain.engine import Work
 from fedtrain.extension import anything_left, gone_on
 from fedtrain.facts import facts_of
 from fedtrain.keeping import refuse_too_much
+from fedtrain.loggers import require_loggers
 from fedtrain.memory import is_out_of_memory
 from fedtrain.preflight import capped
 from fedtrain.rounds import do_round
 from fedtrain.run import Run
+from fedtrain.samplers import load_trace
 from fedtrain.setup import refuse_invalid, work_of
 from fedtrain.trainer import DoRound, Report, Trainer, silent
 
@@ -37,6 +40,7 @@ def train(
     go_on: bool = False,
     force: bool = False,
     allow_invalid: bool = False,
+    verdict: Mapping[str, Any] | None = None,
     report: Report = silent,
     stop: Callable[[], bool] = lambda: False,
     do_round: DoRound = do_round,
@@ -53,6 +57,7 @@ def train(
             that has finished stays as it is, unless the plan has more rounds or more patience.
         force: replace a Run that is there.
         allow_invalid: train on a Dataset that fails its validation; the manifest says so.
+        verdict: of the Dataset's validation, where the Dataset holds none of its own; for the manifest.
         report: told each round's measures.
         stop: asked after each round whether to end here; the Run can go on later.
         do_round: what does a round: the own engine, or another that keeps to its word.
@@ -70,7 +75,11 @@ def train(
         return there
     work = work_of(dataset, plan, seed)
     refuse_too_much(work)
-    run = there or Run.create(folder, _manifest(dataset, work, recipe), force=force)
+    require_loggers(plan.loggers.names)
+    if plan.trace:
+        load_trace(plan.trace, work.federation.n_clients)
+    facts = _manifest(dataset, work, recipe, dataset.report or verdict)
+    run = there or Run.create(folder, facts, force=force)
     with run.lock():
         trainer = Trainer(dataset, work, run, do_round)
         saved = gone_on(run, plan)
@@ -78,7 +87,8 @@ def train(
             trainer.go(saved, report, stop)
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
-            run.update(status="stopped" if interrupted else "failed", rounds_done=trainer.done)
+            with contextlib.suppress(OutputError):  # the disk is full: that is what is told
+                run.update(status="stopped" if interrupted else "failed", rounds_done=trainer.done)
             if is_out_of_memory(error):
                 raise TrainingError(
                     "no memory for what is measured or saved after a round",
@@ -89,13 +99,17 @@ def train(
     return run
 
 
-def _manifest(dataset: Dataset, work: Work, recipe: Mapping[str, Any] | None) -> dict[str, Any]:
+def _manifest(
+    dataset: Dataset,
+    work: Work,
+    recipe: Mapping[str, Any] | None,
+    verdict: Mapping[str, Any] | None,
+) -> dict[str, Any]:
     """Returns what a new Run says of itself."""
-    verdict = dataset.report
     return {
         "dataset": {"path": str(dataset.path), "id": dataset.id, "name": dataset.name},
         "dataset_id": dataset.id,
-        "validated": None if verdict is None else verdict.get("status"),
+        "validated": None if verdict is None else verdict.get("verdict"),
         "recipe": dict(recipe or {}),
         "plan": work.plan.to_dict(),
         "draws_negatives": work.task.implicit,

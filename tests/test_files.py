@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedprep.errors import OutputError
-from fedprep.files import sha256_of, whole_file, whole_folder
+from fedprep.files import sha256_of, whole_file, whole_folder, written_file
 
 
 def fill(folder: Path, text: str = "whole") -> None:
@@ -35,6 +35,22 @@ def test_a_file_appears_at_the_end_or_not_at_all(tmp_path: Path) -> None:
         beside.write_text("whole")
         assert not path.exists()
     assert path.read_text() == "whole"
+
+
+def test_what_the_system_refuses_is_said_and_what_went_wrong_inside_is_not_taken_for_it(
+    tmp_path: Path,
+) -> None:
+    with (
+        pytest.raises(OutputError, match="cannot be written: Is a directory"),
+        written_file(tmp_path) as beside,
+    ):
+        beside.write_text("whole")
+    assert not list(tmp_path.parent.glob("*.tmp"))
+    with pytest.raises(ZeroDivisionError), written_file(tmp_path / "a") as beside:
+        raise ZeroDivisionError
+    with written_file(tmp_path / "a") as beside:
+        beside.write_text("whole")
+    assert (tmp_path / "a").read_text() == "whole"
 
 
 def test_a_folder_appears_at_the_end_or_not_at_all(tmp_path: Path) -> None:

@@ -68,6 +68,12 @@ def test_tensors_of_any_dtype_and_shape_come_back_and_their_order_changes_no_byt
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_a_file_of_tensors_may_be_read_by_whom_the_users_other_files_may(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    write_tensors(tmp_path / "model", tensors())
+    assert (tmp_path / "model").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_views_and_tensors_under_two_names_are_saved_as_they_look(tmp_path: Path) -> None:
     table = torch.arange(12.0).reshape(4, 3).requires_grad_()
     given = {"row": table[1], "turned": table.T, "table": table, "again": table}

@@ -308,13 +308,22 @@ def test_a_dataset_without_a_verdict_is_validated_first(
     assert not (tmp_path / "r").exists()
 
 
+def test_the_verdict_that_a_dataset_was_given_first_stands_in_the_manifest(
+    data: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "data"
+    shutil.copytree(data, place, ignore=shutil.ignore_patterns("report.*"))
+    assert run("run", place, "--out", tmp_path / "r", *QUICK) == 0
+    assert Run.open(tmp_path / "r").manifest["validated"] in ("pass", "warn")
+
+
 def test_a_dataset_that_failed_its_checks_is_refused_or_the_run_says_that_it_did(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = tmp_path / "data"
     shutil.copytree(data, place)
     verdict = json.loads((place / "report.json").read_text())
-    verdict["status"] = "fail"
+    verdict["verdict"] = "fail"
     verdict["checks"][0] |= {"name": "ratings_are_finite", "status": "fail"}
     (place / "report.json").write_text(json.dumps(verdict))
     assert run("run", place, "--out", tmp_path / "r", *QUICK) == 2
@@ -401,6 +410,9 @@ def bad(*arguments: str) -> Any:
     [
         (["run", "nowhere"], "'nowhere'"),
         (["run", "."], "no Dataset is in ."),
+        (["run", "datasets/dmeo"], "nothing is at datasets/dmeo"),
+        (["run", "DATA", "--set", "loggers.names=[\"wandb\"]"], "pip install wandb"),
+        (["run", "DATA", "--set", "sampler=trace", "--set", "trace=x.csv"], "the trace cannot be read"),
         (["run", "demo"], "fedprep build demo"),
         (["run", "DATA", "--data", "x"], "leave --data out"),
         (["run", "DATA", "--algorithm", "fedavgg"], "did you mean 'fedavg'"),
@@ -422,6 +434,9 @@ def bad(*arguments: str) -> Any:
         (["predict", "RUN"], "--client"),
         (["compare"], "RUN"),
         (["compare", "RUN", "--target", "ndcg@10"], "'ndcg@10' is no target"),
+        (["compare", "RUN", "--target", "ndcg@10=nan"], "'ndcg@10=nan' is no target"),
+        (["compare", "RUN", "--out", "RUN"], "cannot be written: Is a directory"),
+        (["rank", "RUN", "--candidates", "uniform:9", "--out", "RUN"], "Is a directory"),
         (["compare", "RUN", "--target", "nddcg@10=0.1"], "did you mean"),
         (["compare", "DATA"], "this is a Dataset"),
         (["sweep", "DATA", "--set", "lr"], "'lr' is no setting"),
@@ -430,6 +445,7 @@ def bad(*arguments: str) -> Any:
         (["sweep", "DATA", "--set", "lr=1,2", "--metric", "ndcg@10/test"], "choose by the rows that judge"),
         (["sweep", "DATA", "--set", "algorithm=fedavg,fedper"], "--set algorithm=fedper"),
         (["sweep", "DATA", "--metric", "bytes/up", "--set", "lr=1"], "no measure to choose by"),
+        (["sweep", "DATA", "--metric", "ndcg@20", "--set", "lr=1"], "did you mean 'ndcg@10/valid'"),
         (["sweep", "DATA", "--seeds", "1,b"], "'1,b' are no seeds"),
         (["sweep", "DATA", "--out", "RUN", "--set", "lr=1,2"], "no sweep"),
         (["list", "algoritms"], "algoritms"),

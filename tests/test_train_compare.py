@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedprep.errors import TrainingError
-from fedtrain.compare import better, compare
+from fedtrain.compare import UNLIKE, better, compare, unlike
 from fedtrain.run import Run
 from fedtrain.run.rounds import ROUNDS, TIMINGS
 
@@ -97,6 +98,27 @@ def test_what_was_not_measured_is_none_and_never_zero(tmp_path: Path) -> None:
         "target": 0.1, "rounds": 1, "bytes": None, "seconds": None,
     }  # fmt: skip
     assert rows[1]["rounds"] == 0 and rows[1]["best"] == {}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"plan": {**PLAN, "task": "rating"}}, "tasks"),
+        ({"plan": {**PLAN, "eval_clients": 500}}, "eval_clients"),
+        ({"plan": {**PLAN, "test_clients": 0.1}}, "test_clients"),
+        ({"dataset_id": "2"}, "Datasets"),
+        ({"plan": {**PLAN, "rounds": 9, "lr": 0.3}, "seed": 4}, ""),
+    ],
+)
+def test_runs_whose_numbers_cannot_be_compared_are_known(
+    changed: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    one = run_of(tmp_path / "one", cost(0.01, 0.9))
+    other = Run.create(tmp_path / "other", {"dataset_id": "1", "plan": PLAN, "seed": 3, **changed})
+    found = unlike(compare([one, other.path]))
+    assert len(found) == bool(words) and all(words in what for what in found)
+    assert unlike(compare([one, one])) == []
+    assert all(words in UNLIKE.values() for words in found)
 
 
 def test_only_the_files_are_read(tmp_path: Path) -> None:

@@ -98,6 +98,14 @@ def test_what_is_no_run_is_never_replaced(
             json.dumps({**FACTS, "format": 2, "status": "running", "rounds_done": 0}),
             "the Run has format 2",
         ),
+        (
+            json.dumps({**FACTS, "format": 1, "status": "running", "rounds_done": "two"}),
+            "rounds_done is two",
+        ),
+        (
+            json.dumps({**FACTS, "format": 1, "status": "running", "rounds_done": 2, "plan": []}),
+            r"plan is \[\]",
+        ),
     ],
 )
 def test_opening_what_is_no_run_says_why(tmp_path: Path, text: str | None, message: str) -> None:

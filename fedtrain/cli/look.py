@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
@@ -20,13 +21,17 @@ LISTS = (
 
 
 @click.command("list")
-@click.argument("what", type=click.Choice(LISTS), required=False)
+@click.argument("what", metavar="[LIST]", type=click.Choice(LISTS), required=False)
 @json_option
 def list_(what: str | None, as_json: bool) -> None:
     """List what there is to choose from.
 
-    Algorithms, models, tasks, samplers, schedules, optimisers of the server, compressions and recipes: one
-    line each, and the paper.
+    LIST is algorithms, models, tasks, samplers, schedules, server-optimizers, compressions or recipes; else
+    all of them are told. One line each, and the paper.
+
+    \b
+    Examples:
+      fedtrain list algorithms
     """
     need_trainer()
     from fedtrain.catalogue import catalogue
@@ -42,8 +47,16 @@ def list_(what: str | None, as_json: bool) -> None:
 
 @click.command()
 @run_argument
-@click.option("--client", "client_id", type=int, required=True, help="Whose users.")
-@click.option("--user", "user_id", type=int, help="One of its users; else all of them.")
+@click.option(
+    "--client",
+    "client_id",
+    type=int,
+    required=True,
+    help="Client whose users are served, by its number.",
+)
+@click.option(
+    "--user", "user_id", type=int, help="One of its users, by its number; else all of them."
+)
 @click.option(
     "-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Items for each user."
 )
@@ -56,6 +69,10 @@ def predict(
 
     The best state is used where the run has kept one, else its last checkpoint. What users have had is
     left out.
+
+    \b
+    Examples:
+      fedtrain predict runs/demo --client 7 -k 5
     """
     need_trainer()
     from fedtrain.recommend import recommend
@@ -72,23 +89,30 @@ def predict(
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--target", "targets", multiple=True, metavar="METRIC=VALUE",
-    help="What to reach, such as ndcg@10=0.04: rounds, bytes and seconds to it.",
+    help="Value to reach, such as ndcg@10=0.04: rounds, bytes and seconds to it; may be repeated.",
 )  # fmt: skip
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="The curves of all on one picture, a PNG."
+    "--out",
+    type=click.Path(path_type=Path),
+    help="File for the curves of all on one picture, a PNG.",
 )
 @json_option
 def compare(
     runs: tuple[Path, ...], targets: tuple[str, ...], out: Path | None, as_json: bool
 ) -> None:
-    """Compare Runs: best and last values, rounds, bytes, seconds, and what a target cost."""
+    """Compare Runs: best and last values, rounds, bytes, seconds, and what a target cost.
+
+    \b
+    Examples:
+      fedtrain compare runs/demo runs/avg --target accuracy=0.7 --out curves.png
+    """
     from fedtrain.compare import compare as compared
+    from fedtrain.compare import unlike
     from fedtrain.show import show_comparison
 
     rows = compared(runs, dict(_target(text) for text in targets))
-    for key, what in (("dataset_id", "Datasets"), ("task", "tasks")):
-        if len({row[key] for row in rows}) > 1:
-            say(f"warning: the Runs are of different {what}: their numbers cannot be compared")
+    for what in unlike(rows):
+        say(f"warning: the Runs are of different {what}: their numbers cannot be compared")
     if out is not None:
         from fedtrain.curves import draw_curves
 
@@ -101,12 +125,15 @@ def compare(
 
 
 def _target(text: str) -> tuple[str, float]:
-    name, _, value = text.partition("=")
+    name, _, words = text.partition("=")
     try:
-        return name.strip(), float(value)
+        value = float(words)
     except ValueError:
+        value = math.nan
+    if not (name.strip() and math.isfinite(value)):
         raise TrainingError(
             f"'{text}' is no target",
             where="--target",
             expected="METRIC=VALUE, such as ndcg@10=0.04",
-        ) from None
+        )
+    return name.strip(), value

@@ -197,7 +197,12 @@ def write_tensors(
     metadata = {HEADER: json.dumps(facts, sort_keys=True, ensure_ascii=False)}
     try:
         with whole_file(path) as new:
+            new.touch()
+            mode = (
+                new.stat().st_mode
+            )  # what the user's umask gives any file: safetensors hides its own
             save_file(plain, new, metadata)
+            new.chmod(mode)
             synced(new)
         synced(path.parent)
     except (OSError, SafetensorError) as error:

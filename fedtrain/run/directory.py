@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fedprep.errors import OutputError, TrainingError
-from fedprep.files import whole_file, whole_folder
+from fedprep.files import whole_folder, written_file
 from fedprep.manifest import MANIFEST, tool_versions
 from fedtrain.run.rounds import EVENTS, append, parted, read_events, read_rounds
 
@@ -34,7 +34,15 @@ FORMAT = 1
 MODEL, RECOMMENDATIONS = "model.safetensors", "recommendations.parquet"
 CURVES, REPORT = "curves.png", "report"
 LOCK = ".lock"
-NEEDED = ("format", "dataset_id", "plan", "seed", "status", "rounds_done")
+NEEDED = {
+    "format": object,
+    "dataset_id": str,
+    "plan": dict,
+    "seed": int,
+    "status": str,
+    "rounds_done": int,
+}
+"""What every manifest says, and of which kind it is; a format is judged by itself."""
 
 Status = Literal["running", "finished", "stopped", "failed"]
 
@@ -253,6 +261,13 @@ def _read(folder: Path) -> dict[str, Any]:
             where=str(path),
             expected=", ".join(NEEDED),
         )
+    odd = [key for key, kind in NEEDED.items() if not isinstance(facts[key], kind)]
+    if odd:
+        raise TrainingError(
+            f"the manifest is not that of a Run: {odd[0]} is {str(facts[odd[0]])[:40]}",
+            where=str(path),
+            expected="the file as the Run left it",
+        )
     if not isinstance(facts["format"], int) or facts["format"] > FORMAT:
         raise TrainingError(
             f"the Run has format {facts['format']}",
@@ -265,7 +280,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def _write(folder: Path, facts: Mapping[str, Any]) -> None:
     text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with whole_file(folder / MANIFEST) as path, path.open("w", encoding="utf-8") as file:
+    with written_file(folder / MANIFEST) as path, path.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
