@@ -21,5 +21,5 @@ def need_trainer() -> None:
     if missing:
         raise MissingExtraError(
             f"training needs {' and '.join(missing)}, not installed here",
-            hint="pip install 'fedprep[train]'",
+            hint="pip install 'fedprep[train]'; `fedeval baselines DATASET` needs neither",
         )

@@ -242,7 +242,8 @@ def _library() -> Any:
         from opacus import accountants
     except ImportError:
         raise MissingExtraError(
-            "the privacy accountant needs the library Opacus", hint="pip install 'fedprep[privacy]'"
+            "the privacy accountant needs the library Opacus",
+            hint="pip install 'fedprep[privacy]'; privacy.noise_multiplier = 0 needs none",
         ) from None
     return accountants
 

@@ -51,7 +51,8 @@ def ials(
         from threadpoolctl import threadpool_limits
     except ImportError:
         raise MissingExtraError(
-            "iALS needs the library implicit", hint="pip install 'fedprep[als]'"
+            "iALS needs the library implicit",
+            hint="pip install 'fedprep[als]'; ease and itemknn need nothing more",
         ) from None
     ones = np.ones(len(train), np.float32)
     shape = (train.n_users, train.n_items)

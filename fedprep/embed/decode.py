@@ -73,7 +73,8 @@ def import_pillow() -> Any:
         from PIL import Image
     except ImportError:
         raise MissingExtraError(
-            "Pillow is not installed", hint="pip install 'fedprep[image]'"
+            "Pillow is not installed, which pictures need",
+            hint="pip install 'fedprep[image]'; or embed.image.encoder = \"none\" leaves the pictures out",
         ) from None
     Image.init()
     return Image

@@ -100,9 +100,10 @@ def embed_images(
     present = row.is_not_null().to_numpy()
     if not present.any():
         raise EmptyDataError(
-            f"none of {len(names) - names.null_count():,} pictures can be used",
+            f"none of {len(names) - names.null_count():,} pictures can be used: "
+            + "; ".join(f"{s.why}: {s.dropped:,}" for s in steps if s.unit == "images"),
             where=str(store or "the URLs in the column image"),
-            hint="; ".join(f"{s.why}: {s.dropped:,}" for s in steps if s.unit == "images"),
+            hint='embed.image.images may be a folder or a zip; embed.image.encoder = "none" leaves them out',
         )
     spread = np.zeros((len(items), values.shape[1]), np.float32)
     spread[present] = values[row.drop_nulls().to_numpy()]

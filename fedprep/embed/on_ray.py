@@ -47,7 +47,9 @@ def encode_on_ray(
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "ray":
             raise
-        raise MissingExtraError("Ray is not installed", hint="pip install 'fedprep[ray]'") from None
+        raise MissingExtraError(
+            "Ray is not installed", hint="pip install 'fedprep[ray]', or --engine local"
+        ) from None
     if not parts:
         return
     started_here = not ray.is_initialized()

@@ -38,7 +38,10 @@ def require_timm() -> None:
         MissingExtraError: it is not installed.
     """
     if importlib.util.find_spec("timm") is None:
-        raise MissingExtraError("timm is not installed", hint="pip install 'fedprep[image]'")
+        raise MissingExtraError(
+            "timm is not installed, which pictures need",
+            hint="pip install 'fedprep[image]'; or embed.image.encoder = \"none\" leaves the pictures out",
+        )
 
 
 def import_timm() -> Any:

