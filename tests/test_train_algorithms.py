@@ -279,6 +279,7 @@ def test_a_control_of_the_server_is_at_any_time_the_mean_of_those_that_clients_k
     federation = random_federation(17, n_clients=6)
     work = work_of(federation, algorithm="scaffold", lr=0.1, **plan)
     server, clients = begin(work)
+    assert work.may_train.sum() == 6 - round(6 * plan.get("valid_clients", 0))
     rows = federation.train.counts * work.may_train
     weight = torch.from_numpy((rows if work.plan.weights == "rows" else rows > 0).astype(float))
     able = np.flatnonzero(work.may_train)
