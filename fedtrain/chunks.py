@@ -167,11 +167,12 @@ def order_of(
         client: int64 (m,), ascending: the place of each example's client.
         place: int64 (m,): the example's number at its client.
         clients: int64 (C,): the ids of the clients, whose streams are used.
-        batch_size: examples a step; 0: all of the client's.
+        batch_size: examples a step at most; 0: all of the client's.
         seed, address: the stream.
     """
     counts = np.bincount(client, minlength=len(clients))
-    size = batch_size or max(1, int(counts.max(initial=1)))
+    most = max(1, int(counts.max(initial=1)))
+    size = min(batch_size or most, most)  # no step is wider than its fullest client
     first = np.cumsum(counts) - counts
     within = np.arange(len(client)) - first[client]
     bits = int(within.max(initial=0)).bit_length()

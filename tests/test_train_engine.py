@@ -29,7 +29,7 @@ from federations import (  # noqa: E402
 
 from fedprep.errors import TrainingError  # noqa: E402
 from fedtrain.batch import Features  # noqa: E402
-from fedtrain.chunks import chunks_of  # noqa: E402
+from fedtrain.chunks import Order, chunks_of, order_of  # noqa: E402
 from fedtrain.clients import Clients, RowStore  # noqa: E402
 from fedtrain.engine import Work, train_chunk  # noqa: E402
 from fedtrain.federation import positives_of  # noqa: E402
@@ -169,6 +169,21 @@ def test_each_epoch_and_round_has_an_order_of_its_own() -> None:
         items = [int(step.item[0, 0]) for step in steps]
         seen += [items[:30], items[30:]]
     assert len({tuple(order) for order in seen}) == 4
+
+
+def test_no_step_is_wider_than_its_fullest_client_and_numbers_do_not_tell() -> None:
+    client, place = np.repeat(np.arange(3), [4, 1, 2]), np.array([0, 1, 2, 3, 0, 0, 1])
+    clients = np.array([7, 1, 4])
+
+    def order(size: int) -> Order:
+        return order_of(client, place, clients, size, seed=1, address=(2,))
+
+    assert order(64).step(0).shape == order(0).step(0).shape == (3, 4)
+    assert order(64).step(0).tolist() == order(0).step(0).tolist()
+    assert [order(3).step(n).shape for n in (0, 1)] == [(3, 3), (1, 3)]
+    federation = random_federation(5)
+    wide, whole = (rounds(work_of(federation, batch_size=size)) for size in (10_000, 0))
+    assert_same_bits(state_of(*wide[1:]), state_of(*whole[1:]))
 
 
 @LAW
