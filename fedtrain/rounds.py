@@ -260,8 +260,8 @@ def _sums(work: Work, server: Server, cohort: Ints) -> Sums:
     n_items = work.federation.n_items
     if work.algorithm.row_weights is not None:
         return RowWeightedSums(n_items, work.algorithm.row_weights)
-    if not work.plan.secure.enabled or not work.algorithm.joins:
-        return Sums(n_items)
+    if not work.plan.secure.enabled or not work.algorithm.joins or not len(cohort):
+        return Sums(n_items)  # nothing is sent: there is nothing to hide
     return MaskedSums(n_items, ring(cohort, server.round_number, work.seed))
 
 

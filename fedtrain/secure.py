@@ -92,7 +92,10 @@ def ring(clients: Ints, round: int, seed: int, n_neighbours: int = 0) -> Ring:
     n = len(ids)
     if n < 2:
         raise TrainingError(
-            f"{n} clients take part in a secure sum", expected="at least two, to hide one another"
+            f"{n} clients take part in a secure sum",
+            where=f"round {round}",
+            expected="at least two, to hide one another",
+            hint="more clients a round; sampler = 'uniform' has as many in each",
         )
     if (ids[1:] == ids[:-1]).any():
         raise TrainingError("a client takes part twice in a secure sum")

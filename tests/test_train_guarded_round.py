@@ -326,6 +326,15 @@ def test_a_secure_sum_of_one_client_is_refused() -> None:
         rounds(work, 1, [np.array([1])])
 
 
+def test_a_round_of_nobody_has_nothing_to_hide() -> None:
+    # As Poisson sampling gives one now and then.
+    work = work_of(random_federation(52), secure={"enabled": True})
+    server, clients = begin(work)
+    outcome = do_round(work, server.at(1), clients, np.zeros(0, np.int64))
+    assert_same_bits(outcome.server.values, server.values)
+    assert outcome.bytes_up == 0
+
+
 def test_bytes_are_those_of_values_and_ids_down_and_up() -> None:
     # Client 0 touches items 0 and 1, client 1 item 1: 3 rows of 3 numbers, and 7 shared numbers each.
     rows = [(0, 0, 0, 5.0, "train"), (0, 0, 1, 3.0, "train"), (1, 1, 1, 1.0, "train")]
