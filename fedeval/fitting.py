@@ -21,7 +21,8 @@ BETWEEN = 3
 class FittingTable:
     """A table that a narrow terminal gets in parts: the first column again, and as many others as fit.
 
-    The first column folds where its words are long; cells of the others never do, only their heads.
+    Where it is too wide, the first column folds if its words are long; cells of the others never do, only
+    their heads.
 
     Args:
         columns: the heads, plain text; one that is written ">x" is flush right.
@@ -41,14 +42,17 @@ class FittingTable:
         self._ends.add(len(self._rows) - 1)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        widths = [self._width(place) for place in range(len(self.columns))]
-        widths[0] = min(widths[0], options.max_width // 3)
+        widths = [self._width(place, folded=False) for place in range(len(self.columns))]
+        if 2 + sum(widths) + BETWEEN * (len(widths) - 1) > options.max_width:
+            widths = [self._width(place, folded=True) for place in range(len(self.columns))]
+            widths[0] = min(widths[0], options.max_width // 3)
         for places in _parts(widths, options.max_width):
             yield self._table(places, widths)
 
-    def _width(self, place: int) -> int:
-        """Returns the width of the widest cell, or of the longest word of the head."""
-        words = self.columns[place].removeprefix(">").split()
+    def _width(self, place: int, *, folded: bool) -> int:
+        """Returns the width of the widest cell, or of the head: of its longest word where it is folded."""
+        head = self.columns[place].removeprefix(">")
+        words = head.split() if folded else [head]
         cells = (row[place].plain for row in self._rows)
         return max((cell_len(text) for text in (*words, *cells)), default=0)
 

@@ -24,7 +24,7 @@ SAMPLED = (
 )
 LEAKING_POOL = (
     "training negatives leave out the test items, so a model can learn what was never drawn: a score that"
-    " only counts draws reaches HR@10 = 1"
+    " only counts draws can reach HR@10 = 1"
 )
 
 SPLITS = {

@@ -523,6 +523,16 @@ def test_a_value_has_as_many_digits_as_say_something(number: float | None, text:
     assert wording.value(number) == text
 
 
+def test_the_keys_of_the_json_stand_in_the_documents(found: dict[str, Any], dataset: Path) -> None:
+    from fedeval.assessment import score
+
+    text = (Path(__file__).parent.parent / "docs" / "fedeval.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (✓?)", text.partition("## The JSON")[2], re.MULTILINE)
+    assert {name for name, _ in rows} == set(found)
+    numbers = score({"a": lists(dataset, seed=3)}, setting_of(dataset), metrics=["ndcg@5"])
+    assert {name for name, also in rows if also} == set(numbers)
+
+
 def test_slices_and_clients_are_whole(found: dict[str, Any]) -> None:
     parts = {part["by"]: part for part in found["slices"]}
     assert list(parts) == ["activity", "popularity", "categories"]

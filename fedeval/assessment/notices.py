@@ -13,9 +13,11 @@ __all__ = ["facts_of", "in_order", "leak_of", "notices_of"]
 WORST_FIRST = ("red", "warn", "note")
 
 NO_BASELINES = (
-    "No baseline stands beside these numbers: whether they are good cannot be told. "
-    "--baselines popularity,itemknn,ease measures some by the same protocol."
+    "No baseline stands beside these numbers: whether they are good cannot be told. {how}."
 )
+
+HOW = "--baselines popularity,itemknn,ease measures some by the same protocol"
+WITHOUT_DATASET = "Baselines learn from a Dataset: give it with --data"
 
 
 def notices_of(
@@ -38,9 +40,10 @@ def notices_of(
         alone: the numbers are not meant to stand beside baselines.
     """
     missing = not alone and not any(system["kind"] == "baseline" for system in systems)
+    lacking = NO_BASELINES.format(how=HOW if setting.dataset else WITHOUT_DATASET)
     found = [
         *({"level": "red", "text": text} for text in _leaking(sanity)),
-        *([{"level": "warn", "text": NO_BASELINES}] if missing else []),
+        *([{"level": "warn", "text": lacking}] if missing else []),
         *({"level": "warn", "text": text} for text in _warnings(systems, protocol)),
         *({"level": "warn", "text": text} for text in others),
     ]
