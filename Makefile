@@ -46,7 +46,7 @@ format: install
 	$(BIN)/ruff check --fix .
 
 # What others import, what is given a Dataset, and what writes benchmarks/RESULTS.md.
-NO_BENCH := tables made_up flower_peer fedfnn heterogeneity accuracy results results_ratings
+NO_BENCH := tables made_up flower_peer fedfnn heterogeneity accuracy results results_models results_ratings
 bench: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt flwr-datasets
 	for script in $(filter-out $(NO_BENCH:%=benchmarks/%.py),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done

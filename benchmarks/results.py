@@ -214,7 +214,7 @@ def implicit(
         "MovieLens-1M (`recipes/ml-1m-fedavg.toml`): 6,040 users, a client each, the last row of each user "
         "is test, the one before it valid. Systems learn from train, and leave out train and valid. Training "
         "negatives exclude **train positives alone**. Tuned on valid.",
-        f"Protocols: all items `{_protocol(full)}`, 99 sampled `{_protocol(sampled)}`; baselines have no "
+        f"Protocols: all items `{protocol_id(full)}`, 99 sampled `{protocol_id(sampled)}`; baselines have no "
         "training negatives. Intervals are over users (of several seeds: of their mean).",
         "FedMF: d = 64, four negatives a row, logistic loss; in each round all clients, one step on all "
         "their rows, changes of items added up and FedAdam at the server. Rates, weight decay, d and moments "
@@ -244,7 +244,7 @@ def _by_seed(row: Row, full: Setting, sampled: Setting) -> str:
     return "; ".join(told)
 
 
-def _protocol(setting: Setting, pool: str = "train") -> str:
+def protocol_id(setting: Setting, pool: str = "train") -> str:
     from fedeval.assessment.ruled import protocol_of
 
     return protocol_of(setting, (), pool).id
@@ -278,7 +278,7 @@ def leak(data: Path, run: Path) -> str:
         "score is −(times drawn as a negative).",
         f"One Run, {plan['rounds']} rounds, {plan['negatives']} negatives a row, "
         f"{plan['clients_per_round'] or 'all'} clients, d = {plan['mf']['dim']} (it is here for its draws). "
-        f"Protocols: `{_protocol(full, 'all')}`, `{_protocol(sampled, 'all')}`.",
+        f"Protocols: `{protocol_id(full, 'all')}`, `{protocol_id(sampled, 'all')}`.",
         table(["system", "all items: HR@10", "NDCG@10", "99 sampled: HR@10", "NDCG@10"], lines),
         "The first memoriser is of the Run's own number of draws, the others of Runs that draw longer: then "
         "users of 18 rows have been given nearly every other item, too. `fedeval report` on the Run says in "
