@@ -266,6 +266,38 @@ def test_a_round_that_nobody_took_part_in_is_noise_alone_or_nothing() -> None:
         torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("others", [[], [0, 3]])
+@pytest.mark.parametrize("method", ["none", "topk"])
+@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold", "fedper", "fedrecon"])
+def test_one_client_more_moves_all_that_a_round_releases_by_no_more_than_the_bound(
+    algorithm: str, method: str, others: list[int]
+) -> None:
+    compression = {"compression": {"method": method, "share": 0.5}}
+    work = work_of(
+        random_federation(55),
+        algorithm=algorithm,
+        **private_plan(clients_per_round=3, lr=0.5, local_epochs=2, **compression),
+    )
+    found = []
+    for cohort in (others, sorted([*others, 1])):
+        server, clients = begin(work)
+        server = do_round(work, server.at(1), clients, everyone(work)).server  # the same for both
+        after = do_round(work, server.at(2), clients, np.array(cohort, dtype=np.int64)).server
+        found.append((server, after))
+    # The noise of a round is a function of its number: it is gone from the difference.
+    (_, one), (start, two) = found
+    assert one.extra.keys() == two.extra.keys()
+    square = 0.0
+    for name, value in two.values.items():
+        square += float((3 * (value.double() - one.values[name])).square().sum())
+        assert name in work.private or not torch.equal(one.values[name], start.values[name])
+    for name, value in two.extra.items():
+        assert name.startswith("control/")
+        square += float((5 * (value.double() - one.extra[name])).square().sum())
+        assert not torch.equal(one.extra[name], start.extra[name]), "noise is on it, whoever came"
+    assert 0.25 < square**0.5 < 0.3 * (1 + 1e-4)
+
+
 def test_the_number_that_noise_is_divided_by_is_that_of_the_clients_that_may_train() -> None:
     rows = [(client, client, 0, 3.0, "train") for client in range(10)]
     rows += [(10, 10, 0, 3.0, "valid")]
