@@ -277,3 +277,11 @@ def test_tables_without_clients_or_groups_are_refused(
 ) -> None:
     with pytest.raises(EvaluationError, match=re.escape(words)):
         call()
+
+
+def test_gaps_are_inferred_as_they_are_asked_to_be() -> None:
+    rng = np.random.default_rng(0)
+    values, halves = frame(m=list(rng.random(60))), groups(*["a", "b"] * 30)
+    wide = group_gaps(values, halves).row(0, named=True)
+    narrow = group_gaps(values, halves, inference=Inference(level=0.5)).row(0, named=True)
+    assert wide["low"] < narrow["low"] < narrow["high"] < wide["high"]
