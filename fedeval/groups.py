@@ -157,10 +157,16 @@ def column_groups(
         limit: groups at most, without others and none.
 
     Raises:
-        EvaluationError: a column is missing, or holds structures.
+        EvaluationError: a column is missing, or holds structures or vectors.
     """
-    rows = _columns(table, key, column).rename({column: GROUP})
-    if isinstance(rows.schema[GROUP], pl.List | pl.Array):
+    found = _columns(table, *dict.fromkeys((key, column)))
+    rows = found.select(pl.col(key), pl.col(column).alias(GROUP))
+    listed = rows.schema[GROUP]
+    if isinstance(listed, pl.List | pl.Array):
+        if pl.Series(dtype=listed.inner).dtype.is_float():
+            raise EvaluationError(
+                f"'{column}' holds vectors: {listed}", expected="text, numbers, or lists of words"
+            )
         rows = rows.explode(GROUP, empty_as_null=True, keep_nulls=True).unique(maintain_order=True)
     dtype = rows.schema[GROUP]
     if dtype.is_float():

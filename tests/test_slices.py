@@ -156,6 +156,16 @@ def test_any_column_makes_groups() -> None:
         column_groups(table, "vector", key="item_id")
     with pytest.raises(EvaluationError, match="did you mean 'year'"):
         column_groups(table, "years", key="item_id")
+    assert labels(column_groups(table, "item_id", key="item_id")) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("kind", [pl.Array(pl.Float32, 2), pl.List(pl.Float64)])
+def test_numbers_of_a_vector_are_no_groups(kind: pl.DataType) -> None:
+    table = pl.DataFrame(
+        {"user_id": [1], "behavior": [[0.5, 1.5]]}, schema_overrides={"behavior": kind}
+    )
+    with pytest.raises(EvaluationError, match="'behavior' holds vectors"):
+        column_groups(table, "behavior")
 
 
 def test_numbers_of_many_values_are_binned_and_told_apart() -> None:

@@ -63,7 +63,7 @@ def slices_of(measured: Measured, by: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def refuse_no_column(column: str, setting: Setting) -> None:
-    """Refuses a column to slice by that neither users nor items have.
+    """Refuses a column to slice by that neither users nor items have, or that makes no groups.
 
     Raises:
         EvaluationError: as said, or there is no Dataset.
@@ -84,6 +84,10 @@ def refuse_no_column(column: str, setting: Setting) -> None:
             where=str(setting.dataset.path),
             hint=nearest(column, known),
         )
+    if column not in COMPUTED:
+        of_users = column in tables[0].collect_schema().names()
+        table, key = (tables[0], USER_ID) if of_users else (tables[1], ITEM_ID)
+        column_groups(table, column, key=key)
 
 
 def _by_column(measured: Measured, column: str) -> dict[str, Any]:
