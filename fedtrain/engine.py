@@ -24,9 +24,9 @@ import torch
 from fedeval.draws import uniform
 from fedtrain.axes import padded
 from fedtrain.batch import Batch, Features
-from fedtrain.chunks import Chunk, Order, local_rows, order_of
+from fedtrain.chunks import Chunk, Order, order_of
 from fedtrain.descent import Descent
-from fedtrain.examples import EXAMPLES, Drawing, Examples
+from fedtrain.examples import EXAMPLES, Drawing, Examples, item_rows
 from fedtrain.halves import part_of
 from fedtrain.local import Local
 from fedtrain.models.interface import example_losses
@@ -45,6 +45,9 @@ __all__ = ["Work", "losses_of", "train_chunk"]
 
 Ints = npt.NDArray[np.int64]
 Tensors = dict[str, torch.Tensor]
+
+LOSS_STEPS = 2.0**32
+"""Steps of one unit in which losses are counted: their sum is exact, however wide a chunk is padded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,31 +120,13 @@ def train_chunk(
         round_number=server.round_number,
     )
     examples = EXAMPLES[work.model.examples](work.federation, chunk, drawing)
-    row_client, row_item, place = _tables(chunk, examples, work.federation.n_items)
+    row_client, row_item, place = item_rows(examples, len(chunk.clients), work.federation.n_items)
     local = _opened(work, server, clients, chunk, row_client, row_item)
     step = _Step(work, local, examples, place, lr_factor, progress)
     for number, phase in enumerate(work.algorithm.phases(plan, work.parameters)):
         step.train(phase, (server.round_number, number), share)
     local.let_go()
     return local
-
-
-def _tables(chunk: Chunk, examples: Examples, n_items: int) -> tuple[Ints, Ints, Ints]:
-    """Returns client and item of each row of the local tables, and int64 (E, m), where the examples' are.
-
-    Padding is at T, the row after the last.
-    """
-    item = examples.item
-    client = np.broadcast_to(examples.client[:, None], item.shape)
-    known = item >= 0
-    if known.all():
-        return local_rows(client, item, len(chunk.clients), n_items)
-    row_client, row_item, place = local_rows(
-        client[known], item[known], len(chunk.clients), n_items
-    )
-    places = np.full(item.shape, len(row_item), np.int64)
-    places[known] = place
-    return row_client, row_item, places
 
 
 def _opened(
@@ -299,10 +284,11 @@ class _Step:
         with torch.enable_grad():
             given = self._in_batch(values) if work.task.in_batch else values
             loss = losses_of(work, given, batch)  # (c, B)
-            loss = torch.where(mask, loss, 0.0).sum(1)
+            loss = torch.where(mask, loss, 0.0)
             count = mask.sum(1)
-            torch.autograd.backward((loss / count.clamp(min=1)).sum())
-        local.loss[: len(line)] += loss.detach().double()
+            torch.autograd.backward((loss.sum(1) / count.clamp(min=1)).sum())
+        steps = (loss.detach().double() * LOSS_STEPS).round()
+        local.loss[: len(line)] += steps.sum(1) / LOSS_STEPS
         local.used[: len(line)] += count
         descent.step(values, slot, place, count)
         local.steps[: len(line)] += (count > 0).long()

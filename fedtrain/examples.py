@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from fedtrain.chunks import local_rows
 from fedtrain.negatives import draw_negatives
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from fedtrain.federation import Federation, Positives
     from fedtrain.tasks import Task
 
-__all__ = ["EXAMPLES", "Drawing", "Examples"]
+__all__ = ["EXAMPLES", "Drawing", "Examples", "item_rows"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -131,6 +132,23 @@ EXAMPLES: Mapping[str, Callable[[Federation, Chunk, Drawing], Examples]] = {
     "graphs": graphs,
 }
 """How examples are made, by what a model's `examples` says."""
+
+
+def item_rows(examples: Examples, n_clients: int, n_items: int) -> tuple[Ints, Ints, Ints]:
+    """Returns client and item of each row of items that the examples touch, and where each one's are.
+
+    Returns:
+        int64 (T,), twice, in ascending order · int64 (E, m): the rows of the examples' items, T where padded.
+    """
+    item = examples.item
+    client = np.broadcast_to(examples.client[:, None], item.shape)
+    known = item >= 0
+    if known.all():
+        return local_rows(client, item, n_clients, n_items)
+    row_client, row_item, place = local_rows(client[known], item[known], n_clients, n_items)
+    places = np.full(item.shape, len(row_item), np.int64)
+    places[known] = place
+    return row_client, row_item, places
 
 
 def _negatives(federation: Federation, chunk: Chunk, drawing: Drawing, n: int) -> Ints:
