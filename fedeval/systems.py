@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,24 +10,25 @@ from typing import Any
 
 import polars as pl
 
-from fedeval.opening import MANIFEST, RECOMMENDATIONS
+from fedeval.opening import RECOMMENDATIONS
 from fedeval.per_user import same_ids
+from fedeval.runs import (
+    ROUNDS,
+    dataset_of_run,
+    is_run,
+    negatives_of_run,
+    pool_of_run,
+    rounds_of_run,
+)
 from fedeval.setting import Setting
-from fedeval.tables import RANK, SCORE, Table, dataset_of_run, read_table
+from fedeval.tables import RANK, SCORE, Table, read_table
 from fedprep.errors import EvaluationError, nearest
 from fedprep.schema import ITEM_ID, SOURCE_ID, USER_ID
 
-__all__ = ["ROUNDS", "System", "columns_by_system", "named_systems", "read_system"]
-
-TRAINED = {"train": "train", "all": "none", "leaky": "all"}
-"""What a trainer draws negatives from (all items but `train` rows, `all` items, or `leaky`: all items but
-those of every row), to what such negatives leave out."""
+__all__ = ["System", "columns_by_system", "named_systems", "read_system"]
 
 MOST_MISSING = 0.1
 """Share of the candidates that a system may leave out, such as cold items."""
-
-ROUNDS = "rounds.jsonl"
-"""A Run's measures, a line per round and metric: `{"round": 3, "metric": "ndcg@10", "value": 0.04}`."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -125,7 +125,7 @@ def read_system(
         columns: our name to the table's own.
         ids: `dataset`: the table has the Dataset's dense ids; `source`: those of the raw data.
         negative_pool: what its training negatives leave out, unless a Run's manifest says so itself
-            (`plan.negative_pool` in the words of `TRAINED`, or `negative_pool` in those of `Protocol`).
+            (`plan.negative_pool` in the words of `runs.TRAINED`, or `negative_pool` in those of `Protocol`).
 
     Raises:
         EvaluationError: it cannot be read, its ids are of another kind than the truth's, or it is a Run
@@ -134,7 +134,7 @@ def read_system(
     run = Path(source) if isinstance(source, str | Path) else None
     if run is not None and run.is_file() and (run.parent / ROUNDS).is_file():
         run = run.parent  # a table in a Run's folder is of this Run
-    if run is None or not _is_run(run):
+    if run is None or not is_run(run):
         recs = read_table(source, "recommendations", columns)
         if ids == "source":
             recs = _with_dense_ids(recs, setting)
@@ -150,18 +150,11 @@ def read_system(
         name=name,
         recs=read_table(source, "recommendations", columns),
         where=str(run),
-        rounds=_rounds(run / ROUNDS),
-        negative_pool=_pool_of_run(run) or negative_pool,
-        negatives=_negatives_of_run(run),
+        rounds=rounds_of_run(run),
+        negative_pool=pool_of_run(run) or negative_pool,
+        negatives=negatives_of_run(run),
     )
     return _among_candidates(system, setting)
-
-
-def _is_run(path: Path) -> bool:
-    """Says whether a path is a Run's folder; one of Parquet files alone is a table."""
-    return path.is_dir() and any(
-        (path / file).is_file() for file in (MANIFEST, ROUNDS, RECOMMENDATIONS)
-    )
 
 
 def _refuse_other_ids(name: str, recs: Table, setting: Setting) -> None:
@@ -252,50 +245,3 @@ def _refuse_other_dataset(name: str, run: Path, setting: Setting) -> None:
         expected=f"{setting.dataset.id[:12]} of {setting.dataset.path}",
         hint="give the Dataset that it was trained on with --data",
     )
-
-
-def _pool_of_run(run: Path) -> str:
-    """Returns what the Run says of its training negatives, "" where it had none or says nothing."""
-    path = run / "manifest.json"
-    manifest = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    if manifest.get("draws_negatives") is False:
-        return ""
-    said = (manifest.get("plan") or {}).get("negative_pool")
-    return TRAINED.get(str(said), "") or str(manifest.get("negative_pool") or "")
-
-
-def _negatives_of_run(run: Path) -> int | None:
-    """Returns how many negatives the Run's plan draws for each train row, None where it does not say."""
-    path = run / "manifest.json"
-    manifest = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    said = (manifest.get("plan") or {}).get("negatives")
-    return said if isinstance(said, int) else None
-
-
-def _rounds(path: Path) -> list[dict[str, Any]]:
-    """Returns round, metric, value of each line; a line that was cut off by a kill is the last."""
-    if not path.is_file():
-        return []
-    found: list[dict[str, Any]] = []
-    lines = path.read_text("utf-8").splitlines()
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            found.append(
-                {
-                    "round": int(row["round"]),
-                    "metric": str(row["metric"]),
-                    "value": float(row["value"]),
-                }
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines) and isinstance(error, json.JSONDecodeError):
-                break
-            known = row if isinstance(row, dict) else {}
-            raise EvaluationError(
-                "a line of the Run's rounds cannot be read",
-                where=f"{path}:{number}",
-                expected='{"round": 3, "metric": "ndcg@10", "value": 0.04}',
-                hint=nearest("metric", known) if "metric" not in known and known else "",
-            ) from None
-    return found

@@ -5,7 +5,6 @@ A file is never loaded whole for its size's sake: what reads it asks for blocks 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from fedeval.opening import MANIFEST, RANK, RELEVANCE, SCORE, Role, opened, role_name
+from fedeval.opening import RANK, RELEVANCE, SCORE, Role, opened, role_name
 from fedprep.errors import EvaluationError, nearest
 from fedprep.schema import ITEM_ID, LABEL, RATING, TIMESTAMP, USER_ID
 
@@ -23,7 +22,6 @@ __all__ = [
     "SCORE",
     "Role",
     "Table",
-    "dataset_of_run",
     "read_table",
     "with_ids_like",
 ]
@@ -164,25 +162,6 @@ def with_ids_like(table: Table, other: Table) -> Table:
         return table
     rows = table.rows.with_columns(changes)
     return Table(rows, rows.collect_schema(), table.role, table.where, table.text)
-
-
-def dataset_of_run(path: str | Path) -> str:
-    """Returns the id of the Dataset that a Run was trained on, "" where its manifest does not say.
-
-    Raises:
-        EvaluationError: the manifest is no JSON.
-    """
-    manifest = Path(path) / MANIFEST
-    if not manifest.is_file():
-        return ""
-    try:
-        facts = json.loads(manifest.read_text("utf-8"))
-    except ValueError as error:
-        raise EvaluationError(
-            f"the Run's manifest cannot be read: {error}", where=str(manifest)
-        ) from None
-    found = facts.get("dataset_id") or facts.get("dataset", "")
-    return str(found.get("id", "") if isinstance(found, dict) else found)
 
 
 # --- names and types -----------------------------------------------------------------------------------

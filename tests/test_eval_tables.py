@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fedeval import Policy, evaluate
-from fedeval.tables import dataset_of_run, read_table
+from fedeval.tables import read_table
 from fedprep.errors import EvaluationError
 
 METRICS = ["ndcg@3", "hr@3", "mrr@3"]
@@ -372,16 +371,6 @@ def test_the_policy_refuses_a_choice_that_is_none() -> None:
         Policy(unlisted="tied")
     with pytest.raises(EvaluationError, match="needs duplicates"):
         Policy(ties="average", duplicates="keep")
-
-
-def test_a_run_names_its_dataset() -> None:
-    assert dataset_of_run(".") == ""
-    for facts in ({"dataset_id": "abc"}, {"dataset": {"id": "abc"}}, {"dataset": "abc"}):
-        Path("manifest.json").write_text(json.dumps(facts))
-        assert dataset_of_run(".") == "abc"
-    Path("manifest.json").write_text("{")
-    with pytest.raises(EvaluationError, match="manifest cannot be read"):
-        dataset_of_run(".")
 
 
 def test_a_file_of_many_row_groups_in_any_order_is_read_in_blocks(

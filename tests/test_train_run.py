@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fedeval.runs import dataset_of_run
 from fedeval.systems import read_system
-from fedeval.tables import dataset_of_run
 from fedprep.errors import OutputError, TrainingError
 from fedtrain.run import RECOMMENDATIONS, Run
 from fedtrain.run.rounds import EVENTS, ROUNDS, TIMINGS, append, cut, n_lines, read_values
