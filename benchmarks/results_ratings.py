@@ -93,7 +93,8 @@ def fedrecon(bias: Sequence[Path], without: Sequence[Path]) -> str:
         f"d = {plan['mf']['dim']}, {plan['clients_per_round']} clients a round, {plan['rounds']} rounds, "
         f"server SGD {plan['server_lr']}; at the client batches of {plan['batch_size']}, rates "
         f"{plan['lr_user']} (users) and {plan['lr_item']} (items) on the mean loss of a batch, "
-        f"{plan['fedrecon']['recon_epochs']} passes over the support half, cosine schedule. Each seed holds "
+        f"{plan['fedrecon']['recon_epochs']} passes over the support half at one rate in all rounds, "
+        "cosine schedule of the items'. Each seed holds "
         "out other clients, so the range over seeds is of clients too; rows of means are of the very same "
         "query rows.",
         table(["system", "seeds", "RMSE", "accuracy", *COSTS], rows),
