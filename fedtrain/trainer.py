@@ -153,6 +153,7 @@ class Trainer:
             return False
         reason = should_stop(history_of(self.run.rounds()), self.plan.stop)
         if reason:
+            self._save_state()  # before it is told: with more patience the Run goes on from here
             self.run.event(self.done, "stopped early", reason=reason)
         return not reason
 

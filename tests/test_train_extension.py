@@ -296,8 +296,9 @@ def test_a_run_that_stopped_early_goes_on_with_more_patience_and_not_with_more_r
 
     patient = trained(data, tmp_path / "patient", **plan(3))
     out = tmp_path / "run"
-    found = trained(data, out, **plan(1))
+    found = trained(data, out, checkpoint_every=9, **plan(1))
     assert found.manifest["rounds_done"] == 2
+    assert (load(found) or [0])[0] == 2
     before = content(out)
     with pytest.raises(FedprepError, match="stopped early, in round 2") as caught:
         trained(data, out, go_on=True, **plan(1, rounds=9))
@@ -368,7 +369,7 @@ def test_the_command_says_what_became_of_a_run(
 def test_a_run_that_is_there_is_said_before_anything_slow_begins(
     options: tuple[str, ...],
     data: Dataset,
-    three: Path,
+    short: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -377,8 +378,9 @@ def test_a_run_that_is_there_is_said_before_anything_slow_begins(
 
     monkeypatch.setattr("fedtrain.cli.make._judge", slow)
     monkeypatch.setattr("fedtrain.train.work_of", slow)
-    assert run("run", data.path, "--out", three, *options) == 2
+    assert run("run", data.path, "--out", short, *options) == 2
     assert "a Run is there already" in capsys.readouterr().err
-    with Run.open(three).lock():
-        assert run("run", data.path, "--out", three, "--resume", *options) == 2
+    Run.open(short).update(status="stopped")
+    with Run.open(short).lock():
+        assert run("run", data.path, "--out", short, "--resume", *options) == 2
     assert "another process is training this Run" in capsys.readouterr().err

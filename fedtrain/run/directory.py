@@ -108,10 +108,10 @@ class Run:
         folder = Path(path)
         if _is_room(folder):
             return
-        if go_on and (folder / MANIFEST).is_file():
-            _read(folder)
-        else:
+        if not (go_on and (folder / MANIFEST).is_file()):
             _refuse_taken(folder, force)
+        elif _read(folder)["status"] == "finished":
+            return  # it may be read alone, even where nothing can be written
         with _alone(folder):
             pass
 
