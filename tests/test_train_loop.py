@@ -20,6 +20,7 @@ from fedprep.dataset import Dataset
 from fedprep.errors import TrainingError
 from fedtrain.cli import main
 from fedtrain.measures import lists_of_all
+from fedtrain.privacy import epsilon
 from fedtrain.run import Run, load, read_tensors
 from fedtrain.settings import parse_plan
 from fedtrain.setup import begin, work_of
@@ -108,6 +109,7 @@ else:
     fedtrain.trainer.save = save
 from fedtrain.cli import main
 from fedtrain.measures import lists_of_all
+from fedtrain.privacy import epsilon
 main(arguments)
 """
 
@@ -270,6 +272,30 @@ def test_a_metric_that_nothing_measures_ends_a_run_with_the_first_that_is_ranked
         ended(data, tmp_path / "run", **plan)
     assert error.value.hint.startswith("did you mean 'ndcg@10/valid'")
     assert Run.open(tmp_path / "run").rounds()["round"].max() == done
+
+
+@pytest.mark.parametrize(("per_round", "rate"), [(3, 3 / 9), (0, 1.0)])
+def test_each_round_with_noise_says_what_it_has_cost_at_the_rate_of_those_that_may_train(
+    per_round: int, rate: float, data: Path, tmp_path: Path
+) -> None:
+    """A quarter of the 12 clients never trains."""
+    pytest.importorskip("opacus", reason="opacus is not installed")
+    found = train(
+        Dataset.open(data),
+        parse_plan(
+            {
+                "task": "binary", "rounds": 3, "clients_per_round": per_round, "threads": 1,
+                "weights": "uniform", "item_mean": "cohort", "valid_clients": 0.25,
+                "privacy": {"clip": 1.0, "noise_multiplier": 2.0, "delta": 1e-3},
+            }
+        ),
+        tmp_path / "run",
+    )  # fmt: skip
+    told = found.rounds().filter(metric="epsilon").sort("round")
+    assert told["round"].to_list() == [1, 2, 3]
+    expected = [epsilon(number, rate, 2.0, 1e-3, "rdp") for number in (1, 2, 3)]
+    assert told["value"].to_list() == pytest.approx(expected)
+    assert expected[0] < expected[1] < expected[2]
 
 
 def test_an_error_of_our_own_is_not_taken_for_a_lack_of_memory(
