@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedeval.ordering
-from fedeval import evaluate
+from fedeval import Policy, evaluate
 from fedeval.ordering import places_by_score
 
 SCORES = np.array([-np.inf, -2.5, -1e-40, -0.0, 0.0, 1e-40, 0.1, 0.5, 3.0, 1e30, np.inf])
@@ -81,3 +85,26 @@ def test_equal_scores_stand_in_order_of_item_id_and_are_counted() -> None:
     assert found.mean == {"mrr@3": pytest.approx(1 / 3), "hr@2": 0}
     assert found.counts["tied_scores"] == 2
     assert "2 places have the score of the place before: ordered by item id" in found.warnings
+
+
+@pytest.mark.parametrize("kind", ["frame", "file"])
+@pytest.mark.parametrize(
+    ("ids", "order"),
+    [([1, 2, 3, 10], [3, 2, 10, 1]), (["a", "B", "é", "b"], ["é", "b", "a", "B"])],
+    ids=["numbers", "texts"],
+)
+def test_ties_in_descending_text_stand_as_trec_eval_has_them(
+    ids: list[Any], order: list[Any], kind: str, tmp_path: Path
+) -> None:
+    """Each item alone is relevant to a user of its own, to whom all four are recommended at one score."""
+    recs = pl.DataFrame(
+        {"user_id": np.repeat(range(4), 4), "item_id": ids * 4, "score": [0.5] * 16}
+    )
+    recs = recs[np.random.default_rng(0).permutation(16)]
+    truth = pl.DataFrame({"user_id": range(4), "item_id": order})
+    if kind == "file":
+        recs.write_parquet(tmp_path / "recs.parquet")
+    table = tmp_path / "recs.parquet" if kind == "file" else recs
+    policy = Policy(order="score", ties="text_descending")
+    found = evaluate(table, truth, ["mrr"], policy=policy).per_user.sort("user_id")
+    assert found["mrr"].to_list() == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])
