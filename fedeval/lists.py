@@ -79,7 +79,7 @@ def _by_rank(source: Source, users: Codes, depth: int, bounds: tuple[Any, Any]) 
     strangers = Strangers()
     written = 0
     for block in source.blocks(bounds):
-        if (block[RANK].min() or 1) < 1:  # type: ignore[operator]
+        if (block[RANK] < 1).any():
             _refuse_rank(block, source)
         near = block.filter(pl.col(RANK) <= depth)
         row = users.find(near[USER_ID])

@@ -184,6 +184,12 @@ BAD: dict[str, tuple[Callable[[pl.DataFrame], Any], str]] = {
     "a rank is a fraction": (lambda f: f.with_columns(pl.col("rank") + 0.5), "'rank'"),
     "a score is NaN": (lambda f: edited("score", [*f["score"][:-1], math.nan])(f), "user 30, item 6"),
     "ranks start at 0": (lambda f: f.with_columns(pl.col("rank") - 1), "must start at 1"),
+    "ranks count from 0": (
+        lambda f: f.with_columns(pl.col("rank") - 1), "there are ranks of 0",
+    ),
+    "a rank is negative": (
+        lambda f: f.with_columns(pl.col("rank") - 4), "hint: add 1 to ranks that count from 0",
+    ),
     "ranks start at 2": (lambda f: f.with_columns(pl.col("rank") + 1), "starts at rank 2"),
     "ranks start behind k": (lambda f: f.with_columns(pl.col("rank") + 5), "starts at rank 6"),
     "no user in common": (lambda f: f.with_columns(pl.col("user_id") + 100), "no user in common"),
@@ -209,7 +215,14 @@ def test_bad_recommendations_are_refused_with_what_is_wrong(
 
 
 @pytest.mark.parametrize(
-    "fault", ["a score is NaN", "an id is missing", "ranks start at 2", "a rank is missing"]
+    "fault",
+    [
+        "a score is NaN",
+        "an id is missing",
+        "ranks start at 2",
+        "ranks count from 0",
+        "a rank is missing",
+    ],
 )
 def test_files_are_refused_alike(fault: str, recs: pl.DataFrame, truth: pl.DataFrame) -> None:
     spoil, told = BAD[fault]
