@@ -5,7 +5,8 @@ has finished is not done again, one that was broken off goes on from its checkpo
 found so far, written anew after each Run.
 
 A run is stopped by the median stopping rule: where its best value so far is worse than the median, over the
-finished runs, of the mean of their values up to the same round, `patience` measured rounds in a row.
+finished runs, of the mean of their values up to the same round, `patience` measured rounds in a row. The
+first quarter of a run's rounds does not count: larger rates begin badly there and end well.
 
 Reference: Golovin, Solnik, Moitra, Kochanski, Karro, Sculley, Google Vizier: A Service for Black-Box
 Optimization, KDD 2017, section 3.2.2.
@@ -38,6 +39,8 @@ FORMAT = 1
 PRUNED = "stopped by the median rule"
 LEAST_FINISHED = 3
 """Finished runs that there must be before one is stopped for being worse than they were."""
+GRACE = 0.25
+"""Share of a run's rounds in which it is never below the median."""
 
 Curve = list[tuple[int, float]]
 """(round, value), in order of rounds."""
@@ -71,6 +74,7 @@ def sweep(
         folder: the sweep's; it may hold Runs of an earlier call.
         metric: what runs are compared by, such as `ndcg@10/valid`; without a split, on valid.
         patience: rounds measured in a row below the median, before a run is stopped; 0: none ever is.
+            Those of the first quarter do not count.
         recipe, allow_invalid, verdict: as for `train`.
         told: what is said between runs.
         report: each round's measures.
@@ -273,7 +277,7 @@ class _One:
         below, told = 0, ""
         for place, (number, _) in enumerate(self.curve):
             means = [self.sign * mean for mean in _means(self.finished, number)]
-            if len(means) < LEAST_FINISHED:
+            if len(means) < LEAST_FINISHED or number < GRACE * self.trial.plan.rounds:
                 continue
             best = max(self.sign * value for _, value in self.curve[: place + 1])
             median = statistics.median(means)

@@ -237,6 +237,18 @@ def test_patience_is_how_many_rounds_below_are_borne(
     assert (found["trials"][3]["status"] == "finished") == (rounds == 4)
 
 
+def test_a_bad_start_is_borne_in_the_first_quarter_of_the_rounds(
+    dataset: Dataset, tmp_path: Path, made_up: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = [0.0, 0.0, 0.9, 0.9]
+    made_up["curves"] = dict.fromkeys((1, 2, 3), GOOD) | {4: late}
+    stopped = swept(dataset, tmp_path / "s", [1, 2, 3, 4], patience=1)
+    assert stopped["trials"][3]["rounds"] == 1
+    monkeypatch.setattr(fedtrain.sweep, "GRACE", 0.75)
+    borne = swept(dataset, tmp_path / "t", [1, 2, 3, 4], patience=1)
+    assert borne["best"]["settings"] == ["lr=4"]
+
+
 def test_two_finished_runs_are_too_few_to_stop_a_third(
     dataset: Dataset, tmp_path: Path, made_up: dict[str, Any]
 ) -> None:
