@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 import polars as pl
 import pytest
 from built import write_built
@@ -12,13 +15,15 @@ from built import write_built
 torch = pytest.importorskip("torch", reason="torch is not installed")
 torch.set_num_threads(1)
 
-from federations import random_federation, work_of  # noqa: E402
+from federations import begin, random_federation, work_of  # noqa: E402
 from torch.nn.functional import normalize  # noqa: E402
 
 from fedprep.dataset import Dataset  # noqa: E402
 from fedtrain.batch import Features  # noqa: E402
-from fedtrain.engine import Work  # noqa: E402
-from fedtrain.explain import suspect  # noqa: E402
+from fedtrain.chunks import chunk_of  # noqa: E402
+from fedtrain.engine import Work, train_chunk  # noqa: E402
+from fedtrain.explain import explain, suspect  # noqa: E402
+from fedtrain.guard import norms, sound  # noqa: E402
 from fedtrain.settings import parse_plan  # noqa: E402
 from fedtrain.train import train  # noqa: E402
 
@@ -100,3 +105,28 @@ def test_a_modality_out_of_scale_is_told_before_the_first_round_and_once_in_the_
         told = [event for event in run.events() if event["event"] == "odd input"]
         assert len(told) == 1 and told[0]["round"] == 0
         assert "[embed.image] normalise" in told[0]["what"]
+
+
+@pytest.mark.parametrize(
+    "plan", [{"local_epochs": 4, "batch_size": 2, "lr": 1.2}, {"local_steps": 30, "batch_size": 1}]
+)
+def test_the_step_that_is_named_is_the_first_after_which_a_client_is_not_sound(
+    plan: dict[str, Any],
+) -> None:
+    federation = random_federation(4, n_clients=2)
+    work = work_of(federation, model="mf", mf={"dim": 3, "start": 0.5}, **{"lr": 1.0, **plan})
+    server, clients = begin(work)
+    chunk = chunk_of(federation, np.array([1]))
+    steps = int(train_chunk(work, server.at(1), clients, chunk).steps.max())
+
+    def is_sound(after: int) -> bool:
+        short = replace(work, plan=msgspec.structs.replace(work.plan, local_steps=after))
+        local = train_chunk(short, server.at(1), clients, chunk)
+        answer = work.algorithm.answer(local, work.private)
+        return bool(sound(local, answer, norms(answer, local))[0])
+
+    first = next(after for after in range(1, steps + 1) if not is_sound(after))
+    assert 2 < first < steps
+    told = explain(work, server.at(1), clients, 1, 1.0)
+    assert f"not finite, or beyond reason, after local step {first};" in told
+    assert "inputs are in order; learning rates: item_bias" in told
