@@ -131,7 +131,7 @@ def sample_candidates(
         weight = np.ones(exclude.n_items)
     weight[~(exclude.item_counts > 0 if items is None else items)] = 0
     users = np.flatnonzero(truth.user_counts)
-    size = max(1, BLOCK_DRAWS // (2 * n_negatives))
+    size = max(1, BLOCK_DRAWS // (2 * min(n_negatives, max(1, exclude.n_items))))
     drawn = [
         _negatives(users[begin : begin + size], known, weight, n_negatives, seed)
         for begin in range(0, len(users), size)
@@ -214,8 +214,14 @@ def read_ncf_candidates(path: str | Path) -> Candidates:
         parts.filter(pl.col("others") != "")
         .select(USER_ID, pl.col("others").str.split("\t").alias(ITEM_ID))
         .explode(ITEM_ID)
-        .select(USER_ID, pl.col(ITEM_ID).cast(pl.Int32), relevant=False)
+        .select(USER_ID, pl.col(ITEM_ID).cast(pl.Int32, strict=False), relevant=False)
     )
+    if others[ITEM_ID].null_count():
+        raise EvaluationError(
+            f"{others[ITEM_ID].null_count()} candidates are no items: their numbers are too large",
+            where=str(path),
+            expected=f"numbers below {2**31:,}",
+        )
     # A negative of one line may be drawn in the next, or be relevant there.
     frame = pl.concat([positives, others]).unique(
         [USER_ID, ITEM_ID], keep="first", maintain_order=True
@@ -240,7 +246,8 @@ def _negatives(
         return np.empty(0, np.int64)
     taken = np.empty(0, np.int64)
     open_users, missing, drawn = users, np.full(len(users), n), np.zeros(len(users), np.int64)
-    for _ in range(ROUNDS):
+    n_drawable = int(np.count_nonzero(weight))
+    for _ in range(ROUNDS if n < n_drawable else 0):  # who asks for all items gets them at once
         extra = missing + missing // 4 + 4
         place, nth = _counted(extra)
         who = open_users[place]

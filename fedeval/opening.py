@@ -122,6 +122,7 @@ def _folder(path: Path, role: Role) -> pl.LazyFrame:
             f"the {role_name(role)} cannot be read: a folder without {RECOMMENDATIONS}",
             where=str(path),
             expected="a Run, a table, or a folder of Parquet files of one table",
+            hint="a Run writes it at its end" if (path / "rounds.jsonl").is_file() else "",
         )
     return pl.scan_parquet(files, glob=False, hive_partitioning=True)
 

@@ -134,6 +134,15 @@ def test_users_with_few_items_left_are_counted(caplog: pytest.LogCaptureFixture)
     assert "1 users have fewer than 2" in caplog.text
 
 
+def test_who_asks_for_more_than_there_is_gets_all_that_is_left_at_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_first", lambda *_: pytest.fail("drawn round by round"))
+    test, train = interactions([(0, 0), (1, 3)], 2, 4), interactions([(0, 1), (1, 2)], 2, 4)
+    found = sample_candidates(test, train, n_negatives=10**9, items=np.ones(4, bool))
+    assert negatives_by_user(found) == {0: [2, 3], 1: [0, 1]}
+
+
 def test_a_candidate_set_comes_back_from_its_file_with_its_facts(tmp_path: Path) -> None:
     train, _, test = parts_of_tastes(seed=5)
     found = sample_candidates(test, train, n_negatives=5, seed=9, excluded="train")
@@ -165,6 +174,12 @@ def test_the_candidate_file_of_ncf_is_read(tmp_path: Path) -> None:
 def test_a_file_that_is_no_candidate_file_of_ncf_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad").write_text(text)
     with pytest.raises(EvaluationError, match=r"lines are no candidates"):
+        read_ncf_candidates(tmp_path / "bad")
+
+
+def test_a_candidate_that_no_item_can_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad").write_text("(0,25)\t10\t99999999999\n")
+    with pytest.raises(EvaluationError, match="1 candidates are no items"):
         read_ncf_candidates(tmp_path / "bad")
 
 
