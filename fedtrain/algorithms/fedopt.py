@@ -25,17 +25,17 @@ SERVER_LR = 0.01
 
 
 def fedadam() -> Algorithm:
-    """Returns FedAdam."""
+    """Returns FedAdam: federated averaging whose server takes the mean change as a gradient of Adam."""
     return _adaptive("fedadam", "adam")
 
 
 def fedyogi() -> Algorithm:
-    """Returns FedYogi."""
+    """Returns FedYogi: federated averaging whose server takes the mean change as a gradient of Yogi."""
     return _adaptive("fedyogi", "yogi")
 
 
 def fedadagrad() -> Algorithm:
-    """Returns FedAdagrad."""
+    """Returns FedAdagrad: federated averaging whose server takes the mean change as a gradient of Adagrad."""
     return _adaptive("fedadagrad", "adagrad")
 
 
