@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from fedprep.errors import DatasetError
+from fedprep.errors import DatasetError, nearest
 from fedprep.files import sha256_of, whole_file
 from fedprep.schema import FORMAT
 
@@ -112,6 +112,15 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     return manifest
 
 
+SHOWN = 10
+"""Folders that a hint names."""
+
+
+def _folders_with_one(folder: Path) -> list[str]:
+    """Returns the names of the folders in a folder that have a manifest."""
+    return sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Returns the manifest of a Dataset directory.
 
@@ -120,13 +129,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not folder.is_dir():
+        beside = _folders_with_one(folder.parent)
         raise DatasetError(
-            f"no Dataset at {folder}", hint="`fedprep build RECIPE --out PATH` makes one"
+            f"no Dataset at {folder}",
+            hint=nearest(folder.name, beside)
+            if beside
+            else "`fedprep build RECIPE --out PATH` makes one",
         )
     if not path.is_file():
+        inside = _folders_with_one(folder)
         raise DatasetError(
             f"{folder} is no Dataset: it has no {MANIFEST}",
-            hint="`fedprep validate` takes a plain folder of Parquet files too",
+            hint=f"in it are {', '.join(inside[:SHOWN])}"
+            if inside
+            else "`fedprep validate` takes a plain folder of Parquet files too",
         )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))

@@ -170,3 +170,18 @@ def test_a_folder_without_a_manifest_and_no_folder_at_all_are_told_apart(tmp_pat
 
 def test_versions_name_the_tools_that_are_installed() -> None:
     assert {"python", "polars", "pyarrow", "numpy"} <= tool_versions().keys()
+
+
+def test_a_folder_that_is_no_dataset_tells_of_those_beside_and_in_it(tmp_path: Path) -> None:
+    for name in ("books", "books-8"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text("{}")
+    with pytest.raises(DatasetError, match="did you mean 'books'"):
+        read_manifest(tmp_path / "bookz")
+    with pytest.raises(DatasetError, match="in it are books, books-8"):
+        read_manifest(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="takes a plain folder"):
+        read_manifest(tmp_path / "empty")
+    with pytest.raises(DatasetError, match="fedprep build RECIPE"):
+        read_manifest(tmp_path / "empty" / "one")
