@@ -439,6 +439,44 @@ def test_more_systems_than_colours_still_look_different(found: dict[str, Any]) -
     assert len({(look.colour, look.marker) for look in looks}) == 20
 
 
+def test_a_legend_of_many_systems_is_not_cut_and_takes_no_room_of_the_picture() -> None:
+    from matplotlib.figure import Figure
+
+    from fedeval.report.pictures.canvas import NARROW, legend_above
+
+    with drawing():
+        figure = Figure(figsize=NARROW, layout="constrained")
+        axes = figure.subplots()
+        for number in range(16):
+            axes.plot([0, 1], [0, number], label=f"a system with a name {number}")
+        legend_above(axes)
+        (legend,) = figure.legends
+        assert legend.get_window_extent().width <= figure.bbox.width
+        assert len(legend.get_texts()) == 16
+        figure.draw_without_rendering()
+        assert axes.bbox.height > 0.5 * NARROW[1] * figure.dpi
+
+
+def test_names_of_points_cover_no_other_and_stay_inside() -> None:
+    from fedeval.report.pictures import coverage
+
+    names = [f"system {number}" for number in range(9)]
+    value = {"value": 0.2, "low": 0.19, "high": 0.21}
+    found = {
+        "coverage": {"systems": dict.fromkeys(names, 0.97), "k": 10, "n_items": 30, "reason": ""},
+        "headline": "hr@10",
+        "metrics": [{"name": "hr@10", "title": "HR@10", "better": "higher"}],
+        "systems": [{"name": n, "kind": "system", "values": {"hr@10": value}} for n in names],
+    }
+    with drawing():
+        axes = coverage.draw(found).figure.axes[0]
+        boxes = [text.get_window_extent() for text in axes.texts]
+        inside = [axes.bbox.contains(*corner) for b in boxes for corner in (b.min, b.max)]
+    assert len(boxes) == 9 and all(inside)
+    pairs = [(a, b) for place, a in enumerate(boxes) for b in boxes[:place]]
+    assert not any(a.overlaps(b) for a, b in pairs)
+
+
 def test_learning_curves_are_drawn_of_the_runs_that_have_rounds(found: dict[str, Any]) -> None:
     assert found["learning"] == {"mf": LINES}
     from fedeval.report.pictures import learning

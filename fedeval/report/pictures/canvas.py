@@ -44,6 +44,9 @@ NARROW = (5.0, 3.3)
 WIDE = (10.4, 3.6)
 """Inches. Two narrow ones stand side by side in a page."""
 
+LEGEND_LINE = 0.19
+"""Inches that a line of a legend takes."""
+
 STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": GREY,
@@ -152,19 +155,26 @@ def svg(figure: Figure) -> bytes:
 
 
 def legend_above(axes: Axes, handles: Sequence[Any] | None = None) -> None:
-    """Writes the legend above the picture, where it can hide nothing."""
-    own, labels = axes.get_legend_handles_labels()
+    """Writes the legend above the picture, where it can hide nothing, and makes the room that it takes."""
+    own, _ = axes.get_legend_handles_labels()
     handles = own if handles is None else handles
     labels = [str(handle.get_label()) for handle in handles]
-    columns = 5 if len(labels) % 5 == 0 or len(labels) > 8 else 4
-    axes.figure.legend(
-        handles,
-        labels,
-        loc="outside upper left",
-        ncols=min(columns, len(labels)),
-        handlelength=2.4,
-        columnspacing=1.2,
-    )
+    figure: Any = axes.figure
+    most = 5 if len(labels) % 5 == 0 or len(labels) > 8 else 4
+    for columns in range(max(1, min(most, len(labels))), 0, -1):
+        legend = figure.legend(
+            handles,
+            labels,
+            loc="outside upper left",
+            ncols=columns,
+            handlelength=2.4,
+            columnspacing=1.2,
+        )
+        if columns == 1 or legend.get_window_extent().width <= 0.98 * figure.bbox.width:
+            break
+        legend.remove()
+    lines = -(-len(labels) // columns) if labels else 0
+    figure.set_figheight(figure.get_figheight() + LEGEND_LINE * max(0, lines - 2))
 
 
 def short(text: str, longest: int = 22) -> str:

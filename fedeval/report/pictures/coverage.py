@@ -11,7 +11,7 @@ from fedeval.report.wording import metric_of, value
 
 __all__ = ["draw"]
 
-STEPS = (0, -1, 1, -2, 2, -3, 3, -4, 4, -5, 5, -6, 6)
+STEPS = (0, *(way * step for step in range(1, 15) for way in (-1, 1)))
 """How far a name is moved up (or down) from its point, in lines, the nearest first."""
 
 
@@ -63,23 +63,29 @@ def draw(assessment: Mapping[str, Any]) -> Drawn:
 def _name_points(axes: Any, points: Mapping[str, Any], looks: Mapping[str, Any]) -> None:
     """Writes each name beside its point, moved up or down until it covers no name, point or interval."""
     low, high = axes.get_ylim()
+    line = 0.055 * (high - low)
     axes.autoscale(enable=False)
     taken = [box for share, found in points.values() for box in _boxes(axes, share, found)]
     for name, (share, found) in sorted(points.items(), key=lambda p: -p[1][1]["value"]):
         sides = ("right", "left") if share > 0.6 else ("left", "right")
-        for step, side in itertools.product(STEPS, sides):
-            x = share + (0.03 if side == "left" else -0.03)
-            y = found["value"] + step * 0.055 * (high - low)
-            note = axes.text(x, y, looks[name].label, ha=side, va="center", fontsize=8.5)
+        places = [
+            (share + (0.03 if side == "left" else -0.03), found["value"] + step * line, side, step)
+            for step, side in itertools.product(STEPS, sides)
+        ]
+        note = axes.text(0, 0, looks[name].label, va="center", fontsize=8.5)
+        worth = []
+        for number, (x, y, side, _) in enumerate(places):
+            note.set(x=x, y=y, ha=side)
             box = note.get_window_extent()
-            inside = all(axes.bbox.contains(*corner) for corner in (box.min, box.max))
-            if inside and not any(box.overlaps(other) for other in taken):
+            outside = not all(axes.bbox.contains(*corner) for corner in (box.min, box.max))
+            worth.append((outside, sum(box.overlaps(other) for other in taken), number))
+            if worth[-1][:2] == (False, 0):
                 break
-            if (step, side) != (STEPS[-1], sides[-1]):
-                note.remove()
+        x, y, side, step = places[min(worth)[2]]
+        note.set(x=x, y=y, ha=side)
         if step:
             axes.plot([share, x], [found["value"], y], color=GREY, lw=0.5, zorder=1)
-        taken.append(box)
+        taken.append(note.get_window_extent())
 
 
 def _boxes(axes: Any, share: float, found: Mapping[str, Any]) -> list[Any]:
