@@ -88,7 +88,7 @@ def train(
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
             with contextlib.suppress(OutputError):  # the disk is full: that is what is told
-                run.update(status="stopped" if interrupted else "failed", rounds_done=trainer.done)
+                run.update(status="stopped" if interrupted else "failed")
             if is_out_of_memory(error):
                 raise TrainingError(
                     "no memory for what is measured or saved after a round",

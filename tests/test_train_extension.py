@@ -15,7 +15,7 @@ import torch
 from built import write_built
 
 from fedprep.dataset import Dataset
-from fedprep.errors import FedprepError
+from fedprep.errors import FedprepError, OutputError
 from fedtrain.cli import main
 from fedtrain.extension import BEFORE, length_keys
 from fedtrain.recommend import recommend
@@ -286,6 +286,25 @@ def test_a_checkpoint_that_has_gone_or_is_broken_is_refused_and_nothing_is_chang
     with pytest.raises(FedprepError, match=words):
         trained(data, short, go_on=True)
     assert content(short) == before
+
+
+def test_a_run_whose_first_checkpoint_found_no_room_begins_again(
+    data: Dataset, three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round counts as done once what was due after it is on disk."""
+    out = tmp_path / "run"
+
+    def full(*given: Any, **rest: Any) -> None:
+        raise OutputError("no space is left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fedtrain.run.checkpoint.write_tensors", full)
+        with pytest.raises(OutputError):
+            trained(data, out, rounds=3)
+    manifest = Run.open(out).manifest
+    assert (manifest["status"], manifest["rounds_done"]) == ("failed", 0)
+    trained(data, out, rounds=3, go_on=True)
+    assert_same_bytes(out, three)
 
 
 # --- to more patience, and to an earlier end -----------------------------------------------------------
