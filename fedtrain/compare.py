@@ -63,8 +63,8 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Returns a row for each Run, in the order given.
 
-    run, path, status, algorithm, model, task, seed, dataset_id, eval_clients, held_out (the shares
-    `valid_clients` and `test_clients`): what it is · rounds: those measured ·
+    run (its name, or its path where several have that name), path, status, algorithm, model, task, seed,
+    dataset_id, eval_clients, held_out (the shares `valid_clients` and `test_clients`): what it is · rounds: those measured ·
     bytes_up, bytes_down, seconds: of all rounds; None where they were not measured · best: for each
     metric that has a direction `value` and the first `round` that had it · final: the last value of each
     metric · to_target: for each metric of the target `target`, `rounds`, `bytes` (up and down) and
@@ -81,7 +81,11 @@ def compare(
     tables = [run.rounds() for run in opened]
     there = {metric for table in tables for metric in table["metric"].unique()}
     goals = {metric_named(name, there): float(value) for name, value in (target or {}).items()}
-    return [_row(run, table, goals) for run, table in zip(opened, tables, strict=True)]
+    names = [run.name for run in opened]
+    return [
+        _row(run, table, goals) | ({"run": str(run.path)} if names.count(run.name) > 1 else {})
+        for run, table in zip(opened, tables, strict=True)
+    ]
 
 
 def _row(run: Run, rounds: pl.DataFrame, goals: Mapping[str, float]) -> dict[str, Any]:

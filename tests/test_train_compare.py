@@ -121,6 +121,12 @@ def test_runs_whose_numbers_cannot_be_compared_are_known(
     assert all(words in UNLIKE.values() for words in found)
 
 
+def test_runs_of_one_name_are_told_by_their_places(tmp_path: Path) -> None:
+    places = [run_of(tmp_path / name / "run", cost(0.01, 0.9)) for name in "ab"]
+    other = run_of(tmp_path / "other", cost(0.01, 0.9))
+    assert [row["run"] for row in compare([*places, other])] == [*map(str, places), "other"]
+
+
 def test_only_the_files_are_read(tmp_path: Path) -> None:
     path = run_of(tmp_path / "a", cost(0.01, 0.9))
     before = compare([path])
