@@ -64,11 +64,11 @@ def compare(
     """Returns a row for each Run, in the order given.
 
     run (its name, or its path where several have that name), path, status, algorithm, model, task, seed,
-    dataset_id, eval_clients, held_out (the shares `valid_clients` and `test_clients`): what it is · rounds: those measured ·
-    bytes_up, bytes_down, seconds: of all rounds; None where they were not measured · best: for each
-    metric that has a direction `value` and the first `round` that had it · final: the last value of each
-    metric · to_target: for each metric of the target `target`, `rounds`, `bytes` (up and down) and
-    `seconds` up to the first round that reached it; None where none did.
+    dataset_id, eval_clients, held_out (the shares `valid_clients` and `test_clients`): what it is · rounds:
+    those measured · bytes_up, bytes_down, seconds: of all rounds; None where they were not measured ·
+    best: for each metric that has a direction `value` and the first `round` that had it ·
+    final: the last value of each metric · to_target: for each metric of the target `target`, `rounds`,
+    `bytes` (up and down) and `seconds` up to the first round that reached it; None where none did.
 
     Args:
         runs: their folders.
