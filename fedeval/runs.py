@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fedeval.opening import MANIFEST, RECOMMENDATIONS
 from fedprep.errors import EvaluationError, nearest
 
-__all__ = ["ROUNDS", "dataset_of_run", "is_run", "negatives_of_run", "pool_of_run", "rounds_of_run"]
+__all__ = [
+    "ROUNDS",
+    "dataset_of_run",
+    "is_run",
+    "negatives_of_run",
+    "pool_of_run",
+    "rounds_of_run",
+    "trained_otherwise",
+]
 
 ROUNDS = "rounds.jsonl"
 """A Run's measures, a line per round and metric: `{"round": 3, "metric": "ndcg@10", "value": 0.04}`."""
@@ -17,6 +26,13 @@ ROUNDS = "rounds.jsonl"
 TRAINED = {"train": "train", "all": "none", "leaky": "all"}
 """What a trainer draws negatives from (all items but `train` rows, `all` items, or `leaky`: all items but
 those of every row), to what such negatives leave out."""
+
+TASKS = {
+    "binary": "to tell liked from disliked rows",
+    "classes": "to tell the classes of rated rows",
+    "rating": "to foretell ratings",
+}
+"""Tasks of a trainer that rank nothing, in words."""
 
 
 def is_run(path: Path) -> bool:
@@ -58,6 +74,25 @@ def negatives_of_run(path: Path) -> int | None:
     """
     said = _plan(_facts(path)).get("negatives")
     return said if isinstance(said, int) else None
+
+
+def trained_otherwise(path: Path, rounds: Sequence[Mapping[str, Any]]) -> str:
+    """Returns what a Run was trained for where that is no ranking, and what it measured of that; else "".
+
+    Args:
+        rounds: the Run's measures, as `rounds_of_run` returns them.
+
+    Raises:
+        EvaluationError: the manifest cannot be read.
+    """
+    task = str(_plan(_facts(path)).get("task"))
+    if task not in TASKS:
+        return ""
+    last = {row["metric"]: row["value"] for row in rounds}
+    wanted = ("accuracy/test", "accuracy/majority/test", "rmse/test", "mae/test")
+    measured = ", ".join(f"{name} {last[name]:.4f}" for name in wanted if name in last)
+    text = f"it was trained {TASKS[task]} (task {task}), and not to rank what a user has not rated"
+    return f"{text}; of its task the Run measured {measured}" if measured else text
 
 
 def rounds_of_run(path: Path) -> list[dict[str, Any]]:

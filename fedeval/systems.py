@@ -19,6 +19,7 @@ from fedeval.runs import (
     negatives_of_run,
     pool_of_run,
     rounds_of_run,
+    trained_otherwise,
 )
 from fedeval.setting import Setting
 from fedeval.tables import RANK, SCORE, Table, read_table
@@ -146,13 +147,16 @@ def read_system(
             setting,
         )
     _refuse_other_dataset(name, run, setting)
+    rounds = rounds_of_run(run)
+    otherwise = trained_otherwise(run, rounds)
     system = System(
         name=name,
         recs=read_table(source, "recommendations", columns),
         where=str(run),
-        rounds=rounds_of_run(run),
+        rounds=rounds,
         negative_pool=pool_of_run(run) or negative_pool,
         negatives=negatives_of_run(run),
+        warnings=(otherwise,) if otherwise else (),
     )
     return _among_candidates(system, setting)
 
@@ -232,7 +236,8 @@ def _among_candidates(system: System, setting: Setting) -> System:
     warnings = (
         (f"{missing:,} of {wanted:,} candidates have no row: they stand last",) if missing else ()
     )
-    return replace(system, recs=Table(kept, kept.schema, recs.role, recs.where), warnings=warnings)
+    recs = Table(kept, kept.schema, recs.role, recs.where)
+    return replace(system, recs=recs, warnings=(*system.warnings, *warnings))
 
 
 def _refuse_other_dataset(name: str, run: Path, setting: Setting) -> None:

@@ -432,6 +432,24 @@ def test_a_run_says_what_its_negatives_left_out(
     assert (found["notices"][0]["level"] == "red") == (pool == "all")
 
 
+@pytest.mark.parametrize(
+    ("task", "words"), [("binary", "liked from disliked"), ("rating", "ratings"), ("bce", "")]
+)
+def test_a_run_that_was_not_trained_to_rank_says_so_beside_its_ranking(
+    task: str, words: str, data: Path, tmp_path: Path
+) -> None:
+    folder = a_run(data, tmp_path / "mf")
+    named = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(named | {"plan": {"task": task}}))
+    with (folder / "rounds.jsonl").open("a") as rounds:
+        rounds.write('{"round": 9, "metric": "accuracy/test", "value": 0.76}\n')
+    assert run("report", folder, "--data", data, "--baselines", "none", *QUICK) == 0
+    found = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
+    told = [n["text"] for n in found["notices"] if "and not to rank" in n["text"]]
+    assert len(told) == bool(words)
+    assert all(words in text and "accuracy/test 0.7600" in text for text in told)
+
+
 def test_candidates_of_ncf_are_read_and_are_the_truth_where_there_is_no_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
