@@ -12,9 +12,12 @@ if TYPE_CHECKING:
 
     from fedtrain.run import Run
 
-__all__ = ["summary", "told"]
+__all__ = ["hardly_moved", "summary", "told"]
 
 ENDED = ("test", "valid")
+
+LITTLE, LONG = 0.05, 5
+"""A train loss that fell by less than this share, in this many rounds or more, hardly moved."""
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -48,7 +51,27 @@ def summary(run: Run) -> dict[str, Any]:
         "total": total,
         "measures": measures,
         "events": run.events()[-20:],
+        "note": hardly_moved(rounds),
     }
+
+
+def hardly_moved(rounds: pl.DataFrame) -> str:
+    """Returns what to say of a train loss that stays where it began, "" of one that fell.
+
+    Args:
+        rounds: `round`, `metric`, `value`, as `Run.rounds` returns them.
+    """
+    loss = rounds.filter(metric="loss/train").sort("round")["value"].to_numpy()
+    if len(loss) < LONG:
+        return ""
+    begun, end = float(loss[0]), float(loss[-max(1, len(loss) // 10) :].mean())
+    if not abs(begun - end) < LITTLE * abs(begun):
+        return ""
+    return (
+        f"the train loss hardly moved: {begun:.4f} in round 1, {end:.4f} in the end. The usual reason is a "
+        "rate that is too small; rows of users and items want an lr_user and lr_item far above lr (fedtrain "
+        "sweep tries several)"
+    )
 
 
 def told(found: Mapping[str, Any]) -> RenderableType:
@@ -78,4 +101,5 @@ def told(found: Mapping[str, Any]) -> RenderableType:
     data = (found["dataset"] or {}).get("path")
     if found["status"] == "finished" and data:  # else there is nothing to report on yet
         foot += f"; fedeval report {found['run']} --data {data}"
-    return Group(head, table, Text(foot))
+    note = [Text(f"note: {found['note']}")] if found["note"] else []
+    return Group(head, table, Text(foot), *note)

@@ -126,7 +126,7 @@ def _embeddings(encoders: Mapping[str, Any]) -> Iterator[RenderableType]:
         )
         table.add_row(
             modality,
-            escape(encoder["name"]),
+            escape(encoder.get("name", modality)),
             str(encoder["dim"]),
             encoder["normalise"],
             f"{encoder['n_present']:,}",
