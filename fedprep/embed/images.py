@@ -201,7 +201,7 @@ class _Encoding:
     Each worker decodes a batch and runs the model on it with one thread of its own. Every batch has
     the same shape, the last filled up with black. So the same pixels give the same bits in any
     company and with any number of threads: neither a resumed run nor a cache that another data set
-    filled shows. It is also quicker than a model that splits each of its layers among the threads.
+    filled shows.
     """
 
     pictures: PictureStore
