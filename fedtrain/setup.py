@@ -23,10 +23,17 @@ if TYPE_CHECKING:
     from fedtrain.federation import Federation, Positives
     from fedtrain.plan import Plan
 
-__all__ = ["begin", "device_of", "refuse_invalid", "work_of"]
+__all__ = ["begin", "device_of", "n_cores", "refuse_invalid", "work_of"]
 
 LEFT_OUT = {"train": ("train",), "leaky": ("train", "valid", "test"), "all": ()}
 """By negative pool: the splits whose items are no negatives of their user."""
+
+
+def n_cores() -> int:
+    """Returns how many cores this process may use, of all where the system does not tell (macOS, Windows)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def refuse_invalid(verdict: dict[str, Any] | None, where: str) -> None:
@@ -59,7 +66,7 @@ def work_of(dataset: Dataset, plan: Plan, seed: int) -> Work:
     facts = facts_of(dataset)
     plan = capped(plan, facts)
     check_plan(plan, facts)
-    torch.set_num_threads(plan.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(plan.threads or n_cores())
     device = device_of(plan)
     algorithm = ALGORITHMS[plan.algorithm](**plan.table(plan.algorithm))
     model = MODELS[plan.model](**plan.table(plan.model))

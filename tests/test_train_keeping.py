@@ -15,7 +15,8 @@ from federations import federation_of_rows, random_federation, rounds, work_of  
 from fedprep.errors import TrainingError  # noqa: E402
 from fedtrain.clients import Clients  # noqa: E402
 from fedtrain.engine import Work  # noqa: E402
-from fedtrain.keeping import kept_bytes, refuse_too_much  # noqa: E402
+from fedtrain.keeping import kept_bytes, memory_bytes, refuse_too_much  # noqa: E402
+from fedtrain.setup import n_cores  # noqa: E402
 
 MF: dict[str, Any] = {"model": "mf", "mf": {"dim": 4}}
 
@@ -68,3 +69,20 @@ def test_what_no_memory_can_hold_is_refused_before_the_first_round(
     monkeypatch.setattr("fedtrain.keeping.memory_bytes", lambda: kept_bytes(work) - 1)
     with pytest.raises(TrainingError, match=r"scaffold keeps about .* by round 3"):
         refuse_too_much(work)
+
+
+def test_where_the_system_tells_no_memory_nothing_is_refused_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    work, _ = of_many(algorithm="scaffold", **MF)
+    monkeypatch.delattr("os.sysconf_names")  # as on Windows
+    assert memory_bytes() is None
+    refuse_too_much(work)
+
+
+def test_cores_are_counted_where_the_system_tells_no_affinity(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)  # as on macOS and Windows
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    assert n_cores() == 3
