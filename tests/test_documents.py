@@ -75,8 +75,7 @@ def parsed(words: list[str]) -> click.Context:
     """
     group = COMMANDS[words[0]]
     with group.make_context(words[0], words[1:]) as context:
-        rest = [*context._protected_args, *context.args]
-        name, command, rest = group.resolve_command(context, rest)
+        name, command, rest = group.resolve_command(context, words[1:])
         assert name is not None and command is not None
         return command.make_context(name, rest, parent=context)
 
