@@ -1,5 +1,9 @@
 """Scorers that know nothing: if one of them beats chance, the protocol leaks.
 
+The distribution of chance itself decides whether a value is more than chance: where all users share one
+order, as that of ids, orders are drawn at random; where users are independent, the number of users hit has an
+exact distribution.
+
 The *constant* scorer gives every item the same score; what it scores above chance is in the order of ids or
 in how ties are counted. The *memoriser* scores an item by how often it was drawn as a training negative
 of the user: where negatives leave out the test items, these alone were never drawn, and it finds them all
@@ -29,20 +33,31 @@ __all__ = [
     "POOLS",
     "SanityRow",
     "Verdict",
-    "chance_bound",
     "chance_hr",
     "constant",
     "leaks",
     "left_out",
     "memoriser",
     "sanity_rows",
+    "share_at_least",
 ]
 
 POOLS = ("unknown", "train", "none", "all")
 """What training negatives leave out: nobody knows, the user's train rows, none, or all: test as well."""
 
-LEVEL = 0.999
-"""How sure the bound is above which a scorer is said to beat chance."""
+LEVEL = 0.001
+"""How often chance alone makes any row of a table say that it beats chance, at most."""
+
+ORDERS = 4_999
+"""Orders of the ids that are drawn at most; the smallest p-value they can give is one over one more."""
+
+ENOUGH = 25
+"""Orders that reach the value, after which no more are drawn: its p-value is far above any level."""
+
+ORDERS_AT_ONCE = 50
+
+MOST_PAIRS = 1 << 18
+"""Candidates that are looked at in each order; beyond, the row with ties by id is of a part of the users."""
 
 MOST_CELLS: dict[str, int] = {"item_id": 1 << 25, "average": 1 << 21}
 """Pairs of users and items that a full ranking looks at, for each way to treat ties; beyond, it is of a
@@ -62,9 +77,9 @@ TIES: tuple[Ties, ...] = ("item_id", "average")
 class SanityRow:
     """What a scorer that knows nothing reached, beside what chance does.
 
-    value: mean HR@k over users · chance: its expectation for an order by chance · bound: what chance
-    stays below with probability `LEVEL` · n_users: how many users it is the mean of · n_all: of how many
-    these were drawn.
+    value: mean HR@k over users · chance: its expectation for an order by chance · p: how often chance alone
+    reaches the value · level: the p from which on a row beats chance, `LEVEL` over the number of rows ·
+    n_users: how many users it is the mean of · n_all: of how many these were drawn.
     """
 
     scorer: str
@@ -72,29 +87,31 @@ class SanityRow:
     k: int
     value: float
     chance: float
-    bound: float
+    p: float
+    level: float = LEVEL
     n_users: int
     n_all: int = 0
     told: str = ""
 
     @property
     def beats_chance(self) -> bool:
-        return self.value > self.bound
+        return self.p <= self.level
+
+    @property
+    def facts(self) -> str:
+        """What was measured, without the verdict."""
+        drawn = f" drawn from {self.n_all:,}" if self.n_all > self.n_users else ""
+        return (
+            f"{self.scorer} scorer{self.told}, {_TIES[self.ties]}: HR@{self.k} {self.value:.3f} of "
+            f"{self.n_users:,} users{drawn}, chance {self.chance:.3f} (p {_told(self.p)})"
+        )
 
     @property
     def text(self) -> str:
         """The row as a sentence."""
-        verdict = (
-            f"it beats chance: the protocol leaks. {_WHY[self.scorer]}"
-            if self.beats_chance
-            else "no more than chance"
-        )
-        drawn = f" drawn from {self.n_all:,}" if self.n_all > self.n_users else ""
-        return (
-            f"{self.scorer} scorer{self.told}, {_TIES[self.ties]}: HR@{self.k} {self.value:.3f} of "
-            f"{self.n_users:,} users{drawn}, chance {self.chance:.3f} (with luck up to {self.bound:.3f}): "
-            f"{verdict}"
-        )
+        if not self.beats_chance:
+            return f"{self.facts}: no more than chance"
+        return f"{self.facts}: it beats chance: the protocol leaks. {_WHY[self.scorer]}"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns every field, `beats_chance` and `text` as plain values."""
@@ -108,6 +125,10 @@ _WHY = {
 }
 
 
+def _told(p: float) -> str:
+    return f"{p:.2f}" if p >= 0.095 else f"{p:.1g}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """Whether a protocol leaks, by its sanity rows."""
@@ -119,6 +140,11 @@ class Verdict:
         return any(row.beats_chance for row in self.rows)
 
     @property
+    def of_ids_alone(self) -> bool:
+        """Whether it leaks through the order of item ids and in no other way: only where ties go by id."""
+        return self.leaks and all(row.ties == "item_id" for row in self.rows if row.beats_chance)
+
+    @property
     def text(self) -> str:
         """The leaking rows as sentences, or that there is none."""
         found = [row.text for row in self.rows if row.beats_chance]
@@ -126,7 +152,7 @@ class Verdict:
 
 
 def leaks(rows: Sequence[SanityRow]) -> Verdict:
-    """Returns the verdict on a protocol: it leaks if a row beats chance beyond its bound."""
+    """Returns the verdict on a protocol: it leaks if a row beats chance."""
     return Verdict(rows=tuple(rows))
 
 
@@ -278,21 +304,27 @@ def sanity_rows(
             ),
             told,
         )
+    level = LEVEL / (len(TIES) * len(scorers))
     rows = []
     for ties in TIES:
         users = _some_users(truth, train.n_items, candidates, ties, seed)
         relevant = truth.frame().select(USER_ID, ITEM_ID).filter(pl.col(USER_ID).is_in(users))
-        chances = chance_hr(*_sizes(train, truth, seen, candidates, users), k)
-        bound = chance_bound(chances, relevant, shared=ties == "item_id")
+        ranked = _ranked(train, truth, seen, candidates, users)
+        chances = chance_hr(ranked.n_ranked, ranked.n_relevant, k)
         length = k if ties == "item_id" else train.n_items
         for name, (scorer, told) in scorers.items():
             recs = scorer(**asked, users=users, k=length)
             policy = Policy(order="score", ties=ties)
             value = evaluate(recs, relevant, [f"hr@{k}"], policy=policy).mean[f"hr@{k}"]
+            p = share_at_least(chances, value * len(users))
+            if ties == "item_id":
+                # The memoriser's scores tell users apart, and what they leave tied goes by one order.
+                shared = _share_of_orders(ranked, value, k, seed)
+                p = shared if name == "constant" else max(p, shared)
             rows.append(
                 SanityRow(
-                    scorer=name, ties=ties, k=k, value=value, chance=float(chances.mean()),
-                    bound=bound, n_users=len(users), n_all=int((truth.user_counts > 0).sum()), told=told,
+                    scorer=name, ties=ties, k=k, value=value, chance=float(chances.mean()), p=p, level=level,
+                    n_users=len(users), n_all=int((truth.user_counts > 0).sum()), told=told,
                 )
             )  # fmt: skip
     return tuple(rows)
@@ -324,62 +356,158 @@ def chance_hr(ranked: npt.NDArray[np.int64], relevant: npt.NDArray[np.int64], k:
     return chance
 
 
-def chance_bound(chances: Floats, relevant: pl.DataFrame, *, shared: bool) -> float:
-    """Returns what the mean of hits by chance stays below with probability `LEVEL`: Bernstein's inequality.
+def share_at_least(chances: Floats, hits: float) -> float:
+    """Returns P(S >= hits) for S the number of users hit, user u by itself with probability chances[u].
+
+    The Poisson-binomial distribution, exact to about 1e-12: the product of the users' generating
+    functions 1 - p + p z, multiplied pair by pair.
 
     Args:
-        chances: float64 (n_users,) of each user with a relevant item, in order of user.
-        relevant: `user_id`, `item_id`.
-        shared: users who share a relevant item all hit or all miss, as in an order by id, which is the same
-            for all: an item's users then count as one draw. Else users are independent.
+        chances: float64 (n_users,), from 0 to 1.
+        hits: users hit; a sum of expectations (ties averaged) may lie between two numbers. It varies less
+            than S does, so the share is an upper bound then.
 
-    Reference: Boucheron, Lugosi, Massart, "Concentration Inequalities", 2013, corollary 2.11.
+    Reference: Hong, "On computing the distribution function for the Poisson binomial distribution",
+    Computational Statistics & Data Analysis 59, 2013.
     """
-    user = np.unique(relevant[USER_ID].to_numpy(), return_inverse=True)[1]
-    draw = np.unique(relevant[ITEM_ID].to_numpy(), return_inverse=True)[1] if shared else user
-    share = 1 / np.bincount(user)[user]
-    weight = np.bincount(draw, weights=share)
-    spread = np.bincount(draw, weights=share * (chances * (1 - chances))[user])
-    variance, largest = float((weight * spread).sum()), float(weight.max())
-    third = largest * -np.log(1 - LEVEL) / 3
-    excess = third + np.sqrt(third**2 + 2 * variance * -np.log(1 - LEVEL))
-    return min(1.0, float(chances.mean() + excess / len(chances)))
+    least = int(np.ceil(hits - 1e-9 * max(1.0, abs(hits))))
+    if least <= 0:
+        return 1.0
+    factors = [np.stack([1 - chances, chances], axis=1)]  # (factors, coefficients)
+    while len(factors[0]) > 1:
+        table = factors.pop()
+        if len(table) % 2:
+            table = np.concatenate([table, np.eye(1, table.shape[1])])
+        factors.append(_products(table[0::2], table[1::2]))
+    density = factors[0][0]
+    return float(np.clip(density[least:].sum(), 0.0, 1.0)) if least < len(density) else 0.0
+
+
+def _products(a: Floats, b: Floats) -> Floats:
+    """Returns the products of polynomials, row by row: float64 (n, m) twice to (n, 2 m - 1)."""
+    length = 2 * a.shape[1] - 1
+    if a.shape[1] <= 16:  # few terms: by their sums, without the rounding of a transform
+        product = np.zeros((len(a), length))
+        for at in range(a.shape[1]):
+            product[:, at : at + b.shape[1]] += a[:, at, None] * b
+        return product
+    size = 1 << (length - 1).bit_length()
+    product = np.fft.irfft(np.fft.rfft(a, size) * np.fft.rfft(b, size), size)[:, :length]
+    return np.maximum(product, 0.0)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Ranked:
+    """What is ranked for some users, all of them in one order of the items.
+
+    n_items: items that the order is of · n_ranked, n_relevant: int64 (n_users,): items ranked for a user, and
+    the relevant ones among them · relevant: int32, their items, user by user · offsets, item: the items that
+    are ranked for a user (`listed`), or that are left out of all: those of user u are
+    `item[offsets[u]:offsets[u + 1]]`.
+    """
+
+    n_items: int
+    n_ranked: npt.NDArray[np.int64]
+    n_relevant: npt.NDArray[np.int64]
+    relevant: npt.NDArray[np.integer]
+    offsets: npt.NDArray[np.int64]
+    item: npt.NDArray[np.integer]
+    listed: bool
+
+    def hits(self, place: npt.NDArray[np.integer], k: int) -> int:
+        """Returns how many users have a relevant item among their first k.
+
+        Args:
+            place: int (n_items,): where the order has each item, from 0.
+        """
+        users = np.flatnonzero(self.n_relevant)
+        if not len(users):
+            return 0
+        start = (np.cumsum(self.n_relevant) - self.n_relevant)[users]
+        first = np.minimum.reduceat(place[self.relevant], start)  # of the user's relevant items
+        held = np.diff(self.offsets)[users]
+        if not self.listed:  # of the items before it, at most those left out are not the user's
+            able = first < k + held
+            users, first, held = users[able], first[able], held[able]
+        row = np.repeat(self.offsets[users] - np.cumsum(held) + held, held) + np.arange(held.sum())
+        before = place[self.item[row]] < np.repeat(first, held)
+        summed = np.concatenate([[0], np.cumsum(before)])
+        end = np.cumsum(held)
+        ahead = summed[end] - summed[end - held]
+        return int(((ahead if self.listed else first - ahead) < k).sum())
+
+
+def _share_of_orders(ranked: _Ranked, value: float, k: int, seed: int) -> float:
+    """Returns (1 + how many orders of the items, drawn at random, reach the value) / (1 + orders).
+
+    Up to `ORDERS` are drawn, and no more once `ENOUGH` of them have reached it.
+
+    Reference: Besag and Clifford, "Sequential Monte Carlo p-values", Biometrika 78 (2), 1991.
+    """
+    rng = np.random.default_rng([seed, 2])
+    n, least = len(ranked.n_ranked), value - 1e-9
+    reached = drawn = 0
+    while drawn < ORDERS and reached < ENOUGH:
+        many = min(ORDERS_AT_ONCE, ORDERS - drawn)
+        for _ in range(many):
+            reached += ranked.hits(rng.permutation(ranked.n_items), k) / n >= least
+        drawn += many
+    return (reached + 1) / (drawn + 1)
 
 
 def _some_users(
     truth: Interactions, n_items: int, candidates: Candidates | None, ties: Ties, seed: int
 ) -> Users:
     users = np.flatnonzero(truth.user_counts)
+    most = MOST_CELLS[ties] // n_items
     if candidates is not None:
         users = np.intersect1d(users, candidates.user_id)
+        shown = max(1, len(candidates) // max(1, len(candidates.user_id)))
+        most = MOST_PAIRS // shown if ties == "item_id" else len(users)
     if not len(users):
         raise EvaluationError("no user has a relevant row: nothing can be checked")
-    most = max(1, MOST_CELLS[ties] // n_items)
-    if candidates is not None or len(users) <= most:
+    most = max(1, most)
+    if len(users) <= most:
         return users
     return np.sort(np.random.default_rng(seed).choice(users, most, replace=False))
 
 
-def _sizes(
+def _ranked(
     train: Interactions,
     truth: Interactions,
     seen: Interactions,
     candidates: Candidates | None,
     users: Users,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Returns how many items of each user are ranked, and how many of these are relevant."""
+) -> _Ranked:
+    """Returns what is ranked for these users: the candidates, or the items of train that are not seen."""
     place, row = truth.rows_of(users)
     item = truth.item_id[row]
     if candidates is None:
         known = train.item_counts > 0
-        _, held = seen.rows_of(users)
-        seen_known = np.cumsum(np.concatenate([[0], known[seen.item_id[held]]]))
-        edges = np.concatenate([[0], np.cumsum(seen.user_counts[users])])
-        ranked = known.sum() - np.diff(seen_known[edges])
+        number = np.cumsum(known) - 1  # among the items that are known, all others left out
+        owner, held = seen.rows_of(users)
+        left = seen.item_id[held]
+        inside = known[left]
+        owner, items = owner[inside], number[left[inside]]
+        n_items, n_left = int(known.sum()), np.bincount(owner, minlength=len(users))
         there = known[item] & ~seen.holds(users[place], item)
+        n_ranked = n_items - n_left
+        item = number[item]
     else:
         at = np.searchsorted(candidates.user_id, users)
-        ranked = candidates.counts[at]
-        pairs = np.repeat(candidates.user_id, candidates.counts).astype(np.int64) * truth.n_items
-        there = np.isin(users[place] * truth.n_items + item, pairs + candidates.item_id)
-    return ranked.astype(np.int64), np.bincount(place[there], minlength=len(users))
+        n_items, n_left = truth.n_items, candidates.counts[at]
+        n_ranked = n_left
+        begin = np.repeat(candidates.offsets[at] - np.cumsum(n_left) + n_left, n_left)
+        items = candidates.item_id[begin + np.arange(len(begin))]
+        owner = np.repeat(np.arange(len(users)), n_left)
+        pairs = owner.astype(np.int64) * n_items + items
+        there = np.isin(place.astype(np.int64) * n_items + item, pairs)
+    return _Ranked(
+        n_items=n_items,
+        n_ranked=n_ranked.astype(np.int64),
+        n_relevant=np.bincount(place[there], minlength=len(users)),
+        relevant=item[there],
+        offsets=np.concatenate([[0], np.cumsum(n_left)]).astype(np.int64),
+        item=items,
+        listed=candidates is not None,
+    )

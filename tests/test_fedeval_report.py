@@ -23,7 +23,9 @@ from fedeval.report.pictures.canvas import drawing, svg
 from fedeval.setting import setting_of
 from fedeval.show import show_assessment, show_comparison
 from fedeval.statistics import Inference
-from tests.built import write_built
+from fedprep.build import Hands, build_dataset
+from fedprep.recipe import parse_recipe
+from tests.built import own_cache, write_built
 
 HOSTILE = "<script>alert(1)</script> ]]> \x1b[31m\n::error:: | `x` $a_b$ \\input{x} 100% & \u202e"
 LINES = [
@@ -284,6 +286,73 @@ def over_few_clients(dataset: Path, run: Path, n_clients: int, **asked: Any) -> 
     )
 
 
+@pytest.fixture(scope="module")
+def by_popularity(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Dataset whose item ids are, roughly, in the order of popularity, as in many published files."""
+    folder = tmp_path_factory.mktemp("by_popularity")
+    rng = np.random.default_rng(3)
+    weight = 1 / np.arange(1, 201) ** 0.8
+    rows = [
+        (user, int(item), 1_500_000_000 + 1_000 * at + user)
+        for user in range(300)
+        for at, item in enumerate(rng.choice(200, 9, replace=False, p=weight / weight.sum()))
+    ]
+    table = pl.DataFrame(rows, schema=["user", "item", "timestamp"], orient="row")
+    table.write_csv(folder / "rows.csv")
+    recipe = parse_recipe(
+        {
+            "name": "ids",
+            "source": {
+                "name": "table", "file": "rows.csv",
+                "columns": {"user": "user", "item": "item", "timestamp": "timestamp"},
+            },
+            "clean": {"label": "implicit"},
+            "embed": {"text": {"encoder": "none"}},
+        }
+    )  # fmt: skip
+    with own_cache(folder):
+        build_dataset(recipe, folder / "data", hands=Hands(given=folder))
+    return folder / "data"
+
+
+def scored_lists(dataset: Path, tied: float) -> pl.DataFrame:
+    """Every unseen item of every user by a random score; of a share of the users all scores are the same."""
+    setting = setting_of(dataset)
+    seen = pl.DataFrame({"user_id": setting.seen.user_id, "item_id": setting.seen.item_id})
+    users, items = (
+        pl.DataFrame({f"{n}_id": np.arange(getattr(setting.train, f"n_{n}s"), dtype=np.int32)})
+        for n in ("user", "item")
+    )
+    pairs = users.join(items, how="cross").join(seen, on=["user_id", "item_id"], how="anti")
+    score = pl.Series(np.random.default_rng(1).random(pairs.height))
+    even = pl.col("user_id") < tied * users.height
+    return pairs.with_columns(score=pl.when(even).then(1.0).otherwise(score))
+
+
+@pytest.mark.parametrize(("tied", "level"), [(0.0, "note"), (0.02, "red"), (1.0, "red")])
+def test_ids_that_tell_what_is_relevant_are_red_where_a_list_has_ties_that_they_decide(
+    by_popularity: Path, tied: float, level: str
+) -> None:
+    found = assess(
+        {"theirs": scored_lists(by_popularity, tied)}, setting_of(by_popularity), metrics=["hr"], k=[10],
+        inference=Inference(n_resamples=20),
+    )  # fmt: skip
+    (line,) = [row for row in found["sanity"] if row["beats_chance"]]
+    assert (line["scorer"], line["ties"], line["leaks"]) == ("constant", "item_id", level == "red")
+    (notice,) = [n for n in found["notices"] if n["text"] == line["text"]]
+    assert notice["level"] == level
+    assert ("theirs" in notice["text"]) == (level == "red")
+
+
+def test_ties_of_a_baseline_are_decided_by_ids_as_well(by_popularity: Path) -> None:
+    found = assess(
+        {"theirs": scored_lists(by_popularity, 0.0)}, setting_of(by_popularity), metrics=["hr"], k=[10],
+        baselines=["pop"], inference=Inference(n_resamples=20),
+    )  # fmt: skip
+    assert found["notices"][0]["level"] == "red"
+    assert "popularity" in found["notices"][0]["text"]
+
+
 def test_too_few_clients_to_decide_anything_are_told_on_top_with_the_reason(
     dataset: Path, run: Path
 ) -> None:
@@ -296,7 +365,7 @@ def test_too_few_clients_to_decide_anything_are_told_on_top_with_the_reason(
     assert "asks for 0.013 or less, which takes 8 clients" in text
     (few,) = [n["text"] for n in found["notices"] if "Only 4 clients are drawn" in n["text"]]
     row = next(row for row in found["comparisons"] if row["metric"] == "ndcg@10")
-    assert f"at least {row['smallest_difference']:.4f} even without" in few
+    assert f"at least {row['smallest_difference']:.4f}." in few
     levels = [notice["level"] for notice in found["notices"]]
     assert levels == sorted(levels, key=["red", "warn", "note"].index)
     for form in (Page(report.page(found, {})).text, report.markdown(found), terminal(found)):

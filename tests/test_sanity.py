@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,14 @@ from fedeval import sanity
 from fedeval.candidates import sample_candidates
 from fedeval.interactions import Interactions, joined
 from fedeval.sanity import (
+    LEVEL,
     SanityRow,
-    chance_bound,
     chance_hr,
     constant,
     leaks,
     memoriser,
     sanity_rows,
+    share_at_least,
 )
 from fedprep.errors import EvaluationError
 from tests.real import movielens_1m
@@ -53,24 +55,128 @@ def test_chance_is_k_of_all_for_one_relevant_item() -> None:
     assert found == pytest.approx([0.1, 0.2, 1, 1])
 
 
-def test_the_bound_holds_by_chance_and_is_not_far_off() -> None:
-    """At most one of a thousand tries is above it; five deviations are."""
+def test_the_share_of_chance_is_that_of_all_outcomes() -> None:
+    chances = np.random.default_rng(0).uniform(0, 0.6, 7)
+    density = np.zeros(8)
+    for hit in itertools.product([False, True], repeat=7):
+        density[sum(hit)] += np.where(hit, chances, 1 - chances).prod()
+    for hits in range(9):
+        assert share_at_least(chances, hits) == pytest.approx(density[hits:].sum(), abs=1e-14)
+    assert share_at_least(chances, 2.5) == share_at_least(chances, 3)
+    assert share_at_least(np.array([1.0, 1.0]), 2) == 1.0
+
+
+def test_the_share_of_chance_of_many_users_is_that_of_tries_and_keeps_small_tails() -> None:
     rng = np.random.default_rng(0)
     chances = rng.uniform(0.02, 0.3, 500)
-    truth = pl.DataFrame({"user_id": np.arange(500), "item_id": rng.integers(0, 40, 500)})
-    independent = rng.random((2_000, 500)) < chances
-    bound = chance_bound(chances, truth, shared=False)
-    assert (independent.mean(axis=1) > bound).mean() <= 0.001
-    assert bound < chances.mean() + 5 * independent.mean(axis=1).std()
-    together = rng.random((2_000, 40))[:, truth["item_id"].to_numpy()] < chances
-    shared = chance_bound(chances, truth, shared=True)
-    assert (together.mean(axis=1) > shared).mean() <= 0.001
-    assert shared > bound
+    hits = (rng.random((20_000, 500)) < chances).sum(axis=1)
+    for reached in (70, 80, 90, 100):
+        assert share_at_least(chances, reached) == pytest.approx(
+            (hits >= reached).mean(), abs=0.012
+        )
+    same = np.full(400, 0.1)  # the binomial: P(S >= 65) = 6.8e-5 (by its sum)
+    whole = sum(math.comb(400, s) * 0.1**s * 0.9 ** (400 - s) for s in range(65, 401))
+    assert share_at_least(same, 65) == pytest.approx(whole, rel=1e-6)
 
 
 def test_few_users_prove_nothing() -> None:
-    truth = pl.DataFrame({"user_id": [0, 1], "item_id": [5, 6]})
-    assert chance_bound(np.array([0.1, 0.1]), truth, shared=False) == 1.0
+    train = interactions([(u, i) for u in range(2) for i in range(2, 12)], 2, 12)
+    rows = sanity_rows(train, interactions([(0, 0), (1, 1)], 2, 12), seen=interactions([], 2, 12))
+    assert not leaks(rows).leaks
+
+
+# --- size and power ------------------------------------------------------------------------------------
+
+
+def by_popularity(noise: float, seed: int) -> tuple[Interactions, Interactions]:
+    """Train and test of 400 users; item ids in the order of popularity, the noisier the less so."""
+    rng = np.random.default_rng(seed)
+    weight = 1 / np.arange(1, N_ITEMS + 1) ** 0.8
+    order = np.argsort(np.log(np.arange(1, N_ITEMS + 1)) + noise * rng.standard_normal(N_ITEMS))
+    number = np.argsort(order)
+    rows = [
+        [
+            (user, int(number[i]))
+            for i in rng.choice(N_ITEMS, 12, replace=False, p=weight / weight.sum())
+        ]
+        for user in range(N_USERS)
+    ]
+    train = interactions([row for mine in rows for row in mine[:-1]], N_USERS, N_ITEMS)
+    return train, interactions([mine[-1] for mine in rows], N_USERS, N_ITEMS)
+
+
+@pytest.mark.parametrize("among", ["candidates", "all items"])
+def test_ids_in_any_order_are_no_leak(among: str) -> None:
+    """Popularity is as skewed as in real data: whoever shares an item hits together."""
+    found = []
+    for seed in range(30):
+        train, test = by_popularity(1e6, seed)
+        candidates = (
+            sample_candidates(test, train, n_negatives=49) if among == "candidates" else None
+        )
+        rows = sanity_rows(train, test, candidates=candidates, seed=seed)
+        found.append(row_of(rows, "constant", "item_id").p)
+        assert not leaks(rows).leaks
+    assert 0.3 < np.mean(found) < 0.7  # p-values of chance are anywhere between 0 and 1
+
+
+@pytest.mark.parametrize("among", ["candidates", "all items"])
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_ids_roughly_in_the_order_of_popularity_are_a_leak(among: str, noise: float) -> None:
+    """With a noise of 1, HR@10 is 0.25 where chance is 0.035 and luck ends at 0.11."""
+    for seed in range(3):
+        train, test = by_popularity(noise, seed)
+        candidates = (
+            sample_candidates(test, train, n_negatives=49) if among == "candidates" else None
+        )
+        rows = sanity_rows(train, test, candidates=candidates, seed=seed)
+        row = row_of(rows, "constant", "item_id")
+        assert row.beats_chance and row.p == 1 / (sanity.ORDERS + 1)
+        assert leaks(rows).of_ids_alone
+
+
+def test_a_value_is_judged_by_orders_of_the_ids_as_evaluate_measures_them() -> None:
+    """With other ids the same scorer has, by `evaluate`, what that order of the ids is said to give."""
+    train, test = by_popularity(1.0, 4)
+    rng = np.random.default_rng(5)
+    ranked = sanity._ranked(train, test, train, None, np.arange(N_USERS))
+    known = np.flatnonzero(train.item_counts)
+    for _ in range(3):
+        place = rng.permutation(len(known))
+        number = np.full(N_ITEMS, -1)
+        number[known] = np.sort(known)[place]  # the same ids, given to other items
+        left = np.flatnonzero(train.item_counts == 0)
+        number[left] = left
+        again = [
+            interactions(
+                list(zip(part.user_id.tolist(), number[part.item_id].tolist(), strict=True)),
+                N_USERS,
+                N_ITEMS,
+            )
+            for part in (train, test)
+        ]
+        row = row_of(sanity_rows(*again), "constant", "item_id")
+        assert ranked.hits(place, 10) == round(row.value * N_USERS)
+
+
+def test_a_leak_of_one_user_in_twenty_is_found_by_the_memoriser() -> None:
+    rng = np.random.default_rng(0)
+    user = np.repeat(np.arange(N_USERS), 3_000)
+    drawn = pl.DataFrame({"user_id": user, "item_id": rng.integers(0, N_ITEMS, len(user))})
+    held = TEST.holds(drawn["user_id"].to_numpy(), drawn["item_id"].to_numpy())
+    for share, leaking in ((0, False), (20, True)):
+        leaves_out = (user % share == 0) if share else np.zeros(len(user), bool)
+        rows = sanity_rows(TRAIN, TEST, seen=SEEN, drawn=drawn.filter(~(held & leaves_out)))
+        assert row_of(rows, "memoriser", "average").beats_chance == leaking
+        assert not leaks(rows).of_ids_alone
+
+
+def test_the_level_is_that_of_the_whole_table() -> None:
+    for pool, n in (("unknown", 2), ("train", 4)):
+        rows = sanity_rows(TRAIN, TEST, seen=SEEN, pool=pool)
+        assert len(rows) == n
+        assert {row.level for row in rows} == {LEVEL / n}
+    assert 1 / (sanity.ORDERS + 1) <= LEVEL / 4  # as few orders as can still say so
 
 
 # --- the scorers ---------------------------------------------------------------------------------------
@@ -83,7 +189,7 @@ def test_a_constant_scorer_scores_chance_under_both_ties(among: str) -> None:
     assert {row.scorer for row in rows} == {"constant"}
     by_id, average = (row_of(rows, "constant", ties) for ties in ("item_id", "average"))
     assert average.value == pytest.approx(average.chance, rel=1e-9)
-    assert by_id.value < by_id.bound
+    assert not by_id.beats_chance and 0 < by_id.p <= 1
     assert by_id.chance == pytest.approx(10 / (100 if candidates else 288), rel=0.02)
     assert not leaks(rows).leaks
     assert leaks(rows).text == "no scorer that knows nothing beats chance"
@@ -178,14 +284,14 @@ def test_a_full_ranking_of_many_cells_is_of_a_part_of_the_users(
 
 def test_a_row_is_plain_values_and_a_sentence() -> None:
     row = SanityRow(
-        scorer="constant", ties="average", k=10, value=0.1, chance=0.1, bound=0.2, n_users=1_200
+        scorer="constant", ties="average", k=10, value=0.1, chance=0.1, p=0.523, n_users=1_200
     )
     assert row.to_dict() == {
-        "scorer": "constant", "ties": "average", "k": 10, "value": 0.1, "chance": 0.1, "bound": 0.2,
-        "n_users": 1_200, "n_all": 0, "told": "", "beats_chance": False, "text": row.text,
+        "scorer": "constant", "ties": "average", "k": 10, "value": 0.1, "chance": 0.1, "p": 0.523,
+        "level": LEVEL, "n_users": 1_200, "n_all": 0, "told": "", "beats_chance": False, "text": row.text,
     }  # fmt: skip
     assert row.text == (
-        "constant scorer, ties averaged: HR@10 0.100 of 1,200 users, chance 0.100 (with luck up to 0.200): "
+        "constant scorer, ties averaged: HR@10 0.100 of 1,200 users, chance 0.100 (p 0.52): "
         "no more than chance"
     )
 

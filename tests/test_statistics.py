@@ -557,6 +557,44 @@ def test_users_alike_within_clients_hide_larger_differences() -> None:
 # --- comparisons --------------------------------------------------------------------------------------
 
 
+def of_seven_metrics(rng: np.random.Generator, shift: float) -> dict[str, pl.DataFrame]:
+    """Two systems on 60 users: `m0` differs by `shift` on average, six others not at all."""
+    users = pl.DataFrame({"user_id": np.arange(60)})
+    noise = [rng.normal(shift if m == 0 else 0.0, 1.0, 60) for m in range(7)]
+    a = users.with_columns(**{f"m{m}": noise[m] for m in range(7)})
+    return {"a": a, "b": users.with_columns(**{f"m{m}": pl.lit(0.0) for m in range(7)})}
+
+
+def test_the_smallest_difference_of_a_family_is_found_after_correction_as_often_as_promised() -> (
+    None
+):
+    rng = np.random.default_rng(3)
+    how = Inference(test="t", n_resamples=2)
+    promised = 2.8 / np.sqrt(60)  # by one test, about: the data below have a deviation of 1
+    seven = [compare_systems(of_seven_metrics(rng, 0.0), inference=how) for _ in range(40)]
+    seen = float(np.mean([table["smallest_difference"][0] for table in seven]))
+    assert 1.22 * promised < seen < 1.32 * promised
+    found = [
+        compare_systems(
+            of_seven_metrics(rng, seen), ["m0", "m1", "m2", "m3", "m4", "m5", "m6"], inference=how
+        ).filter(metric="m0")["better"][0]
+        == "a"
+        for _ in range(300)
+    ]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.07)
+
+
+def test_without_a_correction_the_number_of_tests_changes_no_smallest_difference() -> None:
+    systems = of_seven_metrics(np.random.default_rng(4), 0.2)
+    how = {
+        c: Inference(correction=c, n_resamples=2) for c in ("none", "holm", "benjamini_hochberg")
+    }
+    alone = compare_systems(systems, ["m0"], inference=how["holm"])["smallest_difference"][0]
+    for correction, ratio in (("none", 1.0), ("holm", 1.26), ("benjamini_hochberg", 1.26)):
+        table = compare_systems(systems, inference=how[correction])
+        assert table["smallest_difference"][0] == pytest.approx(ratio * alone, rel=0.02)
+
+
 def per_user(n: int, shift: float, seed: int) -> pl.DataFrame:
     rng = np.random.default_rng(seed)
     base = np.random.default_rng(0).random(n)

@@ -121,7 +121,7 @@ def assess(
     compared = [ask for ask in of_users if ask.metric.kind != "rows"]
     reference = _reference(rivals, against)
 
-    sanity = sanity_lines(setting, headline, pool, draws, how.seed)
+    sanity = sanity_lines(setting, headline, pool, draws, how.seed, rivals)
     result = _result(scored, setting, asks, headline, protocol, sanity, skipped, alone=alone)
     for place, one in enumerate(scored):
         progress("intervals", place, len(scored))

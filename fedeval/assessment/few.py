@@ -76,7 +76,7 @@ def _unseen(measured: Measured, comparisons: Rows, unit: str) -> str:
     between = low if low == high else f"{low} to {high}, depending on the system,"
     return (
         f" To be found eight times in ten by so few {unit}, a true difference of {measured.title} has to be "
-        f"at least {between} even without a correction."
+        f"at least {between}."
     )
 
 

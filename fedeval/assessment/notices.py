@@ -35,18 +35,19 @@ def notices_of(
         setting: what the systems were measured against.
         systems: their entries.
         protocol: `id`, `warning`.
-        sanity: `beats_chance`, `text` of each sanity row.
+        sanity: `beats_chance`, `leaks`, `text` of each sanity row.
         others: further warnings.
         alone: the numbers are not meant to stand beside baselines.
     """
     missing = not alone and not any(system["kind"] == "baseline" for system in systems)
     lacking = NO_BASELINES.format(how=HOW if setting.dataset else WITHOUT_DATASET)
     found = [
-        *({"level": "red", "text": text} for text in _leaking(sanity)),
+        *({"level": "red", "text": text} for text in _beating(sanity, leaks=True)),
         *([{"level": "warn", "text": lacking}] if missing else []),
         *({"level": "warn", "text": text} for text in _warnings(systems, protocol)),
         *({"level": "warn", "text": text} for text in others),
     ]
+    found += ({"level": "note", "text": text} for text in _beating(sanity, leaks=False))
     leak = leak_of(setting)
     if leak:
         found.append({"level": "note", "text": leak["text"]})
@@ -58,11 +59,11 @@ def in_order(notices: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     return sorted(notices, key=lambda notice: WORST_FIRST.index(notice["level"]))
 
 
-def _leaking(sanity: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns a sentence for each scorer that beats chance, by whichever way to treat ties."""
+def _beating(sanity: Sequence[Mapping[str, Any]], *, leaks: bool) -> list[str]:
+    """Returns a sentence for each scorer that beats chance and leaks, or does not, whichever way ties go."""
     found: dict[str, str] = {}
     for line in sanity:
-        if line["beats_chance"]:
+        if line["beats_chance"] and line["leaks"] == leaks:
             found.setdefault(line["scorer"], line["text"])
     return list(found.values())
 

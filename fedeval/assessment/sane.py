@@ -8,15 +8,20 @@ from typing import Any
 
 import polars as pl
 
+from fedeval.assessment.scored import Scored
 from fedeval.interactions import Interactions, interactions_from
 from fedeval.metrics import Ask
-from fedeval.sanity import SanityRow, constant, left_out, memoriser, sanity_rows
+from fedeval.sanity import SanityRow, constant, leaks, left_out, memoriser, sanity_rows
 from fedeval.setting import Setting
 from fedeval.systems import System
-from fedeval.tables import read_table
+from fedeval.tables import SCORE, read_table
 from fedprep.schema import ITEM_ID, USER_ID
 
 __all__ = ["Draws", "draws_of", "pool_of", "sanity_lines", "sanity_systems"]
+
+
+TIED_SHARE = 0.01
+"""Tied places a user, on average, from which on the order of ids decides numbers of a system."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,13 @@ def _rounds_of_a_client(system: System, setting: Setting) -> int:
 
 
 def sanity_lines(
-    setting: Setting, headline: Ask, pool: str, draws: Draws, seed: int
+    setting: Setting, headline: Ask, pool: str, draws: Draws, seed: int, rivals: Sequence[Scored]
 ) -> list[dict[str, Any]]:
     """Returns a dict for each scorer and way to treat ties: what it reached, what chance does, in words.
+
+    `leaks` says whether the row makes the numbers of these systems untrue. Where the order of item ids beats
+    chance, and in no other way, it decides the numbers of systems with ties in their lists alone: without one
+    of those (`TIED_SHARE`) the row beats chance and nothing leaks.
 
     There is none without a Dataset: chance cannot be told without the items that are ranked.
     """
@@ -70,14 +79,46 @@ def sanity_lines(
         setting.train, truth, seen=setting.seen, candidates=setting.candidates, pool=pool,
         per_row=draws.per_row, rounds=draws.rounds, k=headline.k or 10, seed=seed,
     )  # fmt: skip
-    return [_line(row) for row in rows]
+    of_ids = leaks(rows).of_ids_alone
+    return [_line(row, _tied(rivals, headline.k or 10) if of_ids else None) for row in rows]
 
 
-def _line(row: SanityRow) -> dict[str, Any]:
-    text = row.text[:1].upper() + row.text[1:]
+def _line(row: SanityRow, tied: Sequence[str] | None) -> dict[str, Any]:
+    """Returns a row as a dict; `tied`: systems with ties, None where these do not matter."""
+    leaking, text = row.beats_chance, row.text
+    if row.beats_chance and tied is not None:
+        leaking = bool(tied)
+        text = (
+            f"{text} It decides places of {', '.join(tied)}"
+            if tied
+            else f"{row.facts}: the order of item ids tells what is relevant, but no list here has ties that "
+            "it could decide: the numbers do not rest on it"
+        )
+    text = text[:1].upper() + text[1:]
     return {
-        **asdict(row), "beats_chance": row.beats_chance, "text": text if text.endswith(".") else f"{text}.",
+        **asdict(row), "beats_chance": row.beats_chance, "leaks": leaking,
+        "text": text if text.endswith(".") else f"{text}.",
     }  # fmt: skip
+
+
+def _tied(rivals: Sequence[Scored], k: int) -> list[str]:
+    """Returns the systems with ties among the first k places of lists, each with how many.
+
+    A tie is a score that the place before has too, the first place after the k-th counted as well.
+    """
+    found = []
+    for one in rivals:
+        policy = getattr(one.found.protocol, "policy", None)
+        if SCORE not in one.system.recs or getattr(policy, "ties", "") == "average":
+            continue
+        best = pl.col(SCORE).top_k(k + 1).sort(descending=True)
+        lists = one.system.recs.rows.lazy().group_by(USER_ID).agg(best)
+        equal = pl.col(SCORE).list.eval(pl.element().diff() == 0).list.sum().sum()
+        counted = lists.select(equal.alias("tied"), pl.len().alias("users"))
+        tied, users = counted.collect(engine="streaming").row(0)
+        if tied >= max(1, TIED_SHARE * users):
+            found.append(f"{one.name} ({tied:,} tied)")
+    return found
 
 
 def sanity_systems(

@@ -158,8 +158,8 @@ def _comparisons(assessment: Assessment) -> Iterator[str]:
     yield (
         '<p class="under">Differences are means over the same users, of the system less the reference; '
         "better, equal and worse are numbers of users. "
-        "“Could have seen” is the smallest true difference that the test would find in eight of ten such "
-        "samples: a smaller one may be there unseen.</p>"
+        "“Could have seen” is the smallest true difference that the test, corrected as the verdict is, "
+        "would find in eight of ten such samples: a smaller one may be there unseen.</p>"
     )
     for cut, metrics in wording.by_cutoff(assessment):
         table = _compared_table(assessment, [m["name"] for m in metrics])

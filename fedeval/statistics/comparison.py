@@ -14,6 +14,7 @@ import polars as pl
 from fedeval.per_user import metrics_of, paired_frame, with_clients
 from fedeval.statistics.bootstrap import METHODS, bootstrap_interval
 from fedeval.statistics.corrections import CORRECTIONS, correct
+from fedeval.statistics.distributions import noncentrality_for_power
 from fedeval.statistics.effects import cohens_dz, smallest_difference, superiority, win_tie_loss
 from fedeval.statistics.paired import PAIRED_TESTS, paired_test
 from fedeval.statistics.repeats import repeated_metrics
@@ -223,6 +224,8 @@ def decided(
     """Returns a table of comparisons with `p_corrected`, the table being the family, and `better`.
 
     A test that repeats another (`same_as`) counts once, and has the other's corrected p.
+    `smallest_difference`, which came in for a test by itself, becomes that of a test of the family: at the
+    level that the correction asks of its smallest p-value, alpha over the number of tests.
 
     Args:
         table: `metric`, `a`, `b`, `same_as` and the columns of `COMPARISON`; `group` where there are some.
@@ -239,13 +242,35 @@ def decided(
     sign = pl.when(pl.col("metric").is_in(list(lower_is_better))).then(-1.0).otherwise(1.0)
     gain = pl.col("difference") * sign
     seen = (pl.col("p_corrected") <= inference.alpha) & pl.col("p_corrected").is_not_nan()
-    return table.with_columns(found["p_corrected"]).with_columns(
+    seen_at = inference.alpha
+    if inference.correction != "none":
+        seen_at /= max(1, int(tested["p"].is_not_nan().sum()))
+    return table.with_columns(
+        found["p_corrected"], smallest_difference=_at_level(table, inference, seen_at)
+    ).with_columns(
         better=pl.when(seen & (gain > 0))
         .then(pl.col("a"))
         .when(seen & (gain < 0))
         .then(pl.col("b"))
         .otherwise(pl.lit(UNDECIDED))
     )
+
+
+def _at_level(table: pl.DataFrame, inference: Inference, level: float) -> pl.Series:
+    """Returns the smallest differences, measured at alpha, as a test of another level finds them.
+
+    They are proportional to the t test's noncentrality, which rests on the units drawn alone.
+    """
+    sizes = table["smallest_difference"]
+    if level == inference.alpha:
+        return sizes
+    larger = {
+        n: noncentrality_for_power(inference.power, level, n - 1)
+        / noncentrality_for_power(inference.power, inference.alpha, n - 1)
+        for n in table["n_units"].unique().to_list()
+        if n > 1
+    }
+    return sizes * table["n_units"].replace_strict(larger, default=1.0, return_dtype=pl.Float64)
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float:
