@@ -6,13 +6,13 @@ pandas and Arrow. A file is scanned and not loaded; an Arrow stream alone is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
 from fedprep.errors import EvaluationError, nearest
+from fedprep.frames import TAKEN, as_frame
 from fedprep.schema import ITEM_ID, USER_ID
 
 __all__ = [
@@ -53,31 +53,14 @@ def opened(source: Any, role: Role) -> pl.DataFrame | pl.LazyFrame:
     Raises:
         EvaluationError: it is nothing that holds a table, or its format is not known.
     """
-    if isinstance(source, pl.DataFrame | pl.LazyFrame):
-        return source
     if isinstance(source, str | Path):
         return _file(Path(source), role)
-    module = type(source).__module__.partition(".")[0]
     try:
-        if isinstance(source, Mapping):
-            return pl.DataFrame(dict(source))
-        if module == "pandas":
-            return _of_pandas(source)
-        if module == "pyarrow":
-            return pl.DataFrame(pl.from_arrow(source))
-    except (TypeError, ValueError) as error:  # such as a column of numbers and texts
-        raise EvaluationError(f"the {role_name(role)} cannot be read: {error}") from None
-    raise EvaluationError(
-        f"the {role_name(role)} cannot be a {type(source).__name__}",
-        expected="a path, a frame of polars or pandas, or a table of Arrow",
-    )
-
-
-def _of_pandas(source: Any) -> pl.DataFrame:
-    """Columns, and levels of the index that have a name of their own."""
-    levels = [name for name in source.index.names if name is not None]
-    levels = [name for name in levels if name not in source.columns]
-    return pl.DataFrame(pl.from_pandas(source.reset_index(levels) if levels else source))
+        return as_frame(source)
+    except TypeError as error:  # no table, or a column of numbers and texts
+        raise EvaluationError(
+            f"the {role_name(role)} cannot be read: {error}", expected=f"a path, {TAKEN}"
+        ) from None
 
 
 def _file(path: Path, role: Role) -> pl.LazyFrame | pl.DataFrame:

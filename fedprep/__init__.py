@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fedprep.build import Hands, build_dataset, repartition
+    from fedprep.checks import validate
     from fedprep.dataset import ClientArrays, Dataset
     from fedprep.errors import FedprepError
     from fedprep.recipe import Recipe, load_recipe, parse_recipe
@@ -24,6 +25,7 @@ __all__ = [
     "load_recipe",
     "parse_recipe",
     "repartition",
+    "validate",
 ]
 
 _HOMES = {
@@ -36,6 +38,7 @@ _HOMES = {
     "load_recipe": "recipe",
     "parse_recipe": "recipe",
     "repartition": "build",
+    "validate": "checks",
 }
 
 

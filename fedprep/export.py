@@ -29,6 +29,10 @@ MARKER = "exported-from.txt"
 """Names the Dataset's id; a folder that holds it may be replaced by another export."""
 
 
+PLACE = ("file", "row_group", "offset")
+"""Columns of the index that say where a client's rows lie among the shards."""
+
+
 def export(
     dataset: Dataset, out: Path, *, to: str, force: bool = False, progress: Progress = silent
 ) -> list[Path]:
@@ -50,7 +54,7 @@ def to_csv(dataset: Dataset, folder: Path, progress: Progress) -> None:
     dataset.interactions().sink_csv(folder / "interactions.csv")
     for name, table in (("items", dataset.items()), ("users", dataset.users())):
         _flat(table).sink_csv(folder / f"{name}.csv")
-    _flat(dataset.index.lazy()).sink_csv(folder / "clients.csv")
+    _flat(dataset.index.lazy().drop(PLACE)).sink_csv(folder / "clients.csv")
 
 
 def to_recbole(dataset: Dataset, folder: Path, progress: Progress) -> None:
@@ -89,7 +93,8 @@ def to_hf(dataset: Dataset, folder: Path, progress: Progress) -> None:
     for split in SPLITS:
         rows = dataset.interactions(split).with_columns(pl.col(SPLIT).cast(pl.String))
         rows.sink_parquet(data / f"{split}.parquet")
-    tables = {"items": dataset.items(), "users": dataset.users(), "clients": dataset.index.lazy()}
+    clients = dataset.index.lazy().drop(PLACE)  # rows lie in files of splits, no longer in shards
+    tables = {"items": dataset.items(), "users": dataset.users(), "clients": clients}
     tables |= {f"embeddings_{m}": dataset.embeddings(m) for m in dataset.modalities}
     for name, table in tables.items():
         table.sink_parquet(folder / f"{name}.parquet")

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from fedprep import faults
-from fedprep.checks import CHECKS, Tables, validate, validate_recommendations
+from fedprep.checks import CHECKS, validate, validate_recommendations
 from fedprep.dataset import Dataset
 from fedprep.errors import DatasetError, RecipeError, nearest
 from fedprep.manifest import MANIFEST
@@ -28,6 +28,7 @@ def judge(
     recs: Path | None = None,
     limits: Sequence[str] = (),
     only: Sequence[str] = (),
+    require: Sequence[str] = (),
     strict: bool = False,
     progress: Progress = silent,
 ) -> tuple[dict[str, Any], Dataset | None]:
@@ -38,6 +39,7 @@ def judge(
         recs: a Parquet file of recommendations, to be judged against the Dataset at `path`.
         limits: `"name=value"`.
         only: names of checks; empty for all.
+        require: names or groups of checks that have to run.
         strict: warnings shut the gate as well.
 
     Raises:
@@ -55,12 +57,10 @@ def judge(
             pl.scan_parquet(recs), dataset, values, only=only, strict=strict, name=recs.name
         )
         return found.to_dict(), dataset
-    if dataset is not None:
-        strict = strict or fail_on(dataset) == "warn"
-        found = validate(dataset, values, only=only, strict=strict, progress=progress)
-    else:
-        tables = Tables.of_folder(path) if path.is_dir() else Tables.of_file(path)
-        found = validate(tables, values, only=only, strict=strict, progress=progress)
+    strict = strict or (dataset is not None and fail_on(dataset) == "warn")
+    found = validate(
+        dataset or path, values, only=only, require=require, strict=strict, progress=progress
+    )
     return found.to_dict(), dataset
 
 

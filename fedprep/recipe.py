@@ -108,7 +108,7 @@ class Source(Table, frozen=True, kw_only=True):
 class Clean(Table, frozen=True, kw_only=True):
     """What is kept, and what is learned."""
 
-    duplicates: Literal["last", "first", "mean"] = "last"
+    duplicates: Literal["last", "first", "mean", "max", "min", "sum", "count"] = "last"
     k_core: Count = 0
     user_core: Count = 0
     item_core: Count = 0

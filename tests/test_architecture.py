@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fedprep", "fedeval", "fedtrain")
-GROUND_FLOOR = ("errors", "schema", "files", "manifest", "dataset", "recipe", "behavior")
+GROUND_FLOOR = ("errors", "schema", "frames", "files", "manifest", "dataset", "recipe", "behavior")
 HALLS = (
     "",
     "build",

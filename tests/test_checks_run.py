@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+import fedprep
 import fedprep.checks
 from fedprep.checks import CHECKS, Check, Limits, Tables, limits_from, plain, validate
 from fedprep.checks.recommendations import RECOMMENDATION_CHECKS
@@ -52,6 +53,55 @@ def one_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setattr(fedprep.checks, "CHECKS", {"made_up": check})
 
     return put
+
+
+# -- what can be validated --------------------------------------------------------------------------
+
+BAD_ROWS = pl.DataFrame(
+    {
+        "user_id": [0, 0, 1, 1],
+        "item_id": [0, 1, 0, 1],
+        "rating": [1.0, NAN, 3.0, 4.0],
+        "timestamp": [1, 2, 3, 4],
+    }
+)
+
+
+def frames() -> dict[str, Any]:
+    arrow = BAD_ROWS.to_arrow()
+    return {
+        "polars": BAD_ROWS, "lazy": BAD_ROWS.lazy(), "arrow": arrow, "batches": arrow.to_reader(),
+        "mapping": BAD_ROWS.to_dict(as_series=False),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", frames())
+def test_a_frame_of_any_library_is_checked(kind: str) -> None:
+    found = fedprep.validate(frames()[kind])
+    assert found["numbers_are_finite"].count + found["ratings_are_finite"].count >= 1
+    assert found.verdict == "fail"
+
+
+def test_a_frame_of_pandas_is_checked_with_its_index() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(BAD_ROWS.to_dict(as_series=False)).set_index("user_id")
+    found = fedprep.validate(frame)
+    assert found["no_missing_values"].count == 1  # NaN is how pandas says that a value is missing
+    assert found["users_have_enough_history"].denominator == 2
+
+
+def test_paths_are_validated_as_the_command_does(whole: Path) -> None:
+    of_path = fedprep.validate(whole)
+    assert (of_path.kind, of_path.verdict) == ("dataset", validate(Dataset.open(whole)).verdict)
+    assert fedprep.validate(str(whole / "items.parquet")).kind == "tables"
+
+
+def test_what_is_no_table_is_a_type_error_and_what_has_no_ids_is_told() -> None:
+    for nothing in (42, None, object(), [1, 2]):
+        with pytest.raises(TypeError, match="taken are a frame of polars"):
+            fedprep.validate(nothing)
+    with pytest.raises(DatasetError, match="no table that can be checked"):
+        fedprep.validate(pl.DataFrame({"a": [1]}))
 
 
 # -- every check -----------------------------------------------------------------------------------

@@ -147,6 +147,9 @@ REPEATED = frame_of(
         ("last", (0, 0, 2.5, 30, 3), ("line 2", "line 4")),
         ("first", (0, 0, 1.0, 10, 4), ("line 2", "line 3")),
         ("mean", (0, 0, 2.5, 30, 3), ("line 2", "line 4")),
+        ("max", (0, 0, 4.0, 30, 3), ("line 2", "line 4")),
+        ("min", (0, 0, 1.0, 30, 3), ("line 2", "line 4")),
+        ("sum", (0, 0, 7.5, 30, 3), ("line 2", "line 4")),
     ],
 )
 def test_of_a_repeated_pair_one_row_stays(which: Any, kept: tuple[Any, ...], dropped: Any) -> None:
@@ -154,6 +157,19 @@ def test_of_a_repeated_pair_one_row_stays(which: Any, kept: tuple[Any, ...], dro
     assert sorted(row[:5] for row in out.rows()) == [kept, (0, 1, 5.0, 20, 1)]
     repeated = step(steps, "repeated (user, item)")
     assert (repeated.rows_in, repeated.rows_out, repeated.examples) == (4, 2, dropped)
+
+
+def test_counted_rows_are_the_rating_also_of_a_pair_that_is_alone() -> None:
+    out, _ = clean(REPEATED, Clean(duplicates="count", label="implicit"))
+    assert sorted(row[:5] for row in out.rows()) == [(0, 0, 3.0, 30, 3), (0, 1, 1.0, 20, 1)]
+
+
+@pytest.mark.parametrize(("which", "made"), [("max", 5.0), ("min", 4.0), ("sum", 9.0)])
+def test_what_is_made_of_ratings_passes_over_missing_ones(which: Any, made: float) -> None:
+    given = [(0, 5.0), (0, 4.0), (0, None), (1, None), (1, None)]
+    rows = frame_of([(0, item, rating, n, n) for n, (item, rating) in enumerate(given, start=1)])
+    out, _ = clean(rows, Clean(duplicates=which, label="implicit"))
+    assert out.select("item_id", "rating", "line").rows() == [(0, made, 3), (1, None, 5)]
 
 
 def test_the_mean_of_a_pair_decides_its_label_and_passes_over_missing_ratings() -> None:
@@ -380,14 +396,18 @@ def one_of_each_pair(
     kept = {}
     for pair, group in pairs.items():
         timestamp, line, rating = min(group) if which == "first" else max(group)
-        if which == "mean":
-            rating = float(np.float32(np.mean([r for _, _, r in group])))
+        given = [r for _, _, r in group]
+        made = {"mean": np.mean, "max": max, "min": min, "sum": sum, "count": len}
+        if which in made:
+            rating = float(np.float32(made[which](given)))
         kept[pair] = (rating, timestamp, line)
     return kept
 
 
 @law
-@given(interaction_frames(), st.sampled_from(["last", "first", "mean"]))
+@given(
+    interaction_frames(), st.sampled_from(["last", "first", "mean", "max", "min", "sum", "count"])
+)
 def test_each_pair_keeps_the_row_that_brute_force_keeps(rows: pl.DataFrame, which: Any) -> None:
     out, steps = clean(rows, Clean(duplicates=which))
     kept = {(u, i): rest for u, i, *rest, _ in out.rows()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -17,9 +19,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from fedprep.build import build_dataset, repartition
+from fedprep.cli import main
 from fedprep.dataset import Dataset
-from fedprep.diff import diff
-from fedprep.diff.drift import compared
+from fedprep.diff import FAIL_ON, diff, failures
+from fedprep.diff.drift import chance_index, compared
 from fedprep.errors import DatasetError
 from fedprep.manifest import write_manifest
 from fedprep.recipe import Partition, parse_recipe
@@ -88,6 +91,91 @@ def test_a_second_build_elsewhere_does_not_differ(tmp_path: Path) -> None:
     second = build_dataset(parse_recipe(first.manifest["recipe"]), tmp_path / "again")
     assert first.manifest["created"] != "" and first.path != second.path
     assert not diff(first, second)["differs"]
+
+
+# --- a gate -------------------------------------------------------------------------------------------
+
+
+def drawn(seed: int, *, fives: float = 0.2, n_users: int = 60) -> list[tuple[Any, ...]]:
+    """Rows of twelve of 80 items a user, ratings 1 to 5, a share of them 5."""
+    rng = np.random.default_rng(seed)
+    rest = [(1 - fives) / 4] * 4
+    return [
+        (f"u{u}", f"i{i}", int(rng.choice(5, p=[*rest, fives]) + 1), k)
+        for u in range(n_users)
+        for k, i in enumerate(rng.choice(80, 12, replace=False))
+    ]
+
+
+def test_two_samples_of_one_world_do_not_fail_by_chance(tmp_path: Path) -> None:
+    made = [build(tmp_path, f"s{seed}", drawn(seed)) for seed in range(6)]
+    for a, b in itertools.combinations(made, 2):
+        assert failures(diff(a, b), ["drift"]) == []
+
+
+def test_the_smallest_drift_that_a_gate_promises_to_find_fails_it(tmp_path: Path) -> None:
+    """Fives of 20 % to 36 %: a stability index of 0.13 in expectation, of ratings alone."""
+    for seed in range(3):
+        a, b = (
+            build(tmp_path, f"{name}{seed}", drawn(seed + place, fives=fives, n_users=400))
+            for name, place, fives in (("a", 0, 0.2), ("b", 100, 0.36))
+        )
+        found = diff(a, b)
+        assert [text.partition(" ")[0] for text in failures(found, ["drift"])] == ["ratings"]
+        assert failures(found, ["drift"], max_psi=0.3) == []
+
+
+def test_what_only_one_side_has_is_drift_and_time_is_none(pair: tuple[Dataset, Dataset]) -> None:
+    found = diff(*pair)
+    found["drift"] = [
+        {**one, "psi": None, "why": "b has none"}
+        if one["what"] == "ratings"
+        else {**one, "psi": 9.0}
+        for one in found["drift"]
+        if one["what"] in ("ratings", "time")
+    ]
+    assert [text.partition(" ")[0] for text in failures(found, ["drift"])] == ["ratings"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "fails_on"),
+    [
+        ({"seed": 5}, {"recipe", "any"}),
+        ({"partition": {"method": "iid", "n_clients": 2}}, {"recipe", "facts", "any"}),
+    ],
+)
+def test_each_gate_shuts_for_its_own_difference(
+    tmp_path: Path, changed: Any, fails_on: set[str]
+) -> None:
+    a, b = build(tmp_path, "a", A), build(tmp_path, "b", A, **changed)
+    found = diff(a, b)
+    assert {gate for gate in FAIL_ON if failures(found, [gate])} == fails_on
+    same = diff(a, a)
+    assert failures(same, FAIL_ON) == [] and failures(found, []) == []
+
+
+@pytest.mark.parametrize(
+    ("gate", "code"), [((), 0), (("--fail-on", "recipe"), 1), (("--fail-on", "drift"), 0)]
+)
+def test_the_command_exits_by_its_gates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], gate: tuple[str, ...], code: int
+) -> None:
+    a, b = build(tmp_path, "a", A), build(tmp_path, "b", A, seed=5)
+    with pytest.raises(SystemExit) as exit_:
+        main(["diff", str(a.path), str(b.path), "--json", *gate])
+    assert int(exit_.value.code or 0) == code
+    out = capsys.readouterr()
+    assert len(json.loads(out.out)["failures"]) == code == out.err.count("failed:")
+
+
+def test_the_index_of_chance_is_the_one_that_samples_stay_below() -> None:
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.full(20, 5.0))
+    a, b = (rng.multinomial(n, shares, 4_000) for n in (2_000, 3_000))
+    p, q = a / 2_000, b / 3_000
+    with np.errstate(divide="ignore", invalid="ignore"):
+        index = np.nansum((p - q) * np.log(p / q), axis=1)
+    assert (index > chance_index(20, 2_000, 3_000)).mean() == pytest.approx(0.001, abs=0.0015)
 
 
 def test_it_is_json_without_nan(pair: tuple[Dataset, Dataset]) -> None:

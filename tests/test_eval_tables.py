@@ -197,7 +197,7 @@ BAD: dict[str, tuple[Callable[[pl.DataFrame], Any], str]] = {
         lambda f: f.with_columns(pl.col("item_id").cast(pl.String)),
         "'item_id' is String in the table of recommendations and Int64 in the table of truth",
     ),
-    "a list of numbers": (lambda f: [1, 2, 3], "cannot be a list"),
+    "a list of numbers": (lambda f: [1, 2, 3], "of type list is no table"),
     "an item with the one id that is taken": (
         lambda f: f.with_columns(item_id=pl.lit(-(2**31), pl.Int32)).lazy(), "cannot have the id",
     ),

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from fedprep.build import build_dataset
+from fedprep.checks import validate
 from fedprep.dataset import Dataset
 from fedprep.errors import FedprepError, OutputError
 from fedprep.export import EXPORTS, export
@@ -29,6 +30,23 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     finally:
         if before is not None:
             os.environ["FEDPREP_CACHE"] = before
+
+
+@pytest.mark.parametrize("to", ["hf", "client-files"])
+def test_an_export_that_keeps_clients_and_splits_passes_the_checks_of_its_dataset(
+    dataset: Dataset, tmp_path: Path, to: str
+) -> None:
+    export(dataset, tmp_path / "out", to=to)
+    of_dataset, of_export = validate(dataset), validate(tmp_path / "out")
+    worse = [
+        result.name
+        for result in of_export.results
+        if result.status in ("fail", "error") and of_dataset[result.name].status != result.status
+    ]
+    assert worse == []
+    ran = {result.name for result in of_export.results if result.status != "skipped"}
+    expected = {"splits_do_not_overlap", "clients_have_enough_rows"}
+    assert expected | ({"embeddings_are_finite", "index_matches_shards"} if to == "hf" else set()) <= ran
 
 
 def test_csv_holds_every_row_and_lists_as_text(dataset: Dataset, tmp_path: Path) -> None:

@@ -45,6 +45,23 @@ def damaged(demo: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+def test_a_check_that_is_required_and_skipped_shuts_the_gate(demo: Dataset, tmp_path: Path) -> None:
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    dataset_rows = demo.interactions().collect()
+    dataset_rows.write_parquet(rows / "interactions.parquet")
+    assert run("validate", rows) == 0
+    for pattern in ("embeddings", "embeddings_*", "embeddings_are_finite"):
+        assert run("validate", rows, "--require", pattern) == 1
+        assert run("validate", demo.path, "--require", pattern) == 0
+    assert run("validate", rows, "--require", "splits_do_not_overlap") == 0
+    assert run("validate", rows, "--require", "embedings") == 2
+    verdict, _ = judge(rows, require=["embeddings_are_finite"])
+    (check,) = [c for c in verdict["checks"] if c["name"] == "embeddings_are_finite"]
+    assert (verdict["verdict"], check["status"]) == ("fail", "fail")
+    assert "embeddings" in check["reason"]
+
+
 def test_a_made_up_dataset_may_pass(demo: Dataset) -> None:
     assert run("validate", demo.path) == 0
 

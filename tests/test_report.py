@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -15,6 +16,8 @@ from hypothesis import given, settings
 from rich.console import Console
 
 from fedprep import report
+from fedprep.checks import CHECKS
+from fedprep.report.pictures import PICTURES
 from fedprep.show import show_validation
 
 HOSTILE = "<script>alert(1)</script> ]]> \x1b[31m\n::error::gone | `x` $a$ \u202e"
@@ -259,6 +262,21 @@ MANIFEST = {
     "encoders": {"text": {"name": "hashing", "dim": 8, "normalise": "l2", "n_missing": 4}},
     "source": {"name": "amazon", "homepage": "https://example.org/?a=1&b=2", "licence": "none"},
 }  # fmt: skip
+
+
+def test_a_picture_has_the_verdict_of_its_checks_and_no_other(mixed: dict[str, Any]) -> None:
+    """Each picture names checks that there are, and its caption has their status, whatever it is."""
+    for name, kind in PICTURES.items():
+        assert kind.checks and set(kind.checks) <= set(CHECKS), name
+    for check in mixed["checks"]:
+        picture = dataclasses.replace(PICTURE, checks=(check["name"],))
+        html = report.page(mixed, {"ratings": picture}, MANIFEST)
+        caption = html.partition('class="judged"')[2].partition("</figcaption>")[0]
+        assert f'class="status {check["status"]}"' in caption and check["name"] in caption
+    without = report.page(
+        mixed, {"ratings": dataclasses.replace(PICTURE, checks=("not_run",))}, MANIFEST
+    )
+    assert 'class="judged"' not in without
 
 
 def test_the_page_needs_no_network_and_runs_no_script(mixed: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ clients, splits, geometry of embeddings, files.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fedprep.checks import (
     clients,
@@ -66,33 +67,39 @@ CHECKS: dict[str, Check] = {
 
 
 def validate(
-    subject: Tables | Dataset,
+    subject: Any,
     limits: Mapping[str, Value] | Limits | None = None,
     *,
     only: Sequence[str] = (),
+    require: Sequence[str] = (),
     strict: bool = False,
     progress: Progress = silent,
 ) -> Validation:
-    """Returns what the checks find in a Dataset or in tables.
+    """Returns what the checks find in a Dataset, in files, or in a frame.
 
     Args:
+        subject: a Dataset or `Tables`, the path of a Dataset, of a folder of Parquet files or of one, or a
+            frame of polars, pandas or Arrow, told by its columns.
         limits: by name, laid over the recipe's `[validate] limits`; those set are gates: where they are
             passed a check fails that would warn.
         only: names of the checks to run; empty for all.
+        require: names or groups of checks that have to run, `*` for any letters: one that is skipped fails.
         strict: kept in the result for whoever turns it into an exit status: warnings count as failures.
 
     Raises:
         DatasetError: a file of the Dataset cannot be read as Parquet.
         RecipeError: an unknown check or limit (the nearest is named), or a limit of a wrong kind.
+        TypeError: nothing of these; the message names what is taken.
     """
     is_dataset = isinstance(subject, Dataset)
-    tables = Tables.of_dataset(subject) if isinstance(subject, Dataset) else subject
+    tables = Tables.of(subject)
     return run_checks(
         tables,
         CHECKS,
         {} if limits is None else limits,
         kind="dataset" if is_dataset or tables.manifest is not None else "tables",
         only=only,
+        require=require,
         strict=strict,
         broken=schema.broken,
         progress=progress,

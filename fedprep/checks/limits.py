@@ -126,7 +126,8 @@ def resolved(limits: Limits, manifest: Mapping[str, Any] | None) -> Limits:
 
 def _scale(manifest: Mapping[str, Any]) -> tuple[float, float]:
     source = manifest.get("source", {}).get("name", "")
-    if source in SCALES:
+    made = manifest.get("recipe", {}).get("clean", {}).get("duplicates") in ("sum", "count")
+    if source in SCALES and not made:
         return SCALES[source]
     counted = [value for value, _ in manifest.get("facts", {}).get("ratings", [])]
     return (min(counted), max(counted)) if counted else UNKNOWN_SCALE

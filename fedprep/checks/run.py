@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import polars as pl
@@ -36,6 +37,7 @@ def run_checks(
     *,
     kind: Literal["dataset", "tables", "recommendations"],
     only: Sequence[str] = (),
+    require: Sequence[str] = (),
     strict: bool = False,
     broken: Callable[[Tables], Mapping[str, str]] = lambda tables: {},
     progress: Progress = silent,
@@ -45,6 +47,7 @@ def run_checks(
     Args:
         limits: those given here lie over those of the recipe in the manifest; each is a gate.
         only: names of the checks to run; empty for all.
+        require: names or groups of checks that have to run, `*` for any letters: one that is skipped fails.
         broken: returns the tables that cannot be looked at, and why: their checks are skipped.
 
     Raises:
@@ -52,6 +55,7 @@ def run_checks(
     """
     started = time.perf_counter()
     chosen = _chosen(checks, only)
+    required = _required(chosen, require)
     given, gates = _given(limits, tables.manifest)
     session = Session(tables, resolved(given, tables.manifest), gates)
     session.ask(chosen, broken(tables), progress)
@@ -60,7 +64,9 @@ def run_checks(
         kind=kind,
         subject=tables.name,
         id=manifest.get("id"),
-        results=tuple(session.result(check) for check in chosen),
+        results=tuple(
+            _held_to(result, result.name in required) for result in map(session.result, chosen)
+        ),
         strict=strict,
         seconds=time.perf_counter() - started,
     )
@@ -71,6 +77,32 @@ def _chosen(checks: Mapping[str, Check], only: Sequence[str]) -> list[Check]:
         if name not in checks:
             raise RecipeError(f"no check is called '{name}'", hint=nearest(name, checks))
     return [check for name, check in checks.items() if not only or name in only]
+
+
+def _required(checks: Sequence[Check], patterns: Sequence[str]) -> set[str]:
+    """Returns the names of the checks whose name or group a pattern says."""
+    found: set[str] = set()
+    for pattern in patterns:
+        said = {
+            check.name
+            for check in checks
+            if fnmatchcase(check.name, pattern) or fnmatchcase(check.group, pattern)
+        }
+        if not said:
+            known = {check.name for check in checks} | {check.group for check in checks}
+            raise RecipeError(
+                f"no check or group is called '{pattern}'", hint=nearest(pattern, known)
+            )
+        found |= said
+    return found
+
+
+def _held_to(result: Result, required: bool) -> Result:
+    """Returns the result; one that was skipped though it is required has failed."""
+    if not required or result.status != "skipped":
+        return result
+    reason = f"required, and could not be asked: {result.reason}"
+    return replace(result, status="fail", severity="fail", reason=reason)
 
 
 def _given(

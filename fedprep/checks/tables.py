@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,18 @@ from fedprep.checks.totals import Totals
 from fedprep.checks.vectors import Vectors, vectors_of
 from fedprep.dataset import Dataset
 from fedprep.errors import DatasetError
+from fedprep.frames import TAKEN, as_frame
 from fedprep.manifest import KEYS, MANIFEST
 from fedprep.schema import CLIENT_ID, ITEM_ID, LABEL, SPLIT, USER_ID
 
 __all__ = ["SIZES", "Tables"]
 
 Frame = pl.LazyFrame | pl.DataFrame
+
+EMBEDDINGS = "embeddings"
+
+HOLDS = "the columns user_id and item_id, or one of them"
+"""What tells a table that can be checked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +59,39 @@ class Tables:
     whole: Whole | None = None
 
     # --- where they come from ------------------------------------------------------------------------
+
+    @classmethod
+    def of(cls, source: Any) -> Tables:
+        """Returns the tables of a Dataset, a path (of a Dataset, a folder, a Parquet file) or a frame.
+
+        A frame is told by its columns, as a file is.
+
+        Raises:
+            DatasetError: nothing there can be checked.
+            TypeError: it is nothing of this kind; the message names what is taken.
+        """
+        if isinstance(source, Tables):
+            return source
+        if isinstance(source, Dataset):
+            return cls.of_dataset(source)
+        if isinstance(source, str | Path):
+            path = Path(source)
+            return cls.of_folder(path) if path.is_dir() else cls.of_file(path)
+        try:
+            frame = as_frame(source).lazy()
+        except TypeError as error:
+            raise TypeError(f"{error}; taken are {TAKEN}, a Dataset, or a path") from None
+        table = _named_by(frame.collect_schema().names())
+        if not table:
+            raise DatasetError(
+                "the frame is no table that can be checked",
+                where=f"columns {', '.join(frame.collect_schema().names()[:10])}",
+                expected=HOLDS,
+            )
+        if table == EMBEDDINGS:
+            return cls.of_frames(embeddings={"items": frame})
+        named: dict[str, Any] = {table: frame}
+        return cls.of_frames(**named)
 
     @classmethod
     def of_dataset(cls, dataset: Dataset) -> Tables:
@@ -147,7 +186,7 @@ class Tables:
         if not files:
             raise DatasetError(
                 f"{folder} holds no table that can be checked",
-                expected="Parquet files with the columns user_id and item_id, or one of them",
+                expected=f"Parquet files with {HOLDS}",
                 hint="rename the columns, or build a Dataset from a recipe with source.name = 'table'",
             )
         return cls._of_files(files, folder=folder, name=folder.name, unknown=tuple(unknown))
@@ -294,13 +333,18 @@ def _ids(frame: pl.LazyFrame, column: str) -> pl.Series:
 
 def _told_apart(path: Path) -> str:
     """Returns the name of the table that a foreign Parquet file holds, empty where it is none."""
-    columns = read_footer(path).columns
-    if CLIENT_ID in columns and "row_group" in columns:
+    table = _named_by(read_footer(path).columns)
+    return f"{table}/{path.stem}" if table == EMBEDDINGS else table
+
+
+def _named_by(columns: Collection[str]) -> str:
+    """Returns what a table with these columns is, empty where it is none."""
+    if CLIENT_ID in columns and "n_rows" in columns:
         return "index"
     if USER_ID in columns and ITEM_ID in columns:
         return "interactions"
     if ITEM_ID in columns:
-        return f"embeddings/{path.stem}" if "embedding" in columns else "items"
+        return EMBEDDINGS if "embedding" in columns else "items"
     return "users" if USER_ID in columns else ""
 
 

@@ -80,7 +80,16 @@ def clean(
 _STAYS = {
     "last": "of rows with the same user and item the last stays",
     "first": "of rows with the same user and item the first stays",
-    "mean": "of rows with the same user and item the last stays, with the mean of their ratings",
+    **{
+        name: f"of rows with the same user and item the last stays, with {what}"
+        for name, what in (
+            ("mean", "the mean of their ratings"),
+            ("max", "the largest of their ratings"),
+            ("min", "the smallest of their ratings"),
+            ("sum", "the sum of their ratings"),
+            ("count", "their number as its rating"),
+        )
+    },
 }
 
 
@@ -192,8 +201,8 @@ def _label(ratings: pl.Series, options: Clean) -> pl.Series:
             f'clean.label = "classes" makes a class of each of {classes.size:,} distinct ratings, '
             f"{classes[0]:g} to {classes[-1]:g}",
             expected=f"at most {MAX_CLASSES} distinct ratings",
-            hint='clean.duplicates = "mean" makes new ratings: take "last"'
-            if options.duplicates == "mean"
+            hint=f'clean.duplicates = "{options.duplicates}" makes new ratings: take "last"'
+            if options.duplicates in ("mean", "sum", "count")
             else 'set clean.label = "binary" and a threshold',
         )
     return pl.Series(np.searchsorted(classes, values).astype(np.int8))

@@ -16,26 +16,29 @@ Positions = npt.NDArray[np.intp]
 
 
 def one_row_a_pair(
-    rows: pl.DataFrame, which: Literal["last", "first", "mean"]
+    rows: pl.DataFrame, which: Literal["last", "first", "mean", "max", "min", "sum", "count"]
 ) -> tuple[pl.DataFrame, pl.Series]:
     """Returns the rows, and which of them to keep so that no (user, item) occurs twice.
 
-    Rows of a pair are ordered by (timestamp, line, rating), null before all else. `mean` keeps the last
-    row and writes the mean of the ratings that are not null into it, so it alone changes the rows.
+    Rows of a pair are ordered by (timestamp, line, rating), null before all else. `mean`, `max`, `min` and
+    `sum` keep the last row and write that of the ratings that are not null into it. `count` writes the number
+    of rows, 1 into a row that is alone: plays, purchases, visits.
     """
     pairs = rows[USER_ID].to_numpy().astype(np.int64) << 32 | rows[ITEM_ID].to_numpy()
     keep = np.ones(rows.height, dtype=np.bool_)
     ordered = np.sort(pairs)  # several times as fast as their argsort, and mostly enough
     same = ordered[1:] == ordered[:-1]
     del ordered
+    if which == "count":
+        rows = rows.with_columns(pl.lit(1.0, pl.Float32).alias(RATING))
     if same.any():
         repeated, starts = _repeated(rows, pairs, same)
         ends = np.append(starts[1:], repeated.size)
         chosen = repeated[starts if which == "first" else ends - 1]
         keep[repeated] = False
         keep[chosen] = True
-        if which == "mean":
-            rows = rows.with_columns(_with_means(rows[RATING], repeated, starts, chosen))
+        if which not in ("last", "first"):
+            rows = rows.with_columns(_together(rows[RATING], which, repeated, starts, chosen))
     return rows, pl.Series(keep)
 
 
@@ -54,13 +57,20 @@ def _repeated(
     return repeated, np.flatnonzero(np.diff(pairs[repeated], prepend=-1))
 
 
-def _with_means(
-    ratings: pl.Series, repeated: Positions, starts: Positions, chosen: Positions
+def _together(
+    ratings: pl.Series, which: str, repeated: Positions, starts: Positions, chosen: Positions
 ) -> pl.Series:
-    """Returns the ratings, those of the chosen rows replaced by the mean of their pair's."""
+    """Returns the ratings, those of the chosen rows replaced by what is made of all their pair's."""
     given = ratings[repeated]
-    sums = np.add.reduceat(given.fill_null(0.0).to_numpy().astype(np.float64), starts)
-    counts = np.add.reduceat(given.is_not_null().to_numpy().astype(np.float64), starts)
+    known = given.is_not_null().to_numpy()
+    counts = np.add.reduceat(known.astype(np.float64), starts)
+    if which in ("max", "min"):
+        reduce, empty = (np.maximum, -np.inf) if which == "max" else (np.minimum, np.inf)
+        made = reduce.reduceat(given.fill_null(empty).to_numpy().astype(np.float64), starts)
+    else:
+        made = np.add.reduceat(given.fill_null(0.0).to_numpy().astype(np.float64), starts)
+    if which == "mean":
+        made = np.divide(made, counts, out=np.full_like(made, np.nan), where=counts > 0)
     values = ratings.to_numpy().copy()  # null becomes NaN, of which there is no other left
-    values[chosen] = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    values[chosen] = np.where(counts > 0, made, np.nan)
     return pl.Series(ratings.name, values, nan_to_null=True)

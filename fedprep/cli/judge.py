@@ -36,6 +36,12 @@ file_type = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--only", multiple=True, metavar="CHECK", help="Run this check alone; may be repeated."
 )
+@click.option(
+    "--require",
+    multiple=True,
+    metavar="PATTERN",
+    help="Checks, or a group, that have to run: where one is skipped it fails; may be repeated.",
+)
 @click.option("--strict", is_flag=True, help="Warnings fail as well.")
 @click.option("--quiet", is_flag=True, help="Print nothing where all checks pass.")
 @click.option("--html", type=file_type, help="Write the page with pictures there.")
@@ -48,6 +54,7 @@ def validate(
     recs: Path | None,
     limits: tuple[str, ...],
     only: tuple[str, ...],
+    require: tuple[str, ...],
     strict: bool,
     quiet: bool,
     html: Path | None,
@@ -66,6 +73,7 @@ def validate(
       fedprep validate datasets/demo --html report.html
       fedprep validate datasets/demo --limit max_class_share=0.9 --junit junit.xml
       fedprep validate datasets/demo --recs runs/demo/recommendations.parquet
+      fedprep validate tables/ --require splits --require 'embeddings_*'
     """
     from fedprep import report
     from fedprep.gate import exit_code, judge
@@ -73,7 +81,13 @@ def validate(
 
     with progress_bars() as progress:
         verdict, dataset = judge(
-            path, recs=recs, limits=limits, only=only, strict=strict, progress=progress
+            path,
+            recs=recs,
+            limits=limits,
+            only=only,
+            require=require,
+            strict=strict,
+            progress=progress,
         )
         page = _page(verdict, dataset) if html else ""
     texts = {
@@ -119,25 +133,45 @@ def _write(path: Path, text: str) -> None:
 @click.command()
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
+@click.option(
+    "--fail-on",
+    multiple=True,
+    type=click.Choice(["recipe", "facts", "drift", "any"]),
+    help="Exit 1 where this differs; may be repeated.",
+)
+@click.option(
+    "--max-psi",
+    type=click.FloatRange(min=0.0),
+    default=0.1,
+    show_default=True,
+    help="Drift: the population stability index up to which the two count as alike.",
+)
 @json_option
-def diff(a: Path, b: Path, as_json: bool) -> None:
+def diff(a: Path, b: Path, fail_on: tuple[str, ...], max_psi: float, as_json: bool) -> int:
     """Show two Datasets side by side.
 
-    Recipe keys, facts, drift (Jensen–Shannon, PSI), new and gone items and users.
+    Recipe keys, facts, drift (Jensen–Shannon, PSI), new and gone items and users. With --fail-on it is a
+    gate: exit code 1 where they differ in that. Drift that chance alone gives never fails, nor does time.
 
     \b
     Examples:
       fedprep diff datasets/demo datasets/demo-skewed
+      fedprep diff datasets/last-week datasets/today --fail-on drift
     """
     from fedprep.dataset import Dataset
     from fedprep.diff import diff as compare
+    from fedprep.diff import failures
     from fedprep.show import show_diff
 
     found = compare(Dataset.open(a), Dataset.open(b))
+    failed = failures(found, fail_on, max_psi=max_psi)
     if as_json:
-        print_json(found)
+        print_json({**found, "failures": failed})
     else:
         show(show_diff(found))
+    for text in failed:
+        say(f"failed: {text}")
+    return int(bool(failed))
 
 
 @click.command()

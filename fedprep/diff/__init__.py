@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -14,7 +14,19 @@ from fedprep.errors import DatasetError
 from fedprep.manifest import MANIFEST
 from fedprep.schema import SOURCE_ID, SPLITS
 
-__all__ = ["diff"]
+__all__ = ["FAIL_ON", "MAX_PSI", "diff", "failures"]
+
+FAIL_ON = ("recipe", "facts", "drift", "any")
+"""What a comparison may be asked to fail on."""
+
+MAX_PSI = 0.1
+"""The stability index up to which two Datasets count as alike; see `drift`."""
+
+BY_NATURE = ("time",)
+"""Of later data these drift by nature: they are shown, and are no drift that a gate is about."""
+
+ASKED = ("recipe", "raw_files", "split", "encoders", "partition")
+"""What was asked for, in the result."""
 
 SHOWN = 3
 """New or gone users, items and files that are named."""
@@ -59,6 +71,47 @@ def diff(a: Dataset, b: Dataset) -> dict[str, Any]:
     return {"format": 1, "differs": _differs(found), "a": _who(a), "b": _who(b), **found}
 
 
+def failures(
+    found: Mapping[str, Any], fail_on: Sequence[str], *, max_psi: float = MAX_PSI
+) -> list[str]:
+    """Returns a sentence for each difference that a gate is to fail on; none where it may pass.
+
+    `recipe`: a key of the recipe, of split, encoders or partition, or a raw file · `facts`: a number of
+    users, items, rows, clients, or a time · `drift`: a stability index above `max_psi` that is more than
+    chance, or something that only one side has; that times move on is none · `any`: all that `differs`.
+
+    Args:
+        found: what `diff` returns.
+        fail_on: names in `FAIL_ON`.
+    """
+    told = []
+    if "recipe" in fail_on or "any" in fail_on:
+        keys = [row.get("key") or row["role"] for name in ASKED for row in found[name]]
+        told += [f"{len(keys)} keys differ: {_first(keys)}"] if keys else []
+    if "facts" in fail_on or "any" in fail_on:
+        facts = [fact["key"] for fact in found["facts"] if fact["differs"]]
+        told += [f"{len(facts)} facts differ: {_first(facts)}"] if facts else []
+    if "drift" in fail_on or "any" in fail_on:
+        told += filter(None, (_drifted(one, max_psi) for one in found["drift"]))
+    if "any" in fail_on and found["differs"] and not told:
+        told.append("rows, users, items or files differ")
+    return told
+
+
+def _drifted(one: Mapping[str, Any], max_psi: float) -> str:
+    if one["what"] in BY_NATURE or one["why"].startswith("neither"):
+        return ""
+    if one["psi"] is None:
+        return f"{one['what']} cannot be compared: {one['why']}"
+    if one["psi"] <= max(max_psi, one["chance"]):
+        return ""
+    return f"{one['what']} drifted: PSI {one['psi']:.3g}, at most {max(max_psi, one['chance']):.3g}"
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + ", …" * (len(names) > SHOWN)
+
+
 def _complete(dataset: Dataset) -> dict[str, Any]:
     missing = [key for key in COMPARED if key not in dataset.manifest]
     if missing:
@@ -75,11 +128,10 @@ def _who(dataset: Dataset) -> dict[str, str]:
 
 
 def _differs(found: Mapping[str, Any]) -> bool:
-    listed = ("recipe", "raw_files", "split", "encoders", "partition")
     changes = [found["files"][key] for key in ("changed", "new", "gone")]
     changes += [found[table][key] for table in ("items", "users") for key in ("new", "gone")]
     return (
-        any(found[key] for key in listed)
+        any(found[key] for key in ASKED)
         or any(change["count"] for change in changes)
         or any(fact["differs"] for fact in found["facts"])
         or any(drift["js"] for drift in found["drift"])

@@ -22,7 +22,7 @@ import polars as pl
 from fedprep.dataset import Dataset
 from fedprep.schema import ITEM_ID, LABEL, RATING, SOURCE_ID, TIMESTAMP
 
-__all__ = ["compared", "drift"]
+__all__ = ["chance_index", "compared", "drift"]
 
 RATING_BINS = 200
 """Equal bins from the lowest to the highest rating of both; each number of stars has a bin of its own."""
@@ -40,10 +40,11 @@ ODD = {
 def drift(a: Dataset, b: Dataset) -> list[dict[str, Any]]:
     """Returns the drift of ratings, labels, categories, rows per client, time and item popularity.
 
-    Each is `{"what", "unit", "bins", "js", "psi", "widest": {"bin", "a", "b"}, "why"}`: the number of bins,
-    both measures to six digits, and the bin whose share differs most. `js`, `psi` and `widest` are None
-    where the two cannot be compared, and `why` says so. Ratings and times that are missing, NaN or
-    nowhere near a date are bins as well. A row counts for each category of its item.
+    Each is `{"what", "unit", "bins", "js", "psi", "chance", "widest": {"bin", "a", "b"}, "why"}`: the number
+    of bins, both measures to six digits, the index that chance alone stays below (`chance_index`), and the
+    bin whose share differs most. `js`, `psi`, `chance` and `widest` are None where the two cannot be
+    compared, and `why` says so. Ratings and times that are missing, NaN or nowhere near a date are bins as
+    well. A row counts for each category of its item.
     """
     lowest, highest = _rating_range(a, b)
     rows = [_counts(dataset, lowest, highest) for dataset in (a, b)]
@@ -184,6 +185,7 @@ def compared(what: str, unit: str, a: pl.DataFrame, b: pl.DataFrame) -> dict[str
         "bins": bins.height,
         "js": round(_jensen_shannon(p, q), 6),
         "psi": round(_stability_index(p, q, *totals), 6),
+        "chance": round(chance_index(bins.height, *totals), 6),
         "widest": named if p[widest] != q[widest] else None,
         "why": "",
     }
@@ -191,8 +193,24 @@ def compared(what: str, unit: str, a: pl.DataFrame, b: pl.DataFrame) -> dict[str
 
 def _unmeasured(what: str, unit: str, why: str) -> dict[str, Any]:
     return {
-        "what": what, "unit": unit, "bins": 0, "js": None, "psi": None, "widest": None, "why": why,
+        "what": what, "unit": unit, "bins": 0, "js": None, "psi": None, "chance": None, "widest": None,
+        "why": why,
     }  # fmt: skip
+
+
+def chance_index(n_bins: int, n_a: float, n_b: float) -> float:
+    """Returns the stability index that two samples of one distribution stay below 999 times in 1,000.
+
+    The index times n_a n_b / (n_a + n_b) is about chi-squared with n_bins - 1 degrees of freedom, whose
+    quantile is Wilson and Hilferty's. Rows of a user are alike, so that few users vary by more.
+
+    Reference: Yurdakul and Naranjo, "Statistical properties of the population stability index", Journal of
+    Risk Model Validation 14 (4), 2020.
+    """
+    degrees = max(n_bins - 1, 1)
+    spread = 2 / (9 * degrees)
+    quantile = degrees * (1 - spread + 3.0902 * np.sqrt(spread)) ** 3
+    return float(quantile * (1 / n_a + 1 / n_b))
 
 
 def _jensen_shannon(p: Any, q: Any) -> float:

@@ -47,7 +47,7 @@ def page(
             _head(validation, facts),
             *_attention(validation),
             *_quiet(validation),
-            *_pictures(pictures),
+            *_pictures(validation, pictures),
             _foot(validation, facts),
         ]
     )
@@ -214,11 +214,11 @@ def _folded(title: str, body: str) -> str:
     return f"<details>\n<summary>{title}</summary>\n{body}</details>"
 
 
-def _pictures(pictures: Mapping[str, Picture]) -> Iterator[str]:
+def _pictures(validation: Mapping[str, Any], pictures: Mapping[str, Picture]) -> Iterator[str]:
     if not pictures:
         return
     yield '<section id="pictures">\n<h2>Pictures</h2>\n<div class="grid">'
-    yield from (_figure(picture) for picture in pictures.values() if picture.image)
+    yield from (_figure(picture, validation) for picture in pictures.values() if picture.image)
     yield "</div>"
     left_out = [picture for picture in pictures.values() if not picture.image]
     if left_out:
@@ -230,15 +230,28 @@ def _pictures(pictures: Mapping[str, Picture]) -> Iterator[str]:
     yield "</section>"
 
 
-def _figure(picture: Picture) -> str:
+def _figure(picture: Picture, validation: Mapping[str, Any]) -> str:
     data = base64.b64encode(picture.image).decode("ascii")
     return (
         f'<figure id="{escape(picture.name)}"{" class=wide" if picture.wide else ""}>\n'
         f"<h3>{escape(picture.title)}</h3>\n"
         f'<img src="data:{picture.media_type};base64,{data}" alt="{escape(picture.alt)}">\n'
         f'<figcaption><p class="measured">{escape(picture.measured)}</p>\n'
-        f"<p>{escape(picture.look_for)}</p></figcaption>\n</figure>"
+        f"<p>{escape(picture.look_for)}</p>\n{_judged(picture, validation)}</figcaption>\n</figure>"
     )
+
+
+def _judged(picture: Picture, validation: Mapping[str, Any]) -> str:
+    """Returns what the checks of a picture found, those that were run: its one and only verdict."""
+    lines = [
+        f'<span class="status {check["status"]}">{SYMBOLS[check["status"]]} {check["status"]}</span> '
+        f"<code>{escape(check['name'])}</code>"
+        + (f" {escape(found(check))}" if check["status"] != "pass" else "")
+        + (f", limit {escape(limits(check))}" if check["limits"] else "")
+        for check in validation["checks"]
+        if check["name"] in picture.checks
+    ]
+    return f'<p class="judged">{"<br>".join(lines)}</p>' if lines else ""
 
 
 def _foot(validation: Mapping[str, Any], facts: Mapping[str, Any]) -> str:

@@ -82,7 +82,8 @@ def verdict_sentence(validation: Validation) -> str:
     checks = f"{ran} check{'' if ran == 1 else 's'}"
     skipped = f"; {counts['skipped']} skipped" if counts["skipped"] else ""
     if not parts:
-        return f"{'All ' if ran > 1 else ''}{checks} passed{skipped}."
+        asked = " that could be asked" if skipped else ""
+        return f"{'All ' if ran > 1 else ''}{checks}{asked} passed{skipped}."
     return f"Of {checks} {', '.join(parts)}{skipped}."
 
 
@@ -94,8 +95,8 @@ def named(validation: Validation) -> str:
 
 
 def found(check: Check) -> str:
-    """Returns `"7 of 1,000,209 rows (0.0007 %)"`; what stands in the way of one that did not run."""
-    if check["status"] in ("skipped", "error"):
+    """Returns `"7 of 1,000,209 rows (0.0007 %)"`; what stood in the way of one that did not run."""
+    if check["status"] in ("skipped", "error") or check.get("reason"):
         return shown(check.get("reason") or "no reason given", longest=600)
     count, total = check["count"], check.get("denominator")
     if not total:

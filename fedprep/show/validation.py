@@ -48,9 +48,16 @@ def _headline(validation: Mapping[str, Any]) -> Text:
     strict = ", warnings count as failures" * bool(validation.get("strict") and counts.get("warn"))
     return Text.assemble(
         "\n", (_plain(subject["name"]), "bold"), f" {(subject.get('id') or '')[:12]}".rstrip(), "  ",
-        (f"{sign} {validation['verdict']}", style), f"  {tally or 'no checks'}{strict}",
+        (f"{sign} {validation['verdict']}{_of_those_asked(counts)}", style),
+        f"  {tally or 'no checks'}{strict}",
         (f"  in {validation['seconds']:.1f} s", "dim"),
     )  # fmt: skip
+
+
+def _of_those_asked(counts: Mapping[str, int]) -> str:
+    """Returns of how many of the checks a verdict is, where some could not be asked."""
+    asked, total = sum(counts.values()) - counts.get("skipped", 0), sum(counts.values())
+    return f" of {asked} of {total} checks" if 0 < asked < total else ""
 
 
 def _add_attention(table: Table, check: Check) -> None:
@@ -96,6 +103,8 @@ def _status(status: str) -> Text:
 def _found(check: Check) -> str:
     if check["status"] == "error":
         return f"could not run: {_plain(check['reason'], longest=400)}"
+    if check.get("reason"):
+        return _plain(check["reason"], longest=400)
     total = f" of {check['denominator']:,}" if check.get("denominator") else ""
     return f"{check['count']:,}{total} {check['unit']}"
 

@@ -32,30 +32,52 @@ log = logging.getLogger(__name__)
 class Kind:
     """A kind of picture: `measure` reduces a Dataset to a few numbers, `draw` draws these.
 
-    What `measure` returns is bounded, however large the Dataset is; it raises `NothingToDraw`.
+    What `measure` returns is bounded, however large the Dataset is; it raises `NothingToDraw`. `checks` are
+    those that judge the same: a picture has no verdict of its own.
     """
 
     title: str
     measure: Callable[[View], Any]
     draw: Callable[[Any], Drawn]
+    checks: tuple[str, ...]
     wide: bool = field(default=False, kw_only=True)
 
 
 PICTURES: dict[str, Kind] = {
-    "ratings": Kind("Ratings", ratings.measure, ratings.draw),
-    "rows_per_client": Kind("Rows per client", sizes.measure, sizes.draw),
-    "classes_per_client": Kind("Classes at each client", classes.measure, classes.draw, wide=True),
-    "drift_per_client": Kind("Drift of clients", drift.measure, drift.draw, wide=True),
+    "ratings": Kind(
+        "Ratings", ratings.measure, ratings.draw, ("ratings_are_in_range", "ratings_are_finite")
+    ),
+    "rows_per_client": Kind(
+        "Rows per client", sizes.measure, sizes.draw, ("clients_have_enough_rows", "sizes_are_bounded")
+    ),
+    "classes_per_client": Kind(
+        "Classes at each client", classes.measure, classes.draw,
+        ("classes_are_balanced", "classes_are_balanced_per_client"), wide=True,
+    ),
+    "drift_per_client": Kind(
+        "Drift of clients", drift.measure, drift.draw,
+        ("label_drift_is_bounded", "item_drift_is_bounded"), wide=True,
+    ),
     "client_categories": Kind(
-        "Clients and categories", categories.measure, categories.draw, wide=True
+        "Clients and categories", categories.measure, categories.draw, ("item_drift_is_bounded",), wide=True
     ),
-    "rows_over_time": Kind("Rows over time", times.measure, times.draw, wide=True),
-    "popularity": Kind("Popularity of items", popularity.measure, popularity.draw, wide=True),
-    "norms": Kind("Norms of embeddings", norms.measure, norms.draw, wide=True),
+    "rows_over_time": Kind(
+        "Rows over time", times.measure, times.draw,
+        ("timestamps_are_plausible", "train_precedes_test", "train_precedes_test_globally"), wide=True,
+    ),
+    "popularity": Kind(
+        "Popularity of items", popularity.measure, popularity.draw,
+        ("sparsity_is_workable", "test_items_are_known"), wide=True,
+    ),
+    "norms": Kind(
+        "Norms of embeddings", norms.measure, norms.draw,
+        ("embeddings_have_norm", "modalities_share_a_scale", "scale_matches_manifest"), wide=True,
+    ),
     "components": Kind(
-        "Embeddings in two dimensions", components.measure, components.draw, wide=True
+        "Embeddings in two dimensions", components.measure, components.draw,
+        ("embeddings_are_distinct", "dimensions_are_alive", "near_duplicates"), wide=True,
     ),
-}
+}  # fmt: skip
 """The pictures of a report, in their order."""
 
 
@@ -106,7 +128,7 @@ def _picture(name: str, kind: Kind, part: Any) -> Picture:
         return Picture(name=name, title=kind.title, reason=_broken(name, error))
     return Picture(
         name=name, title=kind.title, wide=kind.wide, image=image, alt=drawn.alt,
-        measured=drawn.measured, look_for=drawn.look_for,
+        measured=drawn.measured, look_for=drawn.look_for, checks=kind.checks,
     )  # fmt: skip
 
 

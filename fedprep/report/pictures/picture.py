@@ -17,7 +17,8 @@ class Picture:
 
     name: its key, `"rows_per_client"`. title: its heading. image: its bytes, empty where it was left out.
     alt: what it shows, for who cannot see it. measured: the numbers behind it, one line. look_for: how to
-    read it. reason: why it was left out. wide: needs the whole width of a page.
+    read it. checks: those that judge what it shows; their verdict stands under it. reason: why it was left
+    out. wide: needs the whole width of a page.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Picture:
     alt: str = ""
     measured: str = ""
     look_for: str = ""
+    checks: tuple[str, ...] = ()
     reason: str = ""
     wide: bool = False
 
