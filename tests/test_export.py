@@ -46,7 +46,10 @@ def test_an_export_that_keeps_clients_and_splits_passes_the_checks_of_its_datase
     assert worse == []
     ran = {result.name for result in of_export.results if result.status != "skipped"}
     expected = {"splits_do_not_overlap", "clients_have_enough_rows"}
-    assert expected | ({"embeddings_are_finite", "index_matches_shards"} if to == "hf" else set()) <= ran
+    assert (
+        expected | ({"embeddings_are_finite", "index_matches_shards"} if to == "hf" else set())
+        <= ran
+    )
 
 
 def test_csv_holds_every_row_and_lists_as_text(dataset: Dataset, tmp_path: Path) -> None:
