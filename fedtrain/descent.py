@@ -28,10 +28,7 @@ BETA2 = 0.999
 
 def learning_rate(plan: Plan, scope: str, head: bool) -> float:
     """Returns the learning rate of a parameter."""
-    own = {"user": plan.lr_user, "item": plan.lr_item, "shared": plan.lr_head if head else None}[
-        scope
-    ]
-    return plan.lr if own is None else own
+    return plan.rates["head" if head and scope == "shared" else scope]
 
 
 class Descent:

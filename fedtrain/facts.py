@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from fedprep.dataset import Dataset
+from fedprep.schema import RATING
 from fedtrain.plan import Plan
 
 if TYPE_CHECKING:
@@ -23,7 +25,8 @@ class Facts:
 
     n_able: clients with train rows · n_valid: rows of valid · label: what labels are (`binary`, `classes`,
     `implicit`) · n_classes: how many there may be · n_labels, n_ratings: how many distinct ones there are ·
-    modalities, behavior: their dimensions, as `Sizes` has them · most_users: at one client.
+    modalities, behavior: their dimensions, as `Sizes` has them · most_users: at one client · n_train: train
+    rows · mean: of their ratings, NaN-free; 0 without any.
     """
 
     n_users: int
@@ -38,6 +41,8 @@ class Facts:
     modalities: Mapping[str, int]
     behavior: int = 0
     most_users: int = 1
+    n_train: int = 0
+    mean: float = 0.0
 
 
 def facts_of(dataset: Dataset) -> Facts:
@@ -60,7 +65,17 @@ def facts_of(dataset: Dataset) -> Facts:
         modalities={name: _width(dtype) for name, dtype in widths.items()},
         behavior=_width(behavior),
         most_users=int(dataset.index["n_users"].to_numpy().max(initial=0)),
+        n_train=int(dataset.index["n_train"].sum()),
+        mean=_mean_rating(dataset),
     )
+
+
+def _mean_rating(dataset: Dataset) -> float:
+    """Returns the mean rating of the train rows to six digits; counted, so that no order of sums matters."""
+    ratings = dataset.interactions("train").select(RATING).collect()[RATING]
+    counts = ratings.drop_nulls().drop_nans().value_counts().sort(RATING)
+    rating, n = counts[RATING].to_numpy().astype(np.float64), counts["count"].to_numpy()
+    return float(f"{rating @ n / n.sum():.6g}") if n.sum() else 0.0
 
 
 def _width(dtype: pl.DataType | None) -> int:
@@ -78,4 +93,5 @@ def sizes_of(plan: Plan, facts: Facts) -> Sizes:
         behavior=facts.behavior,
         n_outputs=facts.n_classes if plan.task == "classes" else 1,
         max_history=plan.max_history,
+        mean=facts.mean if plan.task == "rating" else 0.0,
     )

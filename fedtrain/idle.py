@@ -135,7 +135,8 @@ READS_OF_MODELS: Mapping[str, Reader] = {
     "two_tower.fusion": Reader(_modalities(2), "two modalities"),
     "two_tower.modality_dropout": Reader(_modalities(1), "a modality"),
     "two_tower.start": Reader(
-        lambda work: not _model(item_id=False, user_id=False)(work), "item_id or user_id"
+        lambda work: any(getattr(work.model, key) for key in ("item_id", "user_id")),
+        "item_id or user_id",
     ),
     "ncf.dropout": Reader(lambda work: not _model(layers=0)(work), "a perceptron"),
     "lightgcn.hidden": Reader(lambda work: not _model(layers=0)(work), "a layer"),

@@ -13,7 +13,18 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-__all__ = ["Compression", "Expected", "Faults", "Loggers", "Plan", "Privacy", "Secure", "Stop"]
+__all__ = [
+    "LR",
+    "SERVER_LR",
+    "Compression",
+    "Expected",
+    "Faults",
+    "Loggers",
+    "Plan",
+    "Privacy",
+    "Secure",
+    "Stop",
+]
 
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -21,6 +32,13 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 PartShare = Annotated[float, Meta(ge=0.0, lt=1.0)]
 From0 = Annotated[float, Meta(ge=0.0)]
 Above0 = Annotated[float, Meta(gt=0.0)]
+
+
+LR = {"sgd": 0.1, "momentum": 0.01, "adam": 0.01}
+"""A client's rate of what all share, by its optimiser."""
+
+SERVER_LR = {"sgd": 1.0, "momentum": 1.0, "adam": 0.01, "yogi": 0.01, "adagrad": 0.01}
+"""The server's rate by its optimiser: with 1 an adaptive one would move every value by 1 in round 1."""
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,16 +108,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     local_steps: Count = 0  # steps of a client a round; 0: whole epochs
     batch_size: Count = 64  # 0: all rows of the client
     optimizer: Literal["sgd", "momentum", "adam"] = "sgd"  # of the client; starts anew each round
-    lr: From0 = 0.1
-    lr_user: From0 | None = None  # of rows of users; None: lr
-    lr_item: From0 | None = None  # of rows of items; None: lr
+    lr: From0 | None = None  # None: each rate that is not given is derived, by `defaults.settled`
+    lr_user: From0 | None = None  # of rows of users; None: lr, or derived with it
+    lr_item: From0 | None = None  # of rows of items; None: lr, or derived with it
     lr_head: From0 | None = None  # of a personal head; None: lr
     momentum: PartShare = 0.9
     weight_decay: From0 = 0.0
     clip_norm: From0 = 0.0  # L2 norm that a client's gradient is clipped to; 0: none
 
     server_optimizer: Literal["sgd", "momentum", "adam", "yogi", "adagrad"] = "sgd"
-    server_lr: From0 = 1.0
+    server_lr: From0 | None = None  # None: by `server_optimizer`, see SERVER_LR
     server_momentum: PartShare = 0.9
     server_beta2: PartShare = 0.99
     server_tau: Above0 = 1e-3
@@ -152,10 +170,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def rates(self) -> dict[str, float]:
-        """Returns the client's learning rate of each kind of parameter: shared, user, item, head."""
+        """Returns the learning rate of each kind of parameter: shared, user, item, head, and the server's.
+
+        Of a plan that `defaults.settled` has not seen, one that is not given is the optimiser's `LR`.
+        """
+        usual = LR[self.optimizer] if self.lr is None else self.lr
         own = {"user": self.lr_user, "item": self.lr_item, "head": self.lr_head}
-        filled = {kind: self.lr if rate is None else rate for kind, rate in own.items()}
-        return {"shared": self.lr, **filled}
+        filled = {kind: usual if rate is None else rate for kind, rate in own.items()}
+        server = SERVER_LR[self.server_optimizer] if self.server_lr is None else self.server_lr
+        return {"shared": usual, **filled, "server": server}
 
     def table(self, name: str) -> Mapping[str, Any]:
         """Returns the keywords that the plan gives an algorithm or a model."""

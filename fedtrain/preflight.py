@@ -11,10 +11,12 @@ from dataclasses import replace
 import msgspec
 
 from fedprep.errors import FedprepError, RecipeError, TrainingError
+from fedtrain.algorithms import ALGORITHMS
+from fedtrain.defaults import settled
 from fedtrain.facts import Facts, sizes_of
 from fedtrain.plan import Plan
 
-__all__ = ["CHECKS", "capped", "check_plan"]
+__all__ = ["CHECKS", "check_plan", "filled"]
 
 PAIRWISE = frozenset({"implicit", "bce", "bpr", "softmax"})
 """Tasks that tell a positive from drawn items."""
@@ -120,8 +122,6 @@ def check_clients(plan: Plan, facts: Facts) -> FedprepError | None:
             where="train.valid_clients",
             expected="a sum below 1",
         )
-    from fedtrain.algorithms import ALGORITHMS
-
     pooled = ALGORITHMS[plan.algorithm](**plan.table(plan.algorithm)).pooled
     left = n_to_train(plan, facts)
     if left < 1:
@@ -152,15 +152,17 @@ def n_to_train(plan: Plan, facts: Facts) -> int:
     return facts.n_able - sum(kept)
 
 
-def capped(plan: Plan, facts: Facts) -> Plan:
-    """Returns the plan; where it has the default number of clients a round and there are fewer, with all.
+def filled(plan: Plan, facts: Facts) -> Plan:
+    """Returns the plan with what it leaves open: rates, the model's inputs, all clients where they are few.
 
-    A number that somebody chose is not changed: `check_plan` refuses one that is too large.
+    What somebody chose is not changed: `check_plan` refuses what does not fit.
     """
     usual = Plan().clients_per_round
     if plan.clients_per_round == usual > n_to_train(plan, facts):
-        return msgspec.structs.replace(plan, clients_per_round=0)
-    return plan
+        plan = msgspec.structs.replace(plan, clients_per_round=0)
+    pooled = ALGORITHMS[plan.algorithm](**plan.table(plan.algorithm)).pooled
+    rows = facts.n_train / max(1, 1 if pooled else facts.n_able)
+    return settled(plan, sizes_of(plan, facts), rows)
 
 
 def check_task(plan: Plan, facts: Facts) -> FedprepError | None:
@@ -268,8 +270,6 @@ def check_optimisers(plan: Plan, facts: Facts) -> FedprepError | None:
             where="train.optimizer",
             hint=f"--set optimizer={fits[0]}",
         )
-    from fedtrain.algorithms import ALGORITHMS
-
     algorithm = ALGORITHMS[plan.algorithm](**plan.table(plan.algorithm))
     server = algorithm.defaults.get("server_optimizer", plan.server_optimizer)
     if plan.server_optimizer != server:

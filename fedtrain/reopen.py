@@ -70,7 +70,7 @@ def reopened(path: str | Path, data: str | Path | None = None) -> Reopened:
             where=str(run.path),
             hint="fedtrain run DATASET --out PATH --resume goes on with it",
         )
-    work = work_of(dataset, plan, int(run.manifest["seed"]))
+    work = work_of(dataset, plan, int(run.manifest["seed"]), recorded=True)
     _, clients = begin(work)
     server = restored(saved[0], saved[1], clients, work.device)
     return Reopened(

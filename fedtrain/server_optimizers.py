@@ -26,7 +26,7 @@ Optimizer = Callable[[torch.Tensor, Moments, "Plan"], tuple[torch.Tensor, Moment
 
 def sgd(change: torch.Tensor, moments: Moments, plan: Plan) -> tuple[torch.Tensor, Moments]:
     """Returns η Δ."""
-    return plan.server_lr * change, {}
+    return plan.rates["server"] * change, {}
 
 
 def momentum(change: torch.Tensor, moments: Moments, plan: Plan) -> tuple[torch.Tensor, Moments]:
@@ -36,7 +36,7 @@ def momentum(change: torch.Tensor, moments: Moments, plan: Plan) -> tuple[torch.
     Classification, 2019.
     """
     first = plan.server_momentum * moments.get("first", torch.zeros_like(change)) + change
-    return plan.server_lr * first, {"first": first}
+    return plan.rates["server"] * first, {"first": first}
 
 
 def adagrad(change: torch.Tensor, moments: Moments, plan: Plan) -> tuple[torch.Tensor, Moments]:
@@ -79,7 +79,7 @@ def _adaptive(
     beta, tau = plan.server_momentum, plan.server_tau
     first = beta * moments.get("first", torch.zeros_like(change)) + (1 - beta) * change
     second = grown(moments.get("second", torch.full_like(change, tau**2)))
-    return plan.server_lr * first / (second.sqrt() + tau), {"first": first, "second": second}
+    return plan.rates["server"] * first / (second.sqrt() + tau), {"first": first, "second": second}
 
 
 SERVER_OPTIMIZERS: Mapping[str, Optimizer] = {

@@ -16,7 +16,7 @@ import msgspec
 from fedprep.errors import RecipeError, nearest
 from fedtrain.plan import Plan
 
-__all__ = ["known_tables", "parse_plan", "plan_defaults", "with_settings"]
+__all__ = ["known_tables", "laid_over", "parse_plan", "plan_defaults", "with_settings"]
 
 
 def known_tables() -> dict[str, Callable[..., Any]]:
@@ -108,6 +108,52 @@ def with_settings(table: Mapping[str, Any], settings: Iterable[str]) -> dict[str
                 )
         inner[last] = _value(text)
     return tree
+
+
+BOUND: Mapping[str, tuple[str, ...]] = {
+    "optimizer": ("lr", "lr_user", "lr_item", "lr_head"),
+    "model": ("lr", "lr_user", "lr_item", "lr_head"),
+    "server_optimizer": ("server_lr", "server_tau", "server_momentum", "server_beta2"),
+}
+"""Keys that mean something else beside another value of this one."""
+
+
+def laid_over(
+    table: Mapping[str, Any],
+    settings: Iterable[str],
+    named: Mapping[str, Any] | None = None,
+    where: str = "",
+) -> tuple[dict[str, Any], str]:
+    """Returns a recipe's `[train]` with settings laid over it, without its rates for another optimiser.
+
+    A rate is of the optimiser and the model beside which it was chosen. Where the settings name others, the
+    recipe's rates are left out, to be derived anew; those that the settings give themselves stay.
+
+    Args:
+        table: the recipe's.
+        settings: as for `with_settings`.
+        named: more of them, as plain values.
+        where: the recipe's file, for messages.
+
+    Returns:
+        the table; and what was left out, in words, "" where nothing was.
+
+    Raises:
+        RecipeError: of `with_settings` and `parse_plan`.
+    """
+    given = with_settings({}, settings) | dict(named or {})
+    laid = with_settings(table, settings) | dict(named or {})
+    if not (table and given.keys() & (BOUND.keys() | {"algorithm"})):
+        return laid, ""
+    before, now = parse_plan(table, where), parse_plan(laid, where)
+    left: list[str] = []
+    for by, keys in BOUND.items():
+        was, is_now = getattr(before, by), getattr(now, by)
+        gone = [k for k in keys if k in laid and k not in given] if was != is_now else []
+        if gone:
+            shown = ", ".join(f"{key} = {laid.pop(key)}" for key in gone)
+            left.append(f"{shown} (for {by} = {was}, not {is_now})")
+    return laid, "; ".join(left)
 
 
 def _value(text: str) -> Any:

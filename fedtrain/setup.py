@@ -16,7 +16,7 @@ from fedtrain.facts import facts_of, sizes_of
 from fedtrain.federation import features_of, federation_of, pooled, positives_of
 from fedtrain.models import MODELS
 from fedtrain.parameters import initial
-from fedtrain.preflight import capped, check_plan
+from fedtrain.preflight import check_plan, filled
 from fedtrain.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -57,14 +57,18 @@ def refuse_invalid(verdict: dict[str, Any] | None, where: str) -> None:
         )
 
 
-def work_of(dataset: Dataset, plan: Plan, seed: int) -> Work:
+def work_of(dataset: Dataset, plan: Plan, seed: int, *, recorded: bool = False) -> Work:
     """Returns the work of a run.
+
+    Args:
+        dataset, plan, seed: of the run.
+        recorded: the plan is a Run's: what it leaves open stays so.
 
     Raises:
         TrainingError, RecipeError: the plan does not fit the Dataset, itself, or this machine.
     """
     facts = facts_of(dataset)
-    plan = capped(plan, facts)
+    plan = plan if recorded else filled(plan, facts)
     check_plan(plan, facts)
     torch.set_num_threads(plan.threads or n_cores())
     device = device_of(plan)
@@ -75,7 +79,7 @@ def work_of(dataset: Dataset, plan: Plan, seed: int) -> Work:
     if algorithm.pooled:
         federation = pooled(federation)
     wanted = [name for name in facts.modalities if name in getattr(model, "modalities", ())]
-    behavior = algorithm.behavior or bool(getattr(model, "behavior", False))
+    behavior = algorithm.behavior or bool(getattr(model, "behaves", False))
     return Work(
         federation=federation,
         features=features_of(dataset, wanted, behavior and bool(facts.behavior), device),

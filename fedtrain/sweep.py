@@ -26,7 +26,7 @@ from fedprep.files import written_file
 from fedtrain.compare import better
 from fedtrain.facts import Facts, facts_of
 from fedtrain.measures import RANKING
-from fedtrain.preflight import capped, check_plan
+from fedtrain.preflight import check_plan, filled
 from fedtrain.run import Run, refuse_other
 from fedtrain.stopping import history_of, require_metric
 from fedtrain.train import Report, train
@@ -300,7 +300,7 @@ def _means(curves: Iterable[Curve], round_number: int) -> Iterator[float]:
 def _fits(trial: Trial, dataset_id: str, facts: Facts, path: Path) -> None:
     """Refuses a trial that its Dataset or its model cannot do, or whose folder holds another Run."""
     try:
-        plan = capped(trial.plan, facts)
+        plan = filled(trial.plan, facts)
         check_plan(plan, facts)
         if (path / "manifest.json").is_file():
             refuse_other(Run.open(path), plan.to_dict(), dataset_id, seed=trial.seed)

@@ -17,7 +17,7 @@ from fedtrain.facts import facts_of
 from fedtrain.keeping import refuse_too_much
 from fedtrain.loggers import require_loggers
 from fedtrain.memory import is_out_of_memory
-from fedtrain.preflight import capped
+from fedtrain.preflight import filled
 from fedtrain.rounds import do_round
 from fedtrain.run import Run
 from fedtrain.samplers import load_trace
@@ -69,7 +69,7 @@ def train(
     Run.refuse_taken(folder, force=force, go_on=go_on)
     if not allow_invalid:
         refuse_invalid(dataset.report, str(dataset.path))
-    plan = capped(plan, facts_of(dataset))
+    plan = filled(plan, facts_of(dataset))
     there = Run.open(folder) if go_on and (folder / MANIFEST).is_file() else None
     if there is not None and not anything_left(there, plan, dataset.id, seed):
         return there

@@ -231,7 +231,7 @@ class Trainer:
                 number, cohort, scale, share if plan.faults.stragglers else None
             )
             extra = {
-                "lr": plan.lr * scale,
+                "lr": plan.rates["shared"] * scale,
                 "clients": float(len(cohort)),
                 "clients/dropped": float(lost),
                 "clients/skipped": float((~outcome.sound).sum()),

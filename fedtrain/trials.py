@@ -15,7 +15,7 @@ import numpy as np
 
 from fedprep.errors import RecipeError
 from fedtrain.plan import Plan
-from fedtrain.settings import parse_plan, with_settings
+from fedtrain.settings import laid_over, parse_plan
 
 __all__ = ["Trial", "alternatives", "trials_of"]
 
@@ -97,7 +97,8 @@ def trials_of(
             f"{key}={values[int(place)]}"
             for (key, values), place in zip(axes.items(), places, strict=True)
         )
-        plan = parse_plan(with_settings(table, settings), where=" ".join([where, *settings]))
+        whole = " ".join([where, *settings])
+        plan = parse_plan(laid_over(table, settings, where=whole)[0], where=whole)
         trials += [Trial(_name(settings, seed), settings, seed, plan) for seed in seeds]
     return trials
 

@@ -153,7 +153,7 @@ def test_list_names_all_that_can_be_chosen_with_one_line_and_the_paper(
         entry["paper"] for kind in ("algorithms", "models") for entry in lists[kind].values()
     )
     assert "ICML 2020" in lists["algorithms"]["scaffold"]["paper"]
-    assert "fedper, two_tower, binary" in lists["recipes"]["demo"]["about"]
+    assert "fedavg, two_tower, implicit" in lists["recipes"]["demo"]["about"]
 
 
 def test_list_of_one_kind_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,7 +205,7 @@ def test_what_the_recipe_expects_is_compared_and_less_is_exit_1(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = {
-        "loss/train": {"value": 0.7, "tolerance": 0.1},  # 0.69 is the loss of a coin
+        "loss/train": {"value": 0.7, "tolerance": 0.3},  # 0.69 is the loss of a coin
         "ndcg@10/test": {"value": 0.9, "tolerance": 0.05},
         "rmse/test": {"value": 1.0, "tolerance": 0.1},
         "loss/valid": {"value": 5.0, "tolerance": 0.1},
@@ -420,7 +420,7 @@ def bad(*arguments: str) -> Any:
         (["run", "DATA", "--set", "lrr=1"], "did you mean 'lr'"),
         (["run", "DATA", "--clients-per-round", "13"], "13 clients a round, but there are 12"),
         (["run", "DATA", "--resume", "--force"], "one of the two"),
-        (["run", "TINY", "--allow-invalid", "--model", "two_tower", "--task", "binary"], "text"),
+        (["run", "TINY", "--allow-invalid", "--model", "two_tower", "--set", "two_tower.text=true"], "text"),
         (["run", "DATA", "--out", "RUN", *QUICK], "--resume continues it, --force replaces it"),
         (["run", "DATA", "--out", "RUN", "--resume", *QUICK], "another plan: algorithm was"),
         (["run", "TINY", "--allow-invalid", "--out", "RUN", "--resume", *QUICK], "made on another Dataset"),

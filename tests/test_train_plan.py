@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +21,10 @@ from fedtrain.algorithms import ALGORITHMS, Algorithm
 from fedtrain.facts import Facts, facts_of, sizes_of
 from fedtrain.models import MODELS
 from fedtrain.plan import Plan
-from fedtrain.preflight import check_plan
+from fedtrain.preflight import check_plan, filled
 from fedtrain.samplers import SAMPLERS
 from fedtrain.schedules import SCHEDULES
-from fedtrain.settings import parse_plan, plan_defaults, with_settings
+from fedtrain.settings import laid_over, parse_plan, plan_defaults, with_settings
 from fedtrain.tasks import TASKS
 from tests.built import write_built
 
@@ -178,7 +179,7 @@ def test_a_setting_that_cannot_be_read_is_shown(setting: str) -> None:
 
 def test_rates_that_are_not_given_are_the_common_one() -> None:
     rates = parse_plan({"lr": 0.5, "lr_item": 0.0}).rates
-    assert rates == {"shared": 0.5, "user": 0.5, "item": 0.0, "head": 0.5}
+    assert rates == {"shared": 0.5, "user": 0.5, "item": 0.0, "head": 0.5, "server": 1.0}
 
 
 def test_implicit_is_another_name_of_bce() -> None:
@@ -419,6 +420,120 @@ def test_facts_are_those_of_the_dataset(tmp_path: Path) -> None:
         modalities={"image": 24, "text": 48},
         behavior=24,
         most_users=int(dataset.index["n_users"].max()),
+        n_train=len(train),
+        mean=pytest.approx(train["rating"].cast(pl.Float64).mean(), rel=1e-5),
     )
     assert sizes_of(Plan(task="classes"), facts).n_outputs == 2
     assert sizes_of(Plan(), facts).n_outputs == 1
+
+
+# --- defaults that depend on others ----------------------------------------------------------------
+
+
+def rates_of(**table: Any) -> dict[str, float | None]:
+    plan = filled(parse_plan({"batch_size": 8, **table}), FEW)
+    return {key: getattr(plan, key) for key in ("lr", "lr_user", "lr_item", "lr_head")}
+
+
+FEW = replace(FACTS, n_train=8 * FACTS.n_able, mean=3.5)
+"""Eight train rows a client."""
+
+
+@pytest.mark.parametrize(
+    ("table", "rates"),
+    [
+        ({"optimizer": "sgd"}, (0.1, 6.0, 40.0)),
+        ({"optimizer": "sgd", "batch_size": 2}, (0.1, 3.0, 5.0)),  # four steps a round
+        ({"optimizer": "sgd", "local_steps": 4, "batch_size": 0}, (0.1, 3.0, 20.0)),
+        ({"optimizer": "sgd", "task": "bpr"}, (0.1, 6.0, 8.0)),
+        ({"optimizer": "sgd", "task": "rating"}, (0.03, 0.6, 0.8)),
+        ({"optimizer": "momentum"}, (0.01, 0.6, 4.0)),
+        ({"optimizer": "adam"}, (0.01, 0.1, 0.1)),
+        ({"optimizer": "adam", "local_epochs": 4}, (0.005, 0.05, 0.05)),
+    ],
+)
+def test_rates_follow_from_optimiser_scope_task_and_steps(
+    table: dict[str, Any], rates: tuple[float, ...]
+) -> None:
+    assert tuple(rates_of(**table).values()) == (*rates, None)
+
+
+def test_pooled_rows_have_as_many_steps_as_there_are_batches() -> None:
+    rows = FEW.n_train
+    found = rates_of(algorithm="centralised", optimizer="adam", clients_per_round=0)
+    assert found["lr"] == pytest.approx(0.01 / math.ceil(rows / 8) ** 0.5, rel=1e-2)
+
+
+def test_what_a_plan_gives_is_not_derived_and_lr_stands_for_the_rest() -> None:
+    assert rates_of(lr=0.5) == {"lr": 0.5, "lr_user": None, "lr_item": None, "lr_head": None}
+    assert rates_of(lr_item=7.0) == {"lr": 0.1, "lr_user": 6.0, "lr_item": 7.0, "lr_head": None}
+
+
+def test_only_kinds_that_the_model_has_are_derived() -> None:
+    found = rates_of(model="sasrec", optimizer="adam")
+    assert found == {"lr": 0.01, "lr_user": None, "lr_item": 0.01, "lr_head": None}
+
+
+def test_a_plan_that_is_filled_stays_as_it_is() -> None:
+    once = filled(parse_plan({"model": "two_tower", "task": "rating"}), FEW)
+    assert filled(once, FEW) == once == parse_plan(once.to_dict())
+
+
+@pytest.mark.parametrize("server", ["adam", "yogi", "adagrad"])
+def test_an_adaptive_server_has_a_small_rate_under_any_name(server: str) -> None:
+    plain = filled(parse_plan({"server_optimizer": server}), FEW)
+    assert plain.server_lr == filled(parse_plan({"algorithm": f"fed{server}"}), FEW).server_lr
+    assert (plain.server_lr, filled(parse_plan({}), FEW).server_lr) == (0.01, 1.0)
+
+
+@pytest.mark.parametrize("model", ["mf", "lightgcn", "rating_vae"])
+def test_ratings_begin_at_their_mean_unless_it_is_given(model: str) -> None:
+    plan = parse_plan({"model": model, "task": "rating"})
+    assert filled(plan, FEW).table(model)["mean"] == 3.5
+    given = parse_plan({"model": model, "task": "rating", model: {"mean": 1.0}})
+    assert filled(given, FEW).table(model)["mean"] == 1.0
+    assert "mean" not in filled(parse_plan({"model": "mf"}), FEW).table("mf")
+
+
+def test_two_towers_take_the_inputs_that_there_are_and_refuse_what_is_asked_for_in_vain() -> None:
+    bare = replace(FEW, modalities={}, behavior=0)
+    text = replace(FEW, modalities={"text": 3}, behavior=0)
+
+    def own(facts: Facts, **keys: bool) -> Mapping[str, Any]:
+        plan = filled(parse_plan({"model": "two_tower", "two_tower": keys}), facts)
+        check_plan(plan, facts)
+        return plan.table("two_tower")
+
+    assert own(text) == {"image": False, "behavior": False, "user_id": True}
+    assert own(bare) == {
+        "text": False, "image": False, "behavior": False, "item_id": True, "user_id": True,
+    }  # fmt: skip
+    with pytest.raises(TrainingError, match="no image"):
+        own(text, image=True)
+    with pytest.raises(TrainingError, match="nothing to tell items apart"):
+        own(bare, item_id=False)
+
+
+SGD = {"lr": 0.1, "lr_item": 3.0, "server_lr": 0.7}
+
+
+@pytest.mark.parametrize(
+    ("table", "settings", "kept", "told"),
+    [
+        (SGD, ["optimizer=adam"], {"server_lr": 0.7}, ["lr = 0.1", "lr_item = 3.0"]),
+        (SGD, ["optimizer=adam", "lr_item=0.5"], {"server_lr": 0.7, "lr_item": 0.5}, ["lr = 0.1"]),
+        (SGD, ["optimizer=sgd", "rounds=3"], SGD, []),
+        (SGD, ["model=two_tower"], {"server_lr": 0.7}, ["lr_item = 3.0", "model = mf"]),
+        (SGD, ["algorithm=fedadam"], {"lr": 0.1, "lr_item": 3.0}, ["server_lr = 0.7"]),
+        (SGD, ["server_optimizer=yogi"], {"lr": 0.1, "lr_item": 3.0}, ["server_lr = 0.7"]),
+        ({"algorithm": "fedadam", "server_lr": 0.02}, ["algorithm=fedyogi"], {}, ["server_lr"]),
+        ({"algorithm": "fedadam", "server_lr": 0.02}, ["algorithm=fedavg"], {}, ["server_lr"]),
+        ({}, ["optimizer=adam", "lr=0.1"], {"lr": 0.1}, []),
+    ],
+)
+def test_rates_of_another_optimiser_or_model_are_left_out_and_named(
+    table: dict[str, Any], settings: list[str], kept: dict[str, float], told: list[str]
+) -> None:
+    laid, left = laid_over(table, settings)
+    assert {k: v for k, v in laid.items() if "lr" in k} == kept
+    assert all(words in left for words in told) and bool(left) == bool(told)

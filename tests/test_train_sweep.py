@@ -23,7 +23,7 @@ from fedtrain.run import Run
 from fedtrain.sweep import PRUNED, results, sweep, usual_metric
 from fedtrain.trials import Trial, alternatives, trials_of
 
-TABLE = {"rounds": 4, "eval_every": 2, "threads": 1, "mf": {"dim": 4}}
+TABLE = {"rounds": 4, "eval_every": 2, "threads": 1, "server_lr": 1.0, "mf": {"dim": 4}}
 
 
 @pytest.fixture(scope="module")

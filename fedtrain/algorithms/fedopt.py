@@ -20,10 +20,6 @@ __all__ = ["fedadagrad", "fedadam", "fedyogi", "reference"]
 REFERENCE = "Reddi et al., Adaptive Federated Optimization, ICLR 2021"
 
 
-SERVER_LR = 0.01
-"""The server's rate unless a plan names one: with 1 every value would move by 1 in the first round."""
-
-
 def fedadam() -> Algorithm:
     """Returns FedAdam: federated averaging whose server takes the mean change as a gradient of Adam."""
     return _adaptive("fedadam", "adam")
@@ -40,8 +36,7 @@ def fedadagrad() -> Algorithm:
 
 
 def _adaptive(name: str, optimizer: str) -> Algorithm:
-    defaults = {"server_optimizer": optimizer, "server_lr": SERVER_LR}
-    return Algorithm(name=name, reference=REFERENCE, defaults=defaults)
+    return Algorithm(name=name, reference=REFERENCE, defaults={"server_optimizer": optimizer})
 
 
 def reference(

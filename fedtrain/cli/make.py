@@ -91,15 +91,17 @@ def run(
     need_trainer()
     from fedprep.manifest import MANIFEST
     from fedtrain.run import Run
-    from fedtrain.settings import parse_plan, with_settings
+    from fedtrain.settings import laid_over, parse_plan
     from fedtrain.summary import summary, told
 
     if resume and force:
         raise TrainingError("--resume goes on with a Run and --force replaces it: one of the two")
     dataset, recipe = _found(what, data)
-    table = with_settings(dict(recipe.get("train") or {}), settings)
-    table |= {key: flags[key] for key in TABLE_FLAGS if flags[key] is not None}
+    named = {key: flags[key] for key in TABLE_FLAGS if flags[key] is not None}
+    table, left = laid_over(recipe.get("train") or {}, settings, named, where=what)
     plan = parse_plan(table, where=what)
+    if left:
+        say(f"the recipe's {left}: left out, and derived anew")
     usual = int(recipe.get("seed") or 0)
     number = usual if seed is None else seed
     out = out or Path("runs") / f"{recipe.get('name') or dataset.name}-{plan.algorithm}-{number}"

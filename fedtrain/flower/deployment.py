@@ -102,7 +102,7 @@ def _train(run: Run, work: Work, fleet: Fleet) -> Server:
             progress=(number - 1) / plan.rounds,
         )
         server = outcome.server
-        found = {**measures(outcome), "lr": plan.lr * lr_factor}
+        found = {**measures(outcome), "lr": plan.rates["shared"] * lr_factor}
         found["clients/dropped"] = len(cohort) - len(outcome.client)
         if number % plan.eval_every == 0 or number == plan.rounds:
             found |= measured_with(fleet, work, server, everyone)

@@ -24,7 +24,7 @@ import msgspec
 from fedprep.errors import MissingExtraError, TrainingError
 from fedtrain.algorithms import ALGORITHMS
 from fedtrain.facts import facts_of
-from fedtrain.preflight import check_plan
+from fedtrain.preflight import check_plan, filled
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
@@ -71,7 +71,8 @@ def train_with_flower(
     from fedtrain.train import train
 
     plan = _fitting(plan)
-    check_plan(plan, facts_of(dataset))  # `train` does so too; here before Ray starts
+    facts = facts_of(dataset)
+    check_plan(filled(plan, facts), facts)  # `train` does so too; here before Ray starts
     n_clients = len(dataset.client_ids())
     n_nodes = min(n_clients, plan.clients_per_round or n_clients)
     return in_simulation(

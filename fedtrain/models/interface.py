@@ -23,7 +23,8 @@ class Sizes:
     """What a model must know of the data and the task.
 
     modalities: dimension of each modality's item embeddings · behavior: dimension of the users' behaviour
-    vectors, 0 without · n_outputs: 1, or the number of classes · max_history: the longest sequence.
+    vectors, 0 without · n_outputs: 1, or the number of classes · max_history: the longest sequence · mean: of
+    the train ratings, where outputs begin; 0 for other tasks.
     """
 
     n_users: int
@@ -32,10 +33,15 @@ class Sizes:
     behavior: int = 0
     n_outputs: int = 1
     max_history: int = 200
+    mean: float = 0.0
 
 
 class Model(Protocol):
-    """The interface of a model."""
+    """The interface of a model.
+
+    One with keys that may be left open has a method `derived(sizes) -> dict[str, Any]` as well: the values of
+    those that are None and that the data decide.
+    """
 
     examples: ClassVar[Examples]
 

@@ -45,15 +45,20 @@ def linear_parameters(
     bias: bool = True,
     head: bool = False,
     gain: float = 1.0,
+    fill: float = 0.0,
 ) -> dict[str, Parameter]:
-    """Returns `name.weight` (inputs, outputs) and `name.bias` (outputs,); gain 2 before a rectifier.
+    """Returns `name.weight` (inputs, outputs) and `name.bias` (outputs,), which begins at `fill`.
+
+    `gain` is 2 before a rectifier.
 
     Reference: Glorot, Bengio, Understanding the Difficulty of Training Deep Feedforward Neural Networks,
     AISTATS 2010, equation 12: variance gain · 2 / (inputs + outputs).
     """
     scale = (gain * 2 / (inputs + outputs)) ** 0.5
     found = {f"{name}.weight": Parameter("shared", (inputs, outputs), scale, head=head)}
-    return found | ({f"{name}.bias": Parameter("shared", (outputs,), head=head)} if bias else {})
+    return found | (
+        {f"{name}.bias": Parameter("shared", (outputs,), fill=fill, head=head)} if bias else {}
+    )
 
 
 def norm_parameters(name: str, dim: int) -> dict[str, Parameter]:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedtrain.models.layers import distinct, mean_over_places
 from fedtrain.parameters import Parameter
@@ -43,15 +43,21 @@ class LightGCN:
 
     dim: of the vectors · layers: K, how far a vector travels; 0 is matrix factorisation · hidden: share of
     the edges that a training step hides from its graph and learns; 0: it learns all, and hides none ·
+    mean: what is added to each score; None: of the task rating the mean of the train ratings, else 0 ·
     start: deviation of the vectors at the start.
     """
 
     dim: int = 32
     layers: int = 2
     hidden: float = 0.5
+    mean: float | None = None
     start: float = 0.1
 
     examples: ClassVar[Examples] = "graphs"
+
+    def derived(self, sizes: Sizes) -> dict[str, Any]:
+        """Returns the mean, where it is open and the task has one."""
+        return {"mean": sizes.mean} if self.mean is None and sizes.mean else {}
 
     def parameters(self, sizes: Sizes) -> dict[str, Parameter]:
         return {
@@ -87,6 +93,7 @@ class LightGCN:
             users, items = users + user, items + item
         user, item = users / (self.layers + 1), nodes.take(items / (self.layers + 1))
         scores = (item.reshape(*batch.item.shape, self.dim) @ user.unsqueeze(-1)).squeeze(-1)
+        scores = scores + self.mean if self.mean else scores
         own, others = scores[..., :length], scores[..., length:]
         return torch.cat([own.unsqueeze(-1), others.reshape(*given.shape, n)], -1)
 
@@ -137,7 +144,8 @@ class LightGCN:
             senders = torch.stack(layer[: self.layers]).sum(0)
             sent = users @ senders.mT @ edges if few else users @ (edges.mT @ senders).mT
             found = found + sent
-        return found / (self.layers + 1) ** 2
+        found = found / (self.layers + 1) ** 2
+        return found + self.mean if self.mean else found
 
 
 def _product(users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:

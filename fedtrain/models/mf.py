@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedtrain.parameters import Parameter
 
@@ -26,16 +26,20 @@ __all__ = ["MatrixFactorisation"]
 class MatrixFactorisation:
     """score(u, i) = mean + b_u + b_i + p_u · q_i.
 
-    dim: length of the vectors · bias: whether users and items have one · mean: the constant, such as the
-    mean rating · start: deviation of the vectors at the start.
+    dim: length of the vectors · bias: whether users and items have one · mean: the constant; None: of the
+    task rating the mean of the train ratings, else 0 · start: deviation of the vectors at the start.
     """
 
     dim: int = 32
     bias: bool = True
-    mean: float = 0.0
+    mean: float | None = None
     start: float = 0.1
 
     examples: ClassVar[Examples] = "rows"
+
+    def derived(self, sizes: Sizes) -> dict[str, Any]:
+        """Returns the mean, where it is open and the task has one."""
+        return {"mean": sizes.mean} if self.mean is None and sizes.mean else {}
 
     def parameters(self, sizes: Sizes) -> dict[str, Parameter]:
         found = {
@@ -49,7 +53,7 @@ class MatrixFactorisation:
     def outputs(self, values: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         """Returns (C, B, m)."""
         user, item = values["user_factors"], values["item_factors"]  # (C, B, d), (C, B, m, d)
-        scores = (item * user.unsqueeze(-2)).sum(-1) + self.mean
+        scores = (item * user.unsqueeze(-2)).sum(-1) + (self.mean or 0.0)
         if self.bias:
             scores = scores + values["item_bias"] + values["user_bias"].unsqueeze(-1)
         return scores

@@ -78,7 +78,7 @@ class NeuMF:
         for layer, (inputs, outputs) in enumerate(zip(self.widths, self.widths[1:], strict=False)):
             found |= linear_parameters(f"mlp.{layer}", inputs, outputs, gain=2.0)
         last = self.dim * self.product + (self.widths[-1] if self.layers else 0)
-        return found | linear_parameters("head", last, sizes.n_outputs, head=True)
+        return found | linear_parameters("head", last, sizes.n_outputs, head=True, fill=sizes.mean)
 
     def outputs(self, values: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         """Returns (C, B, m), or (C, B, n_classes) of each example's first item."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from fedprep.errors import TrainingError
 from fedtrain.models.layers import (
@@ -53,22 +53,23 @@ WORTH_SORTING = 256  # places of a client in a step from which its items are pro
 class TwoTower:
     """Text, image and behaviour in two towers with a head.
 
-    dim: of the embeddings · hidden: of the head · text, image, behavior: which inputs are used ·
-    item_id, user_id: whether items (at the server) and users (at their client) also have a row of their
-    own, added to what their inputs give · fusion: `gated` or `concat` · head: `mlp`, or `cosine`:
-    cos(W user, item) / temperature + c, which suits softmax and contrastive · modality_dropout: share of
-    an item's modalities replaced by their token in training · dropout: share of the head's hidden values ·
+    dim: of the embeddings · hidden: of the head · text, image, behavior: which inputs are used; None: those
+    that the Dataset has · item_id, user_id: whether items (at the server) and users (at their client) also
+    have a row of their own, added to what their inputs give; None: where there are no inputs ·
+    fusion: `gated` or `concat` · head: `mlp`, or `cosine`: cos(W user, item) / temperature + c, which suits
+    softmax and contrastive · modality_dropout: share of an item's modalities replaced by their token in
+    training · dropout: share of the head's hidden values ·
     mixup: in training each example is mixed with the client's next one in the step, by a weight uniform
     in [0, mixup); 1 is α = 1 of the paper · start: deviation of the rows at the start.
     """
 
     dim: int = 64
     hidden: int = 64
-    text: bool = True
-    image: bool = True
-    behavior: bool = True
-    item_id: bool = False
-    user_id: bool = False
+    text: bool | None = None
+    image: bool | None = None
+    behavior: bool | None = None
+    item_id: bool | None = None
+    user_id: bool | None = None
     fusion: Literal["gated", "concat"] = "gated"
     head: Literal["mlp", "cosine"] = "mlp"
     temperature: float = 0.1
@@ -81,7 +82,26 @@ class TwoTower:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        return ("text",) * self.text + ("image",) * self.image
+        return tuple(name for name in ("text", "image") if getattr(self, name) is not False)
+
+    @property
+    def behaves(self) -> bool:
+        """Whether users have their behaviour as an input."""
+        return self.behavior is not False
+
+    def derived(self, sizes: Sizes) -> dict[str, Any]:
+        """Returns False for open inputs that the Dataset lacks, True for rows of what has no inputs."""
+        lacking = {name for name in ("text", "image") if name not in sizes.modalities}
+        lacking |= set() if sizes.behavior else {"behavior"}
+        found: dict[str, Any] = {
+            name: False for name in sorted(lacking) if getattr(self, name) is None
+        }
+        known = replace(self, **found)
+        if self.item_id is None and not known.modalities:
+            found["item_id"] = True
+        if self.user_id is None and not known.behaves:
+            found["user_id"] = True
+        return found
 
     def parameters(self, sizes: Sizes) -> dict[str, Parameter]:
         """Returns its parameters; those of the head have `head` set.
@@ -101,27 +121,29 @@ class TwoTower:
             found |= linear_parameters("concat", len(self.modalities) * self.dim, self.dim)
         if self.item_id:
             found["item.embedding"] = Parameter("item", (self.dim,), self.start)
-        if self.behavior:
+        if self.behaves:
             found |= linear_parameters("behavior", sizes.behavior, self.dim)
             found |= norm_parameters("behavior", self.dim)
         if self.user_id:
             found["user.embedding"] = Parameter("user", (self.dim,), self.start)
-        if not (self.behavior or self.user_id):
+        if not (self.behaves or self.user_id):
             found["user.token"] = Parameter("shared", (self.dim,), 1.0)
         if self.head == "cosine":
             head = linear_parameters("head.user", self.dim, self.dim, bias=False, head=True)
-            return found | head | {"head.bias": Parameter("shared", (1,), head=True)}
+            return (
+                found | head | {"head.bias": Parameter("shared", (1,), fill=sizes.mean, head=True)}
+            )
         for name in ("head.user", "head.item", "head.cross"):
             bias = name == "head.user"
             found |= linear_parameters(name, self.dim, self.hidden, bias=bias, head=True)
-        # A small last layer: the first outputs are near 0, and the first loss near that of knowing nothing.
+        # A small last layer: the first outputs are near 0, or the mean rating: as if nothing were known.
         return found | linear_parameters(
-            "head.out", self.hidden, sizes.n_outputs, head=True, gain=0.1
+            "head.out", self.hidden, sizes.n_outputs, head=True, gain=0.1, fill=sizes.mean
         )
 
     def _refuse(self, sizes: Sizes) -> None:
         has = {**sizes.modalities, **({"behavior": sizes.behavior} if sizes.behavior else {})}
-        wanted = [*self.modalities, *["behavior"] * self.behavior]
+        wanted = [*self.modalities, *["behavior"] * self.behaves]
         lacking = [name for name in wanted if name not in has]
         if lacking:
             raise TrainingError(
@@ -239,11 +261,11 @@ class TwoTower:
     def _users(
         self, values: Mapping[str, torch.Tensor], features: Features, user: torch.Tensor
     ) -> torch.Tensor:
-        if not (self.behavior or self.user_id):
+        if not (self.behaves or self.user_id):
             token = rows_of(values["user.token"], 3)
             return token.expand(user.shape[0], user.shape[1], -1)
         found = None
-        if self.behavior:
+        if self.behaves:
             assert features.behavior is not None
             found = linear(
                 features.behavior[user], values["behavior.weight"], values["behavior.bias"]

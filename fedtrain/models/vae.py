@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedtrain.models.layers import linear, linear_parameters, normal, rows_at, rows_of
 from fedtrain.parameters import Parameter
@@ -111,17 +111,18 @@ class RatingVAE:
     b_u is the mean of the shown ratings' residuals r − mean − b_i, shrunk: Σ / (number + `shrinkage`); the
     encoder is shown those residuals and which items they are of.
 
-    dim: of z · hidden: of h and d · mean: the constant, such as the mean rating · dropout: share of a user's
-    ratings hidden from the encoder in training · hidden_only: whether the loss is of the hidden ratings
-    alone, and not of the shown ones too · kl_weight: β at its highest · annealing: share of the rounds until
-    it is reached, 0 for at once · shrinkage: above · start: deviation of the items' rows at the start.
+    dim: of z · hidden: of h and d · mean: the constant; None: that of the train ratings ·
+    dropout: share of a user's ratings hidden from the encoder in training ·
+    hidden_only: whether the loss is of the hidden ratings alone, and not of the shown ones too ·
+    kl_weight: β at its highest · annealing: share of the rounds until it is reached, 0 for at once ·
+    shrinkage: above · start: deviation of the items' rows at the start.
 
     Reference: Sedhain et al., AutoRec: Autoencoders Meet Collaborative Filtering, WWW 2015.
     """
 
     dim: int = 32
     hidden: int = 64
-    mean: float = 0.0
+    mean: float | None = None
     dropout: float = 0.5
     hidden_only: bool = False
     kl_weight: float = 0.1
@@ -130,6 +131,10 @@ class RatingVAE:
     start: float = 0.1
 
     examples: ClassVar[Examples] = "bags"
+
+    def derived(self, sizes: Sizes) -> dict[str, Any]:
+        """Returns the mean, where it is open and the task has one."""
+        return {"mean": sizes.mean} if self.mean is None and sizes.mean else {}
 
     def parameters(self, sizes: Sizes) -> dict[str, Parameter]:
         return {
@@ -149,13 +154,13 @@ class RatingVAE:
         pooled, offset = self._pooled(
             values["encoder.rating"],
             values["encoder.seen"],
-            batch.target - self.mean - bias,
+            batch.target - (self.mean or 0.0) - bias,
             _shown(batch, self.dropout),
         )
         code, kl = _through(values, pooled, batch)
         rating = (values["decoder.item"] @ code.unsqueeze(-1)).squeeze(-1) + bias
         beta = _beta(self.kl_weight, self.annealing, batch)
-        return rating + offset + self.mean, beta * kl / _counts(batch.given)
+        return rating + offset + (self.mean or 0.0), beta * kl / _counts(batch.given)
 
     def loss(self, outputs: torch.Tensor, batch: Batch, task: Task) -> torch.Tensor:
         """Returns (C, B): half the mean squared error of the ratings; the task's own loss is not used."""
@@ -179,7 +184,7 @@ class RatingVAE:
         """Returns (C, U, n_items): the ratings, z at its mean."""
         assert block.history is not None and block.given is not None and block.rating is not None
         by_rating, by_seen, by_decoder, bias = self._columns(items)
-        residual = block.rating - self.mean - rows_at(bias, block.history)[..., 0]
+        residual = block.rating - (self.mean or 0.0) - rows_at(bias, block.history)[..., 0]
         pooled, offset = self._pooled(
             rows_at(by_rating, block.history),
             rows_at(by_seen, block.history),
@@ -187,7 +192,7 @@ class RatingVAE:
             block.given,
         )
         code, _ = _through(values, pooled, None)
-        return code @ by_decoder.mT + bias.mT + offset + self.mean
+        return code @ by_decoder.mT + bias.mT + offset + (self.mean or 0.0)
 
     def _columns(self, items: torch.Tensor) -> list[torch.Tensor]:
         rows = [items[..., part * self.hidden : (part + 1) * self.hidden] for part in range(3)]
