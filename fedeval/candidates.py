@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from fedeval.draws import uniform
 from fedeval.interactions import Interactions, joined
+from fedprep.decoding import parse_json
 from fedprep.errors import EvaluationError, nearest
 from fedprep.files import whole_file
 from fedprep.schema import ITEM_ID, USER_ID
@@ -176,7 +177,12 @@ def read_candidates(path: str | Path) -> Candidates:
             where=str(path),
             hint=nearest(missing[0], table.column_names),
         )
-    facts = json.loads((table.schema.metadata or {}).get(b"fedeval", b"{}"))
+    try:
+        facts = parse_json((table.schema.metadata or {}).get(b"fedeval", b"{}"))
+    except ValueError as error:
+        raise EvaluationError(
+            f"the facts in the footer of the candidates cannot be read: {error}", where=str(path)
+        ) from None
     frame = pl.DataFrame(pl.from_arrow(table.select(list(columns))))
     return _grouped(frame, facts, str(path))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fedeval.opening import MANIFEST, RECOMMENDATIONS
+from fedprep.decoding import parse_json, read_json
 from fedprep.errors import EvaluationError, nearest
 
 __all__ = [
@@ -105,11 +105,12 @@ def rounds_of_run(path: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     found: list[dict[str, Any]] = []
-    lines = file.read_bytes().splitlines()
+    block = file.read_bytes()
+    lines = block.splitlines()
     for number, line in enumerate(lines, 1):
         row: Any = None
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             found.append(
                 {
                     "round": int(row["round"]),
@@ -117,8 +118,8 @@ def rounds_of_run(path: Path) -> list[dict[str, Any]]:
                     "value": float(row["value"]),
                 }
             )
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines) and isinstance(error, json.JSONDecodeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
+            if number == len(lines) and not block.endswith(b"\n"):
                 break
             known = row if isinstance(row, dict) else {}
             raise EvaluationError(
@@ -135,15 +136,7 @@ def _facts(path: Path) -> dict[str, Any]:
     manifest = path / MANIFEST
     if not manifest.is_file():
         return {}
-    try:
-        facts = json.loads(manifest.read_bytes())
-    except ValueError as error:
-        raise EvaluationError(
-            f"the Run's manifest cannot be read: {error}", where=str(manifest)
-        ) from None
-    if not isinstance(facts, dict):
-        raise EvaluationError("the Run's manifest is no JSON object", where=str(manifest))
-    return facts
+    return read_json(manifest, "the Run's manifest", EvaluationError)
 
 
 def _plan(facts: dict[str, Any]) -> dict[str, Any]:

@@ -110,9 +110,11 @@ def setting_of(
 
     Raises:
         EvaluationError: neither is given, there is no relevant row, or no such candidates.
-        DatasetError: no Dataset is there.
+        DatasetError: no Dataset is there, or its files are not those that it was written with.
     """
     dataset = Dataset.open(data) if isinstance(data, str | Path) else data
+    if dataset is not None:
+        dataset.verify()
     ranked = _read_candidates(candidates)
     if truth is not None:
         _refuse_of_table(split, relevant)

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import functools
-import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow.parquet as pq
+from msgspec import Meta, Struct
 
+from fedprep.decoding import read_json, read_table, typed
 from fedprep.errors import DatasetError, nearest
-from fedprep.manifest import read_manifest
+from fedprep.integrity import (
+    INDEX_FILE,
+    changed_files,
+    checked_index,
+    digests_of,
+    of_other_size,
+    shards_of,
+    tables_of,
+)
+from fedprep.manifest import EMBEDDINGS, read_manifest
 from fedprep.schema import CLIENT_ID, ITEM_ID, LABEL, RATING, SPLIT, SPLITS, TIMESTAMP, USER_ID
 
 __all__ = ["REPORT", "ClientArrays", "Dataset"]
 
 REPORT = "report.json"
 """The verdict of the validation at the end of the build."""
+
+VALIDATE = "`fedprep validate DATASET` judges it anew; without the file it counts as not validated"
+
+log = logging.getLogger(__name__)
 
 OPEN_FILES = 64
 """Shard files kept open for reading single clients."""
@@ -45,6 +60,26 @@ class ClientArrays:
     timestamp: npt.NDArray[np.int64]
 
 
+class _Subject(Struct):
+    kind: str
+    id: str | None = None
+
+
+class _Check(Struct):
+    name: str
+    status: Literal["pass", "warn", "fail", "error", "skipped"]
+    reason: str = ""
+
+
+class _Verdict(Struct):
+    format: Annotated[int, Meta(ge=1, le=1)]
+    verdict: Literal["pass", "warn", "fail", "error"]
+    subject: _Subject
+    checks: list[_Check]
+    strict: bool = False
+    files: dict[str, str] = {}
+
+
 class Dataset:
     """A federated data set on disk, in format 1. Open one with `Dataset.open(path)`.
 
@@ -56,13 +91,41 @@ class Dataset:
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
+        self._is_verified = False
 
     @classmethod
-    def open(cls, path: str | Path) -> Dataset:
-        """Returns the Dataset in a directory.
+    def open(
+        cls, path: str | Path, *, verify: bool = False, allow_changed: bool = False
+    ) -> Dataset:
+        """Returns the Dataset in a directory, whose files agree with its manifest and with each other.
+
+        Compared are the manifest with its id, the sizes of all files, the footers of the tables, and the
+        index of clients with the shards' row groups: no row is read.
+
+        Args:
+            verify: compare the SHA-256 of every file with the manifest's too, which reads every byte.
+            allow_changed: files that have other bytes than the manifest says are read all the same, with a
+                warning, where what they hold still has the rows, columns and widths that it says.
 
         Raises:
-            DatasetError: no Dataset is there, a newer version wrote it, or one of its files is missing.
+            DatasetError: no Dataset is there, a newer version wrote it, one of its files is missing, cannot
+                be read, or contradicts the manifest or another file.
+        """
+        dataset = cls.unchecked(path)
+        dataset.index = checked_index(dataset.path, dataset.manifest)
+        changed = of_other_size(dataset.path, dataset.manifest)
+        if verify and not changed:
+            dataset.verify(allow_changed=allow_changed)
+        elif changed:
+            _refuse_changed(changed, dataset.path, allow_changed)
+        return dataset
+
+    @classmethod
+    def unchecked(cls, path: str | Path) -> Dataset:
+        """Returns the Dataset in a directory, its files compared with nothing: for validation, which does so.
+
+        Raises:
+            DatasetError: no Dataset is there, its manifest cannot be decoded, or one of its files is missing.
         """
         folder = Path(path)
         dataset = cls(folder, read_manifest(folder))
@@ -76,6 +139,21 @@ class Dataset:
                 hint="build it again, or copy it whole",
             )
         return dataset
+
+    def verify(self, *, allow_changed: bool = False) -> None:
+        """Compares the SHA-256 of every file with the manifest's; once for a Dataset that is open.
+
+        Args:
+            allow_changed: warn in place of the error.
+
+        Raises:
+            DatasetError: it names the files that have other bytes.
+        """
+        if not self._is_verified:
+            changed = [name for name, *_ in changed_files(self.path, self.manifest)]
+            if changed:
+                _refuse_changed(changed, self.path, allow_changed)
+        self._is_verified = True
 
     def __repr__(self) -> str:
         facts = self.manifest.get("facts", {})
@@ -97,17 +175,41 @@ class Dataset:
 
     @property
     def report(self) -> dict[str, Any] | None:
-        """The verdict that the build ended with, None where there is none (`fedprep validate` makes one)."""
+        """The verdict that the build ended with, None where there is none (`fedprep validate` makes one).
+
+        Raises:
+            DatasetError: `report.json` is no verdict.
+        """
         path = self.path / REPORT
         if not path.is_file():
             return None
-        verdict: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        verdict = read_json(path, "the verdict", hint=VALIDATE)
+        typed(verdict, _Verdict, str(path), "the verdict", hint=VALIDATE)
         return verdict
+
+    @property
+    def verdict(self) -> dict[str, Any] | None:
+        """The verdict in `report.json` where it judged the very files that the manifest names, else None.
+
+        A verdict says the SHA-256 of each file that it judged (`files`); one of other files, or one that does
+        not say, says nothing of these.
+        """
+        verdict = self.report
+        judged = verdict and verdict.get("files")
+        same = judged == digests_of(self.manifest)
+        return verdict if verdict and same and verdict["subject"].get("id") == self.id else None
+
+    @property
+    def file_names(self) -> list[str]:
+        """The names of its files, such as `items.parquet`: those that the manifest lists."""
+        return tables_of(self.path, self.manifest)
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """The item embeddings that it holds, such as `("image", "text")`."""
-        return tuple(sorted(path.stem for path in (self.path / "embeddings").glob("*.parquet")))
+        names = [name.removesuffix(".parquet") for name in self.file_names]
+        found = (name.removeprefix(EMBEDDINGS) for name in names if name.startswith(EMBEDDINGS))
+        return tuple(sorted(name for name in found if not name.startswith("user-")))
 
     # --- tables ------------------------------------------------------------------------------------
 
@@ -128,7 +230,7 @@ class Dataset:
         Raises:
             DatasetError: no split is called so.
         """
-        rows = self._scan("clients/part-*.parquet")
+        rows = self._scan(*shards_of(self.file_names))
         if split is None:
             return rows
         if split not in SPLITS:
@@ -149,15 +251,15 @@ class Dataset:
             )
         return self._scan(f"embeddings/{modality}.parquet")
 
-    def _scan(self, pattern: str) -> pl.LazyFrame:
-        return pl.scan_parquet(self.path / pattern, glob="*" in pattern)
+    def _scan(self, *names: str) -> pl.LazyFrame:
+        return pl.scan_parquet([self.path / name for name in names], glob=False)
 
     # --- clients -----------------------------------------------------------------------------------
 
     @functools.cached_property
     def index(self) -> pl.DataFrame:
         """Where each client lies and how large it is, in order of `client_id` (`schema.INDEX`)."""
-        return pl.read_parquet(self.path / "clients" / "index.parquet")
+        return read_table(self.path / INDEX_FILE)
 
     @functools.cached_property
     def _places(self) -> npt.NDArray[np.int64]:
@@ -217,6 +319,19 @@ class Dataset:
             np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]),
             *(rows[column].to_numpy() for column in columns),
         )
+
+
+def _refuse_changed(names: list[str], folder: Path, allowed: bool) -> None:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    what = f"files have other bytes than when the Dataset was written: {', '.join(names[:3])}{more}"
+    if allowed:
+        log.warning("%s (%s); they are read all the same", what, folder)
+        return
+    raise DatasetError(
+        what,
+        where=str(folder),
+        hint="copy it again from where it is whole, or build it again; `fedprep validate` judges it as it is",
+    )
 
 
 def _frame(group: Any) -> pl.DataFrame:

@@ -47,7 +47,9 @@ def judge(
         RecipeError: an unknown limit or check.
     """
     values = limits_of(limits)
-    dataset = Dataset.open(path) if (path / MANIFEST).is_file() else None
+    is_dataset = (path / MANIFEST).is_file()
+    opened = Dataset.unchecked if recs is None else Dataset.open
+    dataset = opened(path) if is_dataset else None
     if recs is not None:
         if dataset is None:
             raise DatasetError(
@@ -143,7 +145,8 @@ def _find(whole: Path, place: Path, name: str, before: Mapping[str, int]) -> dic
         return {**line, "reason": error.what}
     line |= {"check": planted["check"], "planted": planted["count"], "unit": planted["unit"]}
     try:
-        results = validate(Dataset.open(place), only=[c for c in [planted["check"]] if c in CHECKS])
+        damaged = Dataset.unchecked(place)
+        results = validate(damaged, only=[c for c in [planted["check"]] if c in CHECKS])
     except DatasetError as error:  # what cannot even be opened is found as well
         refused = {"counted": planted["count"], "status": "refused", "found": True}
         return {**line, **refused, "reason": error.what}

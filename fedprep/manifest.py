@@ -16,12 +16,15 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
+from msgspec import UNSET, Meta, Struct, UnsetType
 
+from fedprep.decoding import read_json, typed
 from fedprep.errors import DatasetError, nearest
 from fedprep.files import sha256_of, whole_file
 from fedprep.schema import FORMAT
@@ -31,7 +34,9 @@ __all__ = [
     "MANIFEST",
     "content_hash",
     "describe_table",
+    "is_safe_name",
     "manifest_id",
+    "missing_keys",
     "read_manifest",
     "tool_versions",
     "write_manifest",
@@ -74,6 +79,192 @@ PACKAGES = (
 )
 
 
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Shares = dict[str, float | None]
+
+
+class _Table(Struct):
+    columns: dict[str, str] | UnsetType = UNSET
+    rows: Count | UnsetType = UNSET
+    bytes: Count | UnsetType = UNSET
+    sha256: str | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+
+
+class _RawFile(Struct):
+    role: str
+    name: str
+    sha256: str
+    url: str = ""
+    how: str = ""
+    n_bytes: Count = 0
+    verified: str = ""
+
+
+class _Source(Struct):
+    name: str | UnsetType = UNSET
+    synthetic: bool | UnsetType = UNSET
+    licence: str | UnsetType = UNSET
+    redistribution: bool | UnsetType = UNSET
+    citation: str | UnsetType = UNSET
+    homepage: str | UnsetType = UNSET
+    retrieved: str | UnsetType = UNSET
+    files: list[_RawFile] | UnsetType = UNSET
+    facts: dict[str, Any] | UnsetType = UNSET
+
+
+class _Facts(Struct):
+    n_users: Count | UnsetType = UNSET
+    n_items: Count | UnsetType = UNSET
+    n_interactions: Count | UnsetType = UNSET
+    n_clients: Count | UnsetType = UNSET
+    density: float | UnsetType = UNSET
+    time_range: tuple[int | None, int | None] | UnsetType = UNSET
+    ratings: list[tuple[float, Count]] | UnsetType = UNSET
+    labels: list[tuple[int, Count]] | UnsetType = UNSET
+    splits: dict[str, Count] | UnsetType = UNSET
+
+
+class _Cold(Struct):
+    rule: str
+    rows: dict[str, Count]
+    items: dict[str, Count]
+
+
+class _Leak(Struct):
+    train_rows_after_first_test_row: float
+    users_with_train_after_test: Count
+    pairs_out_of_order: float
+
+
+class _Split(Struct):
+    method: str | UnsetType = UNSET
+    rule: str | UnsetType = UNSET
+    tie_rule: str | UnsetType = UNSET
+    rows: dict[str, Count] | UnsetType = UNSET
+    users: dict[str, Count] | UnsetType = UNSET
+    items: dict[str, Count] | UnsetType = UNSET
+    time: dict[str, tuple[int, int] | None] | UnsetType = UNSET
+    cold: _Cold | UnsetType = UNSET
+    leak: _Leak | UnsetType | None = UNSET
+    users_cut_in_a_tie: Count | UnsetType = UNSET
+    tied_rows: Count | UnsetType | None = UNSET
+
+
+class _Step(Struct):
+    stage: str
+    name: str
+    rows_in: Count
+    rows_out: Count
+    dropped: int = 0
+    unit: str = "rows"
+    why: str = ""
+    examples: list[str] = []
+
+
+class _Statistics(Struct):
+    before: dict[str, float | None] | UnsetType = UNSET
+    after: dict[str, float | None] | UnsetType = UNSET
+
+
+class _Encoder(Struct):
+    name: str | UnsetType = UNSET
+    dim: Count | UnsetType = UNSET
+    normalise: str | UnsetType = UNSET
+    n_present: Count | UnsetType = UNSET
+    n_missing: Count | UnsetType = UNSET
+    statistics: _Statistics | UnsetType = UNSET
+
+
+class _Heterogeneity(Struct):
+    rows_per_client: dict[str, float]
+    label_divergence: Shares | None
+    category_divergence: Shares | None
+    size_gini: float
+    largest_class_share: float
+    smallest_class_share: float
+
+
+class _Partition(Struct):
+    method: str | UnsetType = UNSET
+    seed: int | UnsetType = UNSET
+    n_clients: Count | UnsetType = UNSET
+    unit: str | UnsetType = UNSET
+    names: list[str | None] | UnsetType | None = UNSET
+    heterogeneity: _Heterogeneity | UnsetType = UNSET
+
+
+class _Recipe(Struct):
+    """Its tables; what is in them is decoded by `recipe.parse_recipe`, and `[train]` by the trainer."""
+
+    name: str | UnsetType = UNSET
+    description: str | UnsetType = UNSET
+    seed: int | UnsetType = UNSET
+    source: dict[str, Any] | UnsetType = UNSET
+    clean: dict[str, Any] | UnsetType = UNSET
+    split: dict[str, Any] | UnsetType = UNSET
+    embed: dict[str, dict[str, Any]] | UnsetType = UNSET
+    partition: dict[str, Any] | UnsetType = UNSET
+    validate: dict[str, Any] | UnsetType = UNSET
+    train: dict[str, Any] | UnsetType = UNSET
+    eval: dict[str, Any] | UnsetType = UNSET
+
+
+class _Manifest(Struct):
+    """The types of what a manifest says. Keys may be missing (`missing_keys`); others are kept unread."""
+
+    format: Count
+    id: str | UnsetType = UNSET
+    name: Annotated[str, Meta(min_length=1)] | UnsetType = UNSET
+    created: str | UnsetType = UNSET
+    recipe: _Recipe | UnsetType = UNSET
+    source: _Source | UnsetType = UNSET
+    facts: _Facts | UnsetType = UNSET
+    classes: list[float] | UnsetType = UNSET
+    split: _Split | UnsetType = UNSET
+    steps: list[_Step] | UnsetType = UNSET
+    encoders: dict[str, _Encoder] | UnsetType = UNSET
+    partition: _Partition | UnsetType = UNSET
+    tables: dict[str, _Table] | UnsetType = UNSET
+    seconds: dict[str, float] | UnsetType = UNSET
+    versions: dict[str, str] | UnsetType = UNSET
+
+
+OF_A_TABLE = ("columns", "rows", "bytes", "sha256", "content")
+OF_ENTRIES: Mapping[str, tuple[str, ...]] = {
+    "recipe": ("clean",),
+    "source": ("name", "synthetic", "licence", "redistribution", "citation", "homepage", "files"),
+    "facts": (
+        "n_users", "n_items", "n_interactions", "n_clients", "density", "time_range", "ratings", "labels",
+        "splits",
+    ),
+    "split": ("method", "rule", "rows", "users", "items", "time", "cold", "leak"),
+    "partition": ("method", "seed", "n_clients", "unit", "heterogeneity"),
+}  # fmt: skip
+OF_AN_ENCODER = ("name", "dim", "normalise", "n_present", "n_missing", "statistics")
+
+
+def missing_keys(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the dotted keys that a manifest lacks: its own, those of its entries, tables and encoders."""
+    yield from (key for key in KEYS if key not in manifest)
+    for entry, wanted in OF_ENTRIES.items():
+        if entry in manifest:
+            yield from (f"{entry}.{key}" for key in wanted if key not in manifest[entry])
+    for name, table in manifest.get("tables", {}).items():
+        yield from (f"tables.{name}.{key}" for key in OF_A_TABLE if key not in table)
+        modality = name.removeprefix(EMBEDDINGS).removesuffix(".parquet")
+        if "encoders" in manifest and name.startswith(EMBEDDINGS):
+            encoder = manifest["encoders"].get(modality, {})
+            yield from (f"encoders.{modality}.{key}" for key in OF_AN_ENCODER if key not in encoder)
+
+
+def is_safe_name(name: str) -> bool:
+    """Says whether the name of a table is a plain path inside its folder."""
+    parts = PurePosixPath(name).parts
+    plain = bool(parts) and not name.startswith("/") and not {"..", "."} & {*parts}
+    return plain and str(PurePosixPath(*parts)) == name and name.isprintable() and "\\" not in name
+
+
 def manifest_id(manifest: dict[str, Any]) -> str:
     """Returns the Dataset's id: 64 hex digits, SHA-256 over the canonical JSON of what defines it."""
     kept = {key: value for key, value in manifest.items() if key not in VOLATILE}
@@ -112,6 +303,8 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     return manifest
 
 
+WHOLE = "copy the Dataset again from where it is whole, or build it again"
+
 SHOWN = 10
 """Folders that a hint names."""
 
@@ -125,7 +318,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Returns the manifest of a Dataset directory.
 
     Raises:
-        DatasetError: there is none, it is no JSON, or a newer version wrote it.
+        DatasetError: there is none, it is no JSON, a value is of another type than it must be, a table is
+            called by a path that leads out of the folder, or a newer version wrote it.
     """
     path = folder / MANIFEST
     if not folder.is_dir():
@@ -144,11 +338,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             if inside
             else "`fedprep validate` takes a plain folder of Parquet files too",
         )
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatasetError("the manifest cannot be read", where=f"{path}: {error}") from None
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+    manifest = read_json(path, "the manifest", hint=WHOLE)
+    if type(manifest.get("format")) is not int:
         raise DatasetError(
             "the manifest names no format", where=str(path), expected=f'"format": {FORMAT}'
         )
@@ -158,6 +349,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             where=str(path),
             expected=f"at most {FORMAT}, the newest that this version reads",
             hint="pip install --upgrade fedprep",
+        )
+    typed(manifest, _Manifest, str(path), "the manifest", hint=WHOLE)
+    unsafe = [name for name in manifest.get("tables", {}) if not is_safe_name(name)]
+    if unsafe:
+        raise DatasetError(
+            f"the manifest names a file that is no plain path inside its folder: {unsafe[0]!r}",
+            where=str(path),
+            hint=WHOLE,
         )
     return manifest
 

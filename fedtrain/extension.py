@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -74,8 +74,14 @@ def anything_left(run: Run, plan: Plan, dataset_id: str, seed: int) -> bool:
     return not finished or plan.rounds > done
 
 
-def gone_on(run: Run, plan: Plan) -> Saved | None:
+def gone_on(
+    run: Run, plan: Plan, fits: Callable[[Saved], None] = lambda saved: None
+) -> Saved | None:
     """Returns what the last checkpoint has saved, None without one, and brings the Run back to it.
+
+    Args:
+        run: under its lock.
+        fits: told what is saved before anything is changed; it refuses a state that is not of this work.
 
     The manifest says the plan from here on. It is changed, and so are the files, once all is known to be
     sound; call it under `Run.lock`.
@@ -86,7 +92,9 @@ def gone_on(run: Run, plan: Plan) -> Saved | None:
     """
     _refuse_without_checkpoint(run)
 
-    def put_aside() -> None:
+    def put_aside(saved: Saved | None) -> None:
+        if saved is not None:
+            fits(saved)
         changes: dict[str, Any] = {"plan": plan.to_dict()}
         if run.manifest["status"] == "finished":
             _tell_of_tables(run)

@@ -12,7 +12,7 @@ from fedtrain.run import BEST, Run, Saved, load
 from fedtrain.run.checkpoint import CHECKPOINT
 from fedtrain.settings import parse_plan
 from fedtrain.setup import begin, work_of
-from fedtrain.state import restored
+from fedtrain.state import refuse_unfit, restored
 from fedtrain.stopping import best_round, history_of
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def reopened(path: str | Path, data: str | Path | None = None) -> Reopened:
             hint="fedtrain run DATASET --out PATH --resume goes on with it",
         )
     work = work_of(dataset, plan, int(run.manifest["seed"]), recorded=True)
-    _, clients = begin(work)
+    server, clients = begin(work)
+    refuse_unfit(saved[1], server, clients, str(run.path / kind))
     server = restored(saved[0], saved[1], clients, work.device)
     return Reopened(
         run=run, dataset=dataset, work=work, server=server, clients=clients, kind=kind, round=saved[0]
@@ -98,11 +99,12 @@ def _dataset_of(run: Run, data: str | Path | None) -> Dataset:
     if place is None:
         raise TrainingError("the Run does not say where its Dataset is", hint="--data PATH")
     try:
-        dataset = Dataset.open(place)
+        unsound = run.manifest.get("validated") not in ("pass", "warn")
+        dataset = Dataset.open(place, verify=True, allow_changed=unsound)
     except DatasetError as error:
         raise DatasetError(
             f"the Dataset of the Run cannot be opened: {error.what}",
-            where=str(place),
+            where=error.where or str(place),
             hint="--data says where it is now",
         ) from None
     if dataset.id != run.manifest["dataset_id"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,11 +37,11 @@ def n_cores() -> int:
     return os.cpu_count() or 1
 
 
-def refuse_invalid(verdict: dict[str, Any] | None, where: str) -> None:
+def refuse_invalid(verdict: Mapping[str, Any] | None, where: str) -> None:
     """Refuses a Dataset whose validation failed.
 
     Args:
-        verdict: of `report.json`; None: the Dataset was not validated, and nothing is refused.
+        verdict: on these files (`Dataset.verdict`); None: they were not validated, and nothing is refused.
 
     Raises:
         TrainingError: it names the checks.

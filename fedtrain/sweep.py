@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fedprep.dataset import Dataset
+from fedprep.decoding import read_json
 from fedprep.errors import RecipeError, TrainingError
 from fedprep.files import written_file
 from fedtrain.compare import better
@@ -343,10 +344,7 @@ def _refuse_another(folder: Path, dataset: Dataset, trials: Sequence[Trial], met
         raise TrainingError("a sweep without a run", hint="--set lr=0.1,0.3")
     path = folder / RESULTS
     if path.is_file():
-        try:
-            there = json.loads(path.read_text("utf-8")).get("dataset_id")
-        except (ValueError, AttributeError):
-            there = "one that cannot be read"
+        there = read_json(path, "the sweep's results", TrainingError).get("dataset_id")
         if there != dataset.id:
             raise TrainingError(
                 "the folder holds a sweep of another Dataset",

@@ -56,19 +56,23 @@ def train(
         go_on: take up a Run that was interrupted, from its last checkpoint; begin it if there is none. One
             that has finished stays as it is, unless the plan has more rounds or more patience.
         force: replace a Run that is there.
-        allow_invalid: train on a Dataset that fails its validation; the manifest says so.
-        verdict: of the Dataset's validation, where the Dataset holds none of its own; for the manifest.
+        allow_invalid: train on a Dataset that fails its validation, or whose files have changed since it was
+            written; the manifest says so.
+        verdict: of the Dataset's validation, where the Dataset holds none on the files that it has now.
         report: told each round's measures.
         stop: asked after each round whether to end here; the Run can go on later.
         do_round: what does a round: the own engine, or another that keeps to its word.
 
     Raises:
-        TrainingError: the plan does not fit, or numbers went wrong.
+        TrainingError: the plan does not fit, the Dataset is not valid, or numbers went wrong.
+        DatasetError: its files are not those that it was written with.
     """
     folder = Path(path)
     Run.refuse_taken(folder, force=force, go_on=go_on)
+    dataset.verify(allow_changed=allow_invalid)
+    verdict = dataset.verdict or verdict
     if not allow_invalid:
-        refuse_invalid(dataset.report, str(dataset.path))
+        refuse_invalid(verdict, str(dataset.path))
     plan = filled(plan, facts_of(dataset))
     there = Run.open(folder) if go_on and (folder / MANIFEST).is_file() else None
     if there is not None and not anything_left(there, plan, dataset.id, seed):
@@ -78,11 +82,11 @@ def train(
     require_loggers(plan.loggers.names)
     if plan.trace:
         load_trace(plan.trace, work.federation.n_clients)
-    facts = _manifest(dataset, work, recipe, dataset.report or verdict)
+    facts = _manifest(dataset, work, recipe, verdict)
     run = there or Run.create(folder, facts, force=force)
     with run.lock():
         trainer = Trainer(dataset, work, run, do_round)
-        saved = gone_on(run, plan)
+        saved = gone_on(run, plan, trainer.refuse_unfit)
         try:
             trainer.go(saved, report, stop)
         except BaseException as error:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
+from msgspec import Meta, Struct
 
 from fedprep.dataset import Dataset
+from fedprep.decoding import typed
 from fedprep.errors import TrainingError
 from fedprep.files import written_file
 from fedtrain import stragglers
@@ -28,10 +29,11 @@ from fedtrain.memory import is_out_of_memory, no_memory
 from fedtrain.privacy import epsilon, uncounted
 from fedtrain.rounds import Outcome
 from fedtrain.run import BEST, CURVES, MODEL, RECOMMENDATIONS, Run, Saved, load, save, write_tensors
+from fedtrain.run.checkpoint import AGAIN
 from fedtrain.samplers import SAMPLERS, SamplerOptions, held_out, load_trace
 from fedtrain.schedules import factor
 from fedtrain.setup import begin
-from fedtrain.state import restored, tensors_of
+from fedtrain.state import refuse_unfit, restored, tensors_of
 from fedtrain.stopping import best_round, history_of, require_metric, should_stop
 from fedtrain.unseen import unseen_measures
 
@@ -63,12 +65,11 @@ def silent(round_number: int, values: Mapping[str, float]) -> None:
     """Does nothing."""
 
 
-@dataclass
-class _State:
+class _State(Struct, forbid_unknown_fields=True):
     """What a checkpoint holds beside tensors: the factor that rollbacks left, and how many came in a row."""
 
-    lr_scale: float = 1.0
-    rollbacks: int = 0
+    lr_scale: Annotated[float, Meta(gt=0.0)] = 1.0
+    rollbacks: Annotated[int, Meta(ge=0)] = 0
 
 
 class Trainer:
@@ -365,6 +366,19 @@ class Trainer:
         save(self.run, self.done, tensors, state, keep_best=keep_best)
         self.saved = self.done
 
+    def refuse_unfit(self, saved: Saved) -> None:
+        """Refuses what a checkpoint has saved where it is not the state of this work.
+
+        Raises:
+            TrainingError: it names the tensor, or the key.
+        """
+        refuse_unfit(saved[1], self.server, self.clients, str(self.run.path))
+        self._state_of(saved)
+
+    def _state_of(self, saved: Saved) -> _State:
+        where = str(self.run.path)
+        return typed(saved[2], _State, where, "the checkpoint's state", TrainingError, hint=AGAIN)
+
     def _restore(
         self,
         number: int,
@@ -372,8 +386,10 @@ class Trainer:
         state: Mapping[str, Any],
         keep_done: bool = False,
     ) -> None:
+        saved = (number, dict(tensors), dict(state))
+        self.refuse_unfit(saved)
         self.server = restored(number, tensors, self.clients, self.work.device)
-        self.state = replace(self.state, **state)
+        self.state = self._state_of(saved)
         if not keep_done:
             self.done = self.saved = number
 

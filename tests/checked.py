@@ -10,6 +10,7 @@ import hypothesis.strategies as st
 import numpy as np
 import polars as pl
 
+from fedprep.build.tables import facts_of
 from fedprep.checks import Result, Tables, validate
 from fedprep.manifest import describe_table, write_manifest
 from fedprep.partition import heterogeneity
@@ -24,15 +25,28 @@ FIRST = 956_703_932
 MANIFEST: dict[str, Any] = {
     "name": "tiny",
     "created": "2020-01-01T00:00:00+00:00",
-    "recipe": {"name": "tiny", "clean": {"label": "binary", "threshold": 4.0}},
-    "source": {"name": "table", "files": []},
+    "recipe": {
+        "name": "tiny",
+        "source": {"name": "table"},
+        "clean": {"label": "binary", "threshold": 4.0},
+        "embed": {},
+    },
+    "source": {
+        "name": "table", "synthetic": False, "licence": "", "redistribution": False, "citation": "",
+        "homepage": "", "files": [],
+    },
     "facts": {"ratings": [[1.0, 40], [5.0, 40]], "splits": {"train": 120, "valid": 20, "test": 20}},
     "classes": [0.0, 1.0],
-    "split": {},
+    "split": {
+        "method": "leave_last_out", "rule": "", "rows": {}, "users": {}, "items": {}, "time": {},
+        "cold": {"rule": "keep", "rows": {}, "items": {}}, "leak": None,
+    },
     "steps": [],
     "encoders": {},
     "partition": {"method": "by_column", "unit": "user"},
-}
+    "seconds": {},
+    "versions": {},
+}  # fmt: skip
 
 
 def interactions() -> pl.DataFrame:
@@ -82,7 +96,7 @@ def users(n: int = N_USERS) -> pl.DataFrame:
 
 def write_dataset(folder: Path, rows: pl.DataFrame, **entries: Any) -> Path:
     """Writes the rows with `items` and `users` as a Dataset; entries lie over `MANIFEST`."""
-    per_client, _ = heterogeneity(rows, items(), n_classes=2, min_rows=1)
+    per_client, summary = heterogeneity(rows, items(), n_classes=2, min_rows=1)
     write_shards(rows, folder / "clients", per_client=per_client)
     items().write_parquet(folder / "items.parquet")
     users().write_parquet(folder / "users.parquet")
@@ -90,7 +104,12 @@ def write_dataset(folder: Path, rows: pl.DataFrame, **entries: Any) -> Path:
         path.relative_to(folder).as_posix(): describe_table(path, pl.read_parquet(path))
         for path in sorted(folder.rglob("*.parquet"))
     }
-    write_manifest(folder, {**MANIFEST, **entries, "tables": described})
+    made: dict[str, Any] = {**MANIFEST, **entries, "tables": described}
+    made["facts"] = {**facts_of(rows), "n_items": N_ITEMS, "n_users": N_USERS, **made["facts"]}
+    made["partition"] = {
+        "seed": 0, "n_clients": per_client.height, "heterogeneity": summary, **made["partition"]
+    }  # fmt: skip
+    write_manifest(folder, made)
     return folder
 
 

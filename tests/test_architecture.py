@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fedprep", "fedeval", "fedtrain")
-GROUND_FLOOR = ("errors", "schema", "frames", "files", "manifest", "dataset", "recipe", "behavior")
+GROUND_FLOOR = (
+    "errors", "schema", "frames", "files", "decoding", "manifest", "integrity", "dataset", "recipe", "behavior",
+)  # fmt: skip
 HALLS = (
     "",
     "build",

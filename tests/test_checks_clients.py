@@ -49,7 +49,7 @@ def rewritten(whole: Path, folder: Path, index: Callable[[pl.DataFrame], pl.Data
     copy = write_dataset(folder, interactions())
     path = copy / "clients" / "index.parquet"
     index(pl.read_parquet(path)).write_parquet(path)
-    return Dataset.open(copy)
+    return Dataset.unchecked(copy)
 
 
 # -- planted ---------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def test_a_planted_fault_is_found_with_its_exact_count_and_no_other(
     fault: str, status: str, whole: Path, tmp_path: Path
 ) -> None:
     planted = plant(whole, tmp_path / "damaged", fault)
-    validation = validate(Dataset.open(tmp_path / "damaged"))
+    validation = validate(Dataset.unchecked(tmp_path / "damaged"))
     found = validation[planted["check"]]
     assert (found.status, found.count, found.unit) == (status, planted["count"], planted["unit"])
     here = {r.name for r in validation.results if r.group in ("schema", "interactions", "clients")}
@@ -79,7 +79,7 @@ def test_a_planted_fault_is_found_with_its_exact_count_and_no_other(
 
 @pytest.mark.parametrize("check", [c for c in CHECKS.values() if c.group == "clients"])
 def test_clients_without_a_fault_pass(check: Any, whole: Path) -> None:
-    found = validate(Dataset.open(whole), only=[check.name])[check.name]
+    found = validate(Dataset.unchecked(whole), only=[check.name])[check.name]
     assert (found.status, found.count, found.reason) == ("pass", 0, "")
     assert found.denominator > 0
 
@@ -140,7 +140,7 @@ def test_a_client_in_two_files_is_found_though_the_ranges_of_the_files_overlap(
     ends = [pl.read_parquet(path) for path in (shards[0], shards[-1])]
     ends[0] = changed(ends[0], [0, 1], client_id=N_CLIENTS - 1)
     ends[0].write_parquet(shards[0])
-    dataset = Dataset.open(copy)
+    dataset = Dataset.unchecked(copy)
     found = validate(dataset, only=["client_never_crosses_a_file"])["client_never_crosses_a_file"]
     assert (found.count, found.status) == (1, "fail")
     assert found.examples == (
@@ -239,7 +239,7 @@ def test_rows_out_of_their_place_are_found(whole: Path, tmp_path: Path) -> None:
     rows = pl.read_parquet(shard)
     assert rows["client_id"].unique().to_list() == [1]
     pl.concat([rows, changed(rows.head(1), [0], client_id=3)]).write_parquet(shard)
-    found = validate(Dataset.open(copy), only=["index_matches_shards"])["index_matches_shards"]
+    found = validate(Dataset.unchecked(copy), only=["index_matches_shards"])["index_matches_shards"]
     (example,) = found.examples
     assert (found.count, example["client_id"], example["n_rows_counted"]) == (1, 3, 33)
     assert {"n_rows", "offset"} <= set(example["differs"].split(", "))
@@ -249,7 +249,7 @@ def test_a_client_that_a_row_group_cuts_is_found(whole: Path, tmp_path: Path) ->
     copy = write_dataset(tmp_path / "copy", interactions())
     path = copy / "clients" / "part-00003.parquet"
     pl.read_parquet(path).write_parquet(path, row_group_size=20)
-    found = validate(Dataset.open(copy), only=["index_matches_shards"])["index_matches_shards"]
+    found = validate(Dataset.unchecked(copy), only=["index_matches_shards"])["index_matches_shards"]
     assert [(e["client_id"], e["differs"]) for e in found.examples] == [(3, "offset")]
 
 
@@ -265,7 +265,7 @@ def test_rows_of_a_client_out_of_its_stretch_are_found(whole: Path, tmp_path: Pa
             .cast(pl.Int32)
         )
         same.write_parquet(path)
-    found = validate(Dataset.open(copy), only=["index_matches_shards"])["index_matches_shards"]
+    found = validate(Dataset.unchecked(copy), only=["index_matches_shards"])["index_matches_shards"]
     assert {e["client_id"] for e in found.examples} == {1, 2}
     assert all("offset" in e["differs"].split(", ") for e in found.examples)
 
@@ -595,7 +595,7 @@ def test_the_index_that_the_build_writes_matches_in_blocks_of_any_size(
             timestamp=pl.int_range(pl.len()) * DAY,
         )
     )
-    dataset = Dataset.open(write_dataset(tmp_path_factory.mktemp("index") / "x", rows))
+    dataset = Dataset.unchecked(write_dataset(tmp_path_factory.mktemp("index") / "x", rows))
     with mock.patch("fedprep.checks.rows.BLOCK_ROWS", block_rows):
         tables = Tables.of_dataset(dataset)
         found = CHECKS["index_matches_shards"].function(tables, Limits()).collect()

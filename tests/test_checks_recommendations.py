@@ -33,7 +33,7 @@ LENGTH = 8
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("recommendations") / "whole"
-    return Dataset.open(write_dataset(folder, interactions()))
+    return Dataset.unchecked(write_dataset(folder, interactions()))
 
 
 def lists() -> pl.DataFrame:
@@ -200,7 +200,7 @@ def test_users_with_test_rows_and_no_list_are_named(dataset: Dataset, tmp_path: 
     assert (found.status, found.count, found.denominator) == ("warn", 2, N_USERS)
     assert [example["user_id"] for example in found.examples] == [2, 9]
     without = interactions().filter((pl.col("user_id") != 9) | (pl.col("split") != "test"))
-    other = Dataset.open(write_dataset(tmp_path / "other", without))
+    other = Dataset.unchecked(write_dataset(tmp_path / "other", without))
     found = judged(recs, other)["test_users_have_a_list"]
     assert (found.count, found.denominator) == (1, N_USERS - 1), "who has no test row needs no list"
 

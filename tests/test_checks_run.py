@@ -212,7 +212,7 @@ def test_where_a_schema_fails_the_other_checks_of_that_table_are_skipped(
     fault: str, whole: Path, tmp_path: Path
 ) -> None:
     planted = plant(whole, tmp_path / "damaged", fault)
-    validation = validate(Dataset.open(tmp_path / "damaged"))
+    validation = validate(Dataset.unchecked(tmp_path / "damaged"))
     schema = validation["schema_matches"]
     assert (schema.status, schema.count, schema.unit) == ("fail", 1, "columns")
     assert schema.examples[0]["column"] == planted["first"][0]
@@ -247,7 +247,7 @@ def test_every_table_of_a_dataset_has_the_columns_of_its_format(
     values = pl.lit(None, dtype)
     frame = frame.drop(column) if dtype is None else frame.with_columns(values.alias(column))
     frame.write_parquet(path)
-    found = validate(Dataset.open(tmp_path / "x"), only=["schema_matches"])["schema_matches"]
+    found = validate(Dataset.unchecked(tmp_path / "x"), only=["schema_matches"])["schema_matches"]
     (example,) = found.examples
     name = table.rpartition("/")[2]
     assert (found.count, example["table"], example["column"]) == (1, name, column)
@@ -400,6 +400,7 @@ def test_the_result_is_valid_json_whatever_the_values() -> None:
     ]
     assert found.keys() == {
         "format",
+        "files",
         "verdict",
         "subject",
         "strict",
@@ -435,7 +436,7 @@ def test_a_result_has_three_examples_from_whatever_blocks_they_come(
 
 
 def test_the_subject_is_named_with_its_id(whole: Path) -> None:
-    dataset = Dataset.open(whole)
+    dataset = Dataset.unchecked(whole)
     found = validate(dataset, strict=True).to_dict()
     assert found["subject"] == {"kind": "dataset", "name": "tiny", "id": dataset.id}
     assert found["strict"] is True
@@ -445,7 +446,7 @@ def test_the_subject_is_named_with_its_id(whole: Path) -> None:
 
 def test_progress_tells_rows_and_checks(whole: Path) -> None:
     told: list[tuple[str, int, int | None]] = []
-    validate(Dataset.open(whole), progress=lambda *about: told.append(about))
+    validate(Dataset.unchecked(whole), progress=lambda *about: told.append(about))
     assert ("rows checked", 160, 160) in told
     assert any(task.startswith("check ") for task, *_ in told)
 
@@ -462,7 +463,7 @@ def test_validation_writes_nothing(whole: Path) -> None:
         }
 
     before = state()
-    validate(Dataset.open(whole))
+    validate(Dataset.unchecked(whole))
     assert state() == before
 
 
@@ -472,7 +473,7 @@ def test_a_dataset_that_cannot_be_opened_is_a_clear_error(
 ) -> None:
     plant(whole, tmp_path / "damaged", fault)
     with pytest.raises(DatasetError) as error:
-        validate(Dataset.open(tmp_path / "damaged"))
+        validate(Dataset.unchecked(tmp_path / "damaged"))
     words = {"corrupt_shard": "part-00004", "missing_file": "missing", "newer_format": "format 2"}
     assert words[fault] in str(error.value)
 
@@ -484,7 +485,7 @@ def test_pages_that_cannot_be_read_are_an_error_of_every_check_of_the_rows(tmp_p
     data[4:200] = b"\xff" * 196  # pages; the footer stays
     path.write_bytes(data)
     validation = validate(
-        Dataset.open(tmp_path / "x"), only=["ratings_are_finite", "sizes_are_bounded"]
+        Dataset.unchecked(tmp_path / "x"), only=["ratings_are_finite", "sizes_are_bounded"]
     )
     assert [r.status for r in validation.results] == ["error", "error"]
     assert validation.verdict == "error" and validation.results[0].reason
@@ -574,7 +575,7 @@ def test_a_rating_that_is_nan_infinite_or_null_shuts_the_gate_and_names_its_row(
     path = write_dataset(tmp_path / "x", interactions()) / "clients" / "part-00001.parquet"
     rows = changed(pl.read_parquet(path), [5], rating=value)
     rows.write_parquet(path)
-    validation = validate(Dataset.open(tmp_path / "x"))
+    validation = validate(Dataset.unchecked(tmp_path / "x"))
     found = validation["no_missing_values" if value is None else "ratings_are_finite"]
     assert (found.status, found.count) == ("fail", 1)
     assert validation.verdict == "fail"

@@ -87,7 +87,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows_of(folder: Path) -> pl.DataFrame:
-    return Dataset.open(folder).interactions().collect()
+    return Dataset.unchecked(folder).interactions().collect()
 
 
 def rows_where(condition: pl.Expr) -> Callable[[Path], int]:
@@ -376,7 +376,7 @@ def test_only_the_damaged_tables_change(whole: Path, tmp_path: Path) -> None:
 
 def test_rows_that_are_set_do_not_move_the_row_groups(whole: Path, tmp_path: Path) -> None:
     plant(whole, tmp_path / "damaged", "nan_ratings", seed=SEED)
-    one, two = Dataset.open(whole), Dataset.open(tmp_path / "damaged")
+    one, two = Dataset.unchecked(whole), Dataset.unchecked(tmp_path / "damaged")
     for client in one.client_ids().tolist():
         expected, found = one.client(client).drop("rating"), two.client(client).drop("rating")
         assert expected.equals(found)
@@ -386,7 +386,7 @@ def test_rows_that_are_set_do_not_move_the_row_groups(whole: Path, tmp_path: Pat
 def test_a_dataset_that_cannot_be_opened_says_so(whole: Path, tmp_path: Path, fault: str) -> None:
     plant(whole, tmp_path / "damaged", fault)
     with pytest.raises(DatasetError):
-        Dataset.open(tmp_path / "damaged")
+        Dataset.unchecked(tmp_path / "damaged")
 
 
 def test_what_cannot_be_planted_is_refused(whole: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def before(whole: Path) -> Validation:
-    return validate(Dataset.open(whole))
+    return validate(Dataset.unchecked(whole))
 
 
 def test_the_dataset_without_a_fault_fails_no_check_and_each_is_asked(before: Validation) -> None:
@@ -40,7 +40,7 @@ def test_a_fault_is_found_by_its_check_alone(
     whole: Path, before: Validation, tmp_path: Path, fault: str
 ) -> None:
     planted = plant(whole, tmp_path / "damaged", fault, seed=SEED)
-    after = validate(Dataset.open(tmp_path / "damaged"))
+    after = validate(Dataset.unchecked(tmp_path / "damaged"))
     found = after[planted["check"]]
     assert found.status in ("fail", "warn")
     assert (found.count, found.unit) == (planted["count"], planted["unit"])

@@ -150,7 +150,7 @@ def test_a_manifest_is_written_with_its_id_and_read_back(tmp_path: Path) -> None
     ("text", "words"),
     [
         ("{", "cannot be read"),
-        ("[]", "names no format"),
+        ("[]", "cannot be read"),
         ('{"format": 99}', "format 99"),
         ("{}", "names no format"),
     ],

@@ -90,7 +90,7 @@ def made(
     (folder / "manifest.json").write_text(
         json.dumps({"format": 1, "id": "0" * 64, "name": "made", **manifest})
     )
-    return Dataset.open(folder)
+    return Dataset.unchecked(folder)
 
 
 def embed(folder: Path, modality: str, values: Any, missing: tuple[int, ...] = ()) -> None:
@@ -371,7 +371,7 @@ def test_broken_data_cost_their_own_pictures_alone(
     shard = next((dataset.path / "clients").glob("part-*.parquet"))
     shard.write_bytes(b"no parquet at all")
     with caplog.at_level(logging.WARNING):
-        found = report.aggregates(Dataset.open(dataset.path))
+        found = report.aggregates(Dataset.unchecked(dataset.path))
     assert "the data cannot be drawn" in found.reasons["ratings"]
     assert {"rows_per_client", "classes_per_client", "drift_per_client", "norms"} <= set(
         found.parts

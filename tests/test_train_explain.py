@@ -100,7 +100,10 @@ def test_a_modality_out_of_scale_is_told_before_the_first_round_and_once_in_the_
     )
     for go_on in (False, True):
         caplog.clear()
-        run = train(Dataset.open(data), plan, tmp_path / "run", go_on=go_on, stop=lambda: True)
+        dataset = Dataset.open(data, allow_changed=True)
+        run = train(
+            dataset, plan, tmp_path / "run", go_on=go_on, allow_invalid=True, stop=lambda: True
+        )
         assert "first input to look at: image" in caplog.text
         told = [event for event in run.events() if event["event"] == "odd input"]
         assert len(told) == 1 and told[0]["round"] == 0

@@ -92,7 +92,7 @@ def test_what_is_no_run_is_never_replaced(
     [
         (None, "it has no manifest.json"),
         ('{"format": 1, "dat', "cannot be read"),
-        ("[1]", "not that of a Run"),
+        ("[1]", "cannot be read"),
         ('{"format": 1, "id": "1", "tables": {}}', "this is a Dataset"),
         (
             json.dumps({**FACTS, "format": 2, "status": "running", "rounds_done": 0}),
@@ -100,11 +100,11 @@ def test_what_is_no_run_is_never_replaced(
         ),
         (
             json.dumps({**FACTS, "format": 1, "status": "running", "rounds_done": "two"}),
-            "rounds_done is two",
+            "rounds_done",
         ),
         (
             json.dumps({**FACTS, "format": 1, "status": "running", "rounds_done": 2, "plan": []}),
-            r"plan is \[\]",
+            "plan",
         ),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from fedprep.build.raw import terms_of_manifest
@@ -10,6 +11,7 @@ from fedprep.card import README, write_card
 from fedprep.checks import CHECKS, validate
 from fedprep.dataset import REPORT, Dataset
 from fedprep.files import whole_file
+from fedprep.integrity import digests_of
 from fedprep.report import to_json
 from fedprep.schema import Progress
 
@@ -29,7 +31,8 @@ def finish(folder: Path, out: Path, *, progress: Progress) -> None:
     dataset = Dataset.open(folder)
     wanted = [name for name in CHECKS if name not in JUST_WRITTEN]
     strict = dataset.manifest["recipe"]["validate"]["fail_on"] == "warn"
-    verdict = validate(dataset, only=wanted, strict=strict, progress=progress).to_dict()
+    found = validate(dataset, only=wanted, strict=strict, progress=progress)
+    verdict = replace(found, files=digests_of(dataset.manifest)).to_dict()
     with whole_file(folder / REPORT) as path:
         path.write_text(to_json(verdict) + "\n", encoding="utf-8")
     if (out / README).is_file():

@@ -17,6 +17,7 @@ from fedprep.dataset import Dataset
 from fedprep.errors import DatasetError, OutputError
 from fedprep.files import sha256_of, whole_file
 from fedprep.manifest import MANIFEST
+from fedprep.recipe import parse_recipe
 
 __all__ = ["CROISSANT", "README", "write_card"]
 
@@ -50,6 +51,7 @@ def write_card(
             where=str(dataset.path / MANIFEST),
             hint="`fedprep validate` says what else is wrong",
         )
+    parse_recipe(manifest["recipe"], where=str(dataset.path / MANIFEST))
     command, recipe = rebuild_command(manifest)
     words = {**kept_prose(folder / README), **(read_prose(prose) if prose else {})}
     card = Card(

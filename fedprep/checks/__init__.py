@@ -7,6 +7,7 @@ clients, splits, geometry of embeddings, files.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fedprep.checks import (
@@ -29,6 +30,7 @@ from fedprep.checks.result import Result, Validation, plain
 from fedprep.checks.run import run_checks
 from fedprep.checks.tables import Tables
 from fedprep.dataset import Dataset
+from fedprep.integrity import digests_of
 from fedprep.schema import Progress, silent
 
 __all__ = [
@@ -93,7 +95,7 @@ def validate(
     """
     is_dataset = isinstance(subject, Dataset)
     tables = Tables.of(subject)
-    return run_checks(
+    found = run_checks(
         tables,
         CHECKS,
         {} if limits is None else limits,
@@ -104,3 +106,5 @@ def validate(
         broken=schema.broken,
         progress=progress,
     )
+    compared = any(r.name == files.SAME_FILES and r.status == "pass" for r in found.results)
+    return replace(found, files=digests_of(tables.manifest or {}) if compared else {})

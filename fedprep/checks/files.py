@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,19 @@ import pyarrow.parquet as pq
 from fedprep.checks.check import Check, NotAsked
 from fedprep.checks.limits import Limits
 from fedprep.checks.tables import Tables
-from fedprep.files import sha256_of
-from fedprep.manifest import KEYS, manifest_id
+from fedprep.integrity import changed_files
+from fedprep.manifest import manifest_id, missing_keys
 
-__all__ = ["CHECKS"]
+__all__ = ["CHECKS", "SAME_FILES"]
 
-OF_A_TABLE = ("columns", "rows", "bytes", "sha256", "content")
-OF_FACTS = ("n_users", "n_items", "n_interactions", "n_clients", "ratings", "labels", "splits")
+SAME_FILES = "files_match_hashes"
 
 
 def files_match_hashes(tables: Tables, limits: Limits) -> pl.LazyFrame:
     """Files that are missing, that have other bytes than the manifest says, and Parquet files that it does
-    not name: whoever reads the folder reads them too."""
+    not name: other programs that read the folder read them too."""
     folder, said = _folder(tables), _tables_of(tables)
-    found = []
-    for name, table in said.items():
-        path = folder / name
-        digest = sha256_of(path) if path.is_file() else "no such file"
-        if digest != table.get("sha256"):
-            found.append((name, digest, str(table.get("sha256"))))
+    found = changed_files(folder, tables.manifest or {})
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
     found += [(name, "a file", "none of that name") for name in names if name not in said]
     schema = {"file": pl.String, "found": pl.String, "said": pl.String}
@@ -60,7 +54,9 @@ def row_counts_match_manifest(tables: Tables, limits: Limits) -> pl.LazyFrame:
 
 def manifest_is_complete(tables: Tables, limits: Limits) -> pl.LazyFrame:
     """Keys that the manifest lacks: its own, those of its facts and tables, and encoders of embeddings."""
-    return pl.LazyFrame({"key": list(_missing(tables.manifest or {}))}, schema={"key": pl.String})
+    return pl.LazyFrame(
+        {"key": list(missing_keys(tables.manifest or {}))}, schema={"key": pl.String}
+    )
 
 
 def id_matches_manifest(tables: Tables, limits: Limits) -> pl.LazyFrame:
@@ -71,19 +67,6 @@ def id_matches_manifest(tables: Tables, limits: Limits) -> pl.LazyFrame:
     true = manifest_id(dict(tables.manifest))
     table = pl.LazyFrame({"said": [str(tables.manifest["id"])], "found": [true]})
     return table.filter(pl.col("said") != pl.col("found"))
-
-
-def _missing(manifest: Mapping[str, Any]) -> Iterator[str]:
-    yield from (key for key in KEYS if key not in manifest)
-    if "facts" in manifest:
-        yield from (f"facts.{key}" for key in OF_FACTS if key not in manifest["facts"])
-    for name, table in manifest.get("tables", {}).items():
-        yield from (f"tables.{name}.{key}" for key in OF_A_TABLE if key not in table)
-        modality = name.removeprefix("embeddings/").removesuffix(".parquet")
-        if "encoders" in manifest and name.startswith("embeddings/"):
-            encoder = manifest["encoders"].get(modality, {})
-            wanted = ("name", "normalise", "n_present", "n_missing", "statistics")
-            yield from (f"encoders.{modality}.{key}" for key in wanted if key not in encoder)
 
 
 def _rows_of(path: Path) -> int:
@@ -107,7 +90,7 @@ def _tables_of(tables: Tables) -> Mapping[str, Any]:
 
 CHECKS = (
     Check(
-        name="files_match_hashes",
+        name=SAME_FILES,
         group="files",
         unit="files",
         of="files",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 __all__ = ["FORMAT", "STATUSES", "Result", "Status", "Validation", "plain"]
@@ -58,6 +58,9 @@ class Result:
 class Validation:
     """The results of all checks, in the order in which they run.
 
+    `files` are the SHA-256 of the files of a Dataset that were judged, by name: the verdict holds for no
+    others. It is empty where files are not those of the manifest, or were not compared.
+
     Example:
         >>> validation = validate(Dataset.open("datasets/demo"))  # doctest: +SKIP
         >>> validation.verdict, validation["pairs_are_unique"].count  # doctest: +SKIP
@@ -70,6 +73,7 @@ class Validation:
     results: tuple[Result, ...]
     strict: bool = False
     seconds: float = 0.0
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Status:
@@ -99,6 +103,7 @@ class Validation:
             "counts": self.counts,
             "limits": plain({k: v for r in self.results for k, v in r.limits.items()}),
             "seconds": round(self.seconds, 3),
+            "files": dict(self.files),
             "checks": [result.to_dict() for result in self.results],
         }
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
-from fedprep.checks.footers import Footer
+from fedprep.decoding import Footer
 from fedprep.schema import LABEL, SHARD, TIMESTAMP, USER_ID
 
 __all__ = ["BLOCK_ROWS", "Block", "Rows"]

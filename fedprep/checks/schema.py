@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 import polars as pl
 
 from fedprep.checks.check import Check, NotAsked
-from fedprep.checks.footers import read_footer
 from fedprep.checks.limits import Limits
 from fedprep.checks.tables import Tables
+from fedprep.decoding import read_footer
 from fedprep.schema import (
     CLIENT_ID,
     INDEX,

@@ -11,13 +11,14 @@ from typing import Any
 import polars as pl
 
 from fedprep.checks.drift import category_drift
-from fedprep.checks.footers import Footer, read_footer
 from fedprep.checks.rows import Rows
 from fedprep.checks.totals import Totals
 from fedprep.checks.vectors import Vectors, vectors_of
 from fedprep.dataset import Dataset
+from fedprep.decoding import Footer, read_footer
 from fedprep.errors import DatasetError
 from fedprep.frames import TAKEN, as_frame
+from fedprep.integrity import shards_of
 from fedprep.manifest import KEYS, MANIFEST
 from fedprep.schema import CLIENT_ID, ITEM_ID, LABEL, SPLIT, USER_ID
 
@@ -95,12 +96,12 @@ class Tables:
 
     @classmethod
     def of_dataset(cls, dataset: Dataset) -> Tables:
-        """Returns the tables of a Dataset.
+        """Returns the tables of a Dataset: those that its manifest lists, else those of its folder.
 
         Raises:
             DatasetError: the footer of one of its files cannot be read.
         """
-        shards = tuple(sorted((dataset.path / "clients").glob("part-*.parquet")))
+        shards = tuple(dataset.path / name for name in shards_of(dataset.file_names))
         files = {
             "interactions": shards,
             "items": (dataset.path / "items.parquet",),
@@ -125,7 +126,7 @@ class Tables:
         """
         folder = Path(path)
         if (folder / MANIFEST).is_file():
-            return cls.of_dataset(Dataset.open(folder))
+            return cls.of_dataset(Dataset.unchecked(folder))
         if not folder.is_dir():
             raise DatasetError(f"no folder at {folder}")
         return cls._of_foreign(sorted(folder.rglob("*.parquet")), folder)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fedprep.cli.console import print_json, progress_bars, say, show
-from fedprep.cli.options import dataset_argument, json_option
+from fedprep.cli.options import dataset_argument, json_option, verify_option
 
 if TYPE_CHECKING:
     from fedprep.dataset import Dataset
@@ -43,6 +43,9 @@ file_type = click.Path(path_type=Path, dir_okay=False)
     help="Checks, or a group, that have to run: where one is skipped it fails; may be repeated.",
 )
 @click.option("--strict", is_flag=True, help="Warnings fail as well.")
+@click.option(
+    "--verify", is_flag=True, help="Compare the SHA-256 of all files, whatever --only names."
+)
 @click.option("--quiet", is_flag=True, help="Print nothing where all checks pass.")
 @click.option("--html", type=file_type, help="Write the page with pictures there.")
 @click.option("--junit", type=file_type, help="Write JUnit XML there.")
@@ -56,6 +59,7 @@ def validate(
     only: tuple[str, ...],
     require: tuple[str, ...],
     strict: bool,
+    verify: bool,
     quiet: bool,
     html: Path | None,
     junit: Path | None,
@@ -79,6 +83,8 @@ def validate(
     from fedprep.gate import exit_code, judge
     from fedprep.show import show_validation
 
+    if verify and only:
+        only = (*only, "files_match_hashes")
     with progress_bars() as progress:
         verdict, dataset = judge(
             path,
@@ -146,8 +152,11 @@ def _write(path: Path, text: str) -> None:
     show_default=True,
     help="Drift: the population stability index up to which the two count as alike.",
 )
+@verify_option(False)
 @json_option
-def diff(a: Path, b: Path, fail_on: tuple[str, ...], max_psi: float, as_json: bool) -> int:
+def diff(
+    a: Path, b: Path, fail_on: tuple[str, ...], max_psi: float, verify: bool, as_json: bool
+) -> int:
     """Show two Datasets side by side.
 
     Recipe keys, facts, drift (Jensen–Shannon, PSI), new and gone items and users. With --fail-on it is a
@@ -163,7 +172,7 @@ def diff(a: Path, b: Path, fail_on: tuple[str, ...], max_psi: float, as_json: bo
     from fedprep.diff import failures
     from fedprep.show import show_diff
 
-    found = compare(Dataset.open(a), Dataset.open(b))
+    found = compare(Dataset.open(a, verify=verify), Dataset.open(b, verify=verify))
     failed = failures(found, fail_on, max_psi=max_psi)
     if as_json:
         print_json({**found, "failures": failed})
@@ -184,7 +193,8 @@ def diff(a: Path, b: Path, fail_on: tuple[str, ...], max_psi: float, as_json: bo
 @click.option(
     "--prose", type=file_type, help="Markdown with your own words under the card's headings."
 )
-def card(dataset: Path, out: Path | None, prose: Path | None) -> None:
+@verify_option(True)
+def card(dataset: Path, out: Path | None, prose: Path | None, verify: bool) -> None:
     """Write the data card: README.md and croissant.json.
 
     \b
@@ -195,7 +205,7 @@ def card(dataset: Path, out: Path | None, prose: Path | None) -> None:
     from fedprep.card import write_card
     from fedprep.dataset import Dataset
 
-    opened = Dataset.open(dataset)
+    opened = Dataset.open(dataset, verify=verify)
     licence_text = terms_of_manifest(opened.manifest)
     for path in write_card(opened, out or dataset, prose=prose, licence_text=licence_text):
         click.echo(path)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fedprep.cli.console import print_json, progress_bars, show
-from fedprep.cli.options import dataset_argument, force_option, json_option
+from fedprep.cli.options import dataset_argument, force_option, json_option, verify_option
 
 __all__ = ["export", "inspect", "list_", "sql"]
 
@@ -45,8 +45,9 @@ def list_(what: str | None, as_json: bool) -> None:
 @click.option(
     "--client", "client_id", type=int, help="Show this client, by its number, and its last rows."
 )
+@verify_option(False)
 @json_option
-def inspect(dataset: Path, client_id: int | None, as_json: bool) -> None:
+def inspect(dataset: Path, client_id: int | None, verify: bool, as_json: bool) -> None:
     """Show the facts of a Dataset or a client.
 
     Rows, what each step dropped and why, embeddings, how unequal the clients are.
@@ -60,7 +61,7 @@ def inspect(dataset: Path, client_id: int | None, as_json: bool) -> None:
     from fedprep.inspection import inspect_client, inspect_dataset
     from fedprep.show import show_client, show_dataset
 
-    opened = Dataset.open(dataset)
+    opened = Dataset.open(dataset, verify=verify)
     sheet: Callable[[Any], Any]
     if client_id is None:
         facts, sheet = inspect_dataset(opened), show_dataset
@@ -83,8 +84,9 @@ def inspect(dataset: Path, client_id: int | None, as_json: bool) -> None:
     help="Rows to show, of the table alone: --csv and --json print all.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print all rows as CSV.")
+@verify_option(False)
 @json_option
-def sql(dataset: Path, query: str, limit: int, as_csv: bool, as_json: bool) -> None:
+def sql(dataset: Path, query: str, limit: int, as_csv: bool, verify: bool, as_json: bool) -> None:
     """Run SQL over the tables.
 
     Tables: interactions, items, users, clients, embeddings_text, embeddings_image. The
@@ -98,7 +100,7 @@ def sql(dataset: Path, query: str, limit: int, as_csv: bool, as_json: bool) -> N
     from fedprep.query import query as run
     from fedprep.show import show_frame
 
-    rows = run(Dataset.open(dataset), query)
+    rows = run(Dataset.open(dataset, verify=verify), query)
     if as_csv:
         sys.stdout.write(rows.write_csv())
     elif as_json:
@@ -120,7 +122,8 @@ def sql(dataset: Path, query: str, limit: int, as_csv: bool, as_json: bool) -> N
     "--out", type=click.Path(path_type=Path), help="Folder to write to; else DATASET-FORMAT."
 )
 @force_option
-def export(dataset: Path, to: str, out: Path | None, force: bool) -> None:
+@verify_option(True)
+def export(dataset: Path, to: str, out: Path | None, force: bool, verify: bool) -> None:
     """Write another tool's format.
 
     \b
@@ -133,5 +136,6 @@ def export(dataset: Path, to: str, out: Path | None, force: bool) -> None:
 
     out = out or dataset.with_name(f"{dataset.absolute().name}-{to}")
     with progress_bars() as progress:
-        files = run(Dataset.open(dataset), out, to=to, force=force, progress=progress)
+        opened = Dataset.open(dataset, verify=verify)
+        files = run(opened, out, to=to, force=force, progress=progress)
     click.echo(f"{len(files):,} files in {out}")

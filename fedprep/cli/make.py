@@ -20,6 +20,7 @@ from fedprep.cli.options import (
     recipe_argument,
     set_option,
     unverified_option,
+    verify_option,
 )
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def fetch(
 @click.option("--seed", type=click.IntRange(0), help="Seed of the partition; else the recipe's.")
 @force_option
 @gate_option
+@verify_option(True)
 @json_option
 def partition(
     dataset: Path,
@@ -147,6 +149,7 @@ def partition(
     seed: int | None,
     force: bool,
     gate: bool,
+    verify: bool,
     as_json: bool,
 ) -> int:
     """Give the rows to other clients.
@@ -163,7 +166,7 @@ def partition(
     from fedprep.dataset import Dataset
     from fedprep.recipe import change_partition
 
-    opened = Dataset.open(dataset)
+    opened = Dataset.open(dataset, verify=verify)
     extra = [f"partition.n_clients={n_clients}"] if n_clients else []
     extra += [f"partition.seed={seed}"] if seed is not None else []
     options = change_partition(opened.manifest["recipe"], [*settings, *extra])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -17,7 +19,10 @@ __all__ = [
     "recipe_argument",
     "set_option",
     "unverified_option",
+    "verify_option",
 ]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 recipe_argument = click.argument("recipe", metavar="RECIPE|FILE.toml")
 dataset_argument = click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
@@ -50,6 +55,18 @@ clients_option = click.option(
     type=click.IntRange(1),
     help="Number of clients (partition.n_clients).",
 )
+
+
+def verify_option(default: bool) -> Callable[[F], F]:
+    """Returns the option `--verify`, on or off where nothing is said."""
+    return click.option(
+        "--verify/--no-verify",
+        default=default,
+        show_default=True,
+        help="Compare the SHA-256 of all files with the manifest's first.",
+    )
+
+
 gate_option = click.option(
     "--gate/--no-gate",
     default=True,

@@ -36,7 +36,7 @@ def plant(
     """Returns what was planted into a copy of a Dataset: fault, check, also, unit, count, first.
 
     Args:
-        dataset_path: a Dataset that is whole.
+        dataset_path: a Dataset that is whole; nothing is compared here.
         out: where the damaged copy is to lie; it must not be there yet.
         fault: a name of `FAULTS`.
 
@@ -47,7 +47,7 @@ def plant(
     """
     if fault not in FAULTS:
         raise RecipeError(f"no fault of Datasets is called '{fault}'", hint=nearest(fault, FAULTS))
-    dataset = Dataset.open(dataset_path)
+    dataset = Dataset.unchecked(dataset_path)
     with copied(dataset, Path(out), np.random.default_rng(seed)) as copy:
         planted = FAULTS[fault](copy)
     return {"fault": fault, **planted.to_dict()}

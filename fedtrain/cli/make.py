@@ -62,6 +62,10 @@ INTERRUPTED = 130
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the Run that is there.")
 @allow_invalid_option
+@click.option(
+    "--verify", is_flag=True,
+    help="Refuse files whose SHA-256 is not the manifest's, with --allow-invalid too.",
+)  # fmt: skip
 @json_option
 def run(
     what: str,
@@ -73,6 +77,7 @@ def run(
     resume: bool,
     force: bool,
     allow_invalid: bool,
+    verify: bool,
     as_json: bool,
     **flags: Any,
 ) -> int:
@@ -96,7 +101,7 @@ def run(
 
     if resume and force:
         raise TrainingError("--resume goes on with a Run and --force replaces it: one of the two")
-    dataset, recipe = _found(what, data)
+    dataset, recipe = _found(what, data, verify, allow_invalid)
     named = {key: flags[key] for key in TABLE_FLAGS if flags[key] is not None}
     table, left = laid_over(recipe.get("train") or {}, settings, named, where=what)
     plan = parse_plan(table, where=what)
@@ -241,7 +246,7 @@ def sweep(
     from fedtrain.sweep import usual_metric
     from fedtrain.trials import alternatives, trials_of
 
-    dataset, recipe = _found(what, data)
+    dataset, recipe = _found(what, data, False, allow_invalid)
     trials = trials_of(
         dict(recipe.get("train") or {}),
         alternatives(settings),
@@ -294,14 +299,20 @@ def _seeds(text: str) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
-def _found(what: str, data: Path | None) -> tuple[Dataset, dict[str, Any]]:
-    """Returns the Dataset and the recipe that a command names."""
+def _found(
+    what: str, data: Path | None, verify: bool, allow_invalid: bool
+) -> tuple[Dataset, dict[str, Any]]:
+    """Returns the Dataset and the recipe that a command names.
+
+    Args:
+        verify: refuse files that have changed even where `allow_invalid` trains on them.
+    """
     from fedprep.dataset import Dataset
     from fedprep.manifest import MANIFEST
     from fedprep.recipe import load_recipe
 
     if (Path(what) / MANIFEST).is_file():
-        dataset = Dataset.open(what)
+        dataset = Dataset.open(what, verify=verify, allow_changed=allow_invalid and not verify)
         recipe: dict[str, Any] = dict(dataset.manifest["recipe"])
         if data is not None:
             raise TrainingError(f"{what} is a Dataset itself", hint="leave --data out")
@@ -313,7 +324,8 @@ def _found(what: str, data: Path | None) -> tuple[Dataset, dict[str, Any]]:
     loaded = load_recipe(what)
     place = data or Path("datasets") / loaded.name
     try:
-        return Dataset.open(place), loaded.to_dict()
+        changed = allow_invalid and not verify
+        return Dataset.open(place, verify=verify, allow_changed=changed), loaded.to_dict()
     except DatasetError as error:
         raise DatasetError(
             f"no Dataset for the recipe '{what}' is in {place}",
@@ -323,13 +335,14 @@ def _found(what: str, data: Path | None) -> tuple[Dataset, dict[str, Any]]:
 
 
 def _judge(dataset: Dataset, allow_invalid: bool) -> dict[str, Any] | None:
-    """Validates a Dataset that was never validated: training on unknown data is what loses weeks."""
-    if dataset.report is not None or allow_invalid:
+    """Validates a Dataset that has no verdict on its files: training on unknown data is what loses weeks."""
+    if dataset.verdict is not None or allow_invalid:
         return None
+    dataset.verify()
     from fedprep.gate import judge
     from fedtrain.setup import refuse_invalid
 
-    say("this Dataset has no verdict yet: validating it")
+    say("this Dataset has no verdict on the files that it has now: validating it")
     verdict, _ = judge(dataset.path)
     refuse_invalid(verdict, str(dataset.path))
     return verdict

@@ -16,6 +16,8 @@ data_option = click.option(
     help="Folder of the Dataset; else where the Run had it, or datasets/NAME of the recipe.",
 )
 allow_invalid_option = click.option(
-    "--allow-invalid", is_flag=True, help="Train on a Dataset that fails its checks."
+    "--allow-invalid",
+    is_flag=True,
+    help="Train on a Dataset that fails its checks, or was changed.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

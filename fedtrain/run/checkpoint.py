@@ -12,8 +12,11 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from msgspec import Meta, Struct
+
+from fedprep.decoding import parse_json, typed
 from fedprep.errors import OutputError, TrainingError
 from fedprep.files import whole_file
 from fedtrain.run.directory import Run
@@ -41,11 +44,20 @@ FILE = "last.safetensors"
 HEADER = "fedtrain"
 FORMAT = 1
 
+AGAIN = "start the Run again with --force"
+
 FREE = ("checkpoint_every", "chunk_rows", "expected", "loggers", "threads")
 """Keys of a plan that change no number of a Run: a resumed one may have others."""
 
 Saved = tuple[int, "dict[str, torch.Tensor]", dict[str, Any]]
 """Round, tensors, state."""
+
+
+class _Header(Struct):
+    format: int
+    round: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    state: dict[str, Any]
+    lines: dict[str, Annotated[int, Meta(ge=0)]]
 
 
 def save(
@@ -111,7 +123,7 @@ def saved_round(run: Run) -> int:
     return int(header["round"])
 
 
-def resume(run: Run, sound: Callable[[], None] = lambda: None) -> Saved | None:
+def resume(run: Run, sound: Callable[[Saved | None], None] = lambda saved: None) -> Saved | None:
     """Returns what `load` does, and cuts off what the Run logged after it; without a checkpoint, all.
 
     So the rounds that come again write the same bytes as in a Run that nothing disturbed. The manifest
@@ -120,7 +132,8 @@ def resume(run: Run, sound: Callable[[], None] = lambda: None) -> Saved | None:
 
     Args:
         run: under its lock.
-        sound: called once checkpoint and logs are known to be whole, and before anything is changed.
+        sound: told what is saved once checkpoint and logs are known to be whole, and before anything is
+            changed; what it raises leaves the Run as it is.
 
     Raises:
         TrainingError: the checkpoint is broken, or a log has lost lines that were there.
@@ -132,11 +145,11 @@ def resume(run: Run, sound: Callable[[], None] = lambda: None) -> Saved | None:
         _refuse_foreign(path, header)
         saved, lines = (header["round"], tensors, header["state"]), header["lines"]
     for name in LOGS:
-        require_lines(run.path / name, lines[name])
-    sound()
+        require_lines(run.path / name, lines.get(name, 0))
+    sound(saved)
     run.update(status="running", rounds_done=saved[0] if saved else 0)
     for name in LOGS:
-        cut(run.path / name, lines[name])
+        cut(run.path / name, lines.get(name, 0))
     return saved
 
 
@@ -222,7 +235,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         raise TrainingError(
             "the file of tensors is damaged: its numbers are not those that were written",
             where=str(path),
-            hint="start the Run again with --force",
+            hint=AGAIN,
         )
     return tensors, header
 
@@ -234,17 +247,23 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
             yield file
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise TrainingError(
             "the file of tensors cannot be read", where=f"{path}: {error}",
-            hint="start the Run again with --force",
+            hint=AGAIN,
         ) from None  # fmt: skip
 
 
 def _header(path: Path) -> dict[str, Any]:
     """Returns the header that `write_tensors` wrote, `sha256` with it."""
     with _opened(path) as file:
-        header = json.loads((file.metadata() or {}).get(HEADER, "null"))
+        text = (file.metadata() or {}).get(HEADER, "null")
+    try:
+        header = parse_json(text)
+    except ValueError as error:
+        raise TrainingError(
+            "the header of the file of tensors cannot be read", where=f"{path}: {error}", hint=AGAIN
+        ) from None
     if not isinstance(header, dict) or "sha256" not in header:
         raise TrainingError("the file of tensors is not one of fedtrain", where=str(path))
     return header
@@ -283,8 +302,9 @@ def _refuse_foreign(path: Path, header: Mapping[str, Any]) -> None:
             f"the checkpoint {what}",
             where=str(path),
             expected=f"a checkpoint in format {FORMAT}",
-            hint="start the Run again with --force",
+            hint=AGAIN,
         )
+    typed(header, _Header, str(path), "the checkpoint's header", TrainingError, hint=AGAIN)
 
 
 # --- what differs --------------------------------------------------------------------------------------

@@ -18,8 +18,11 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from msgspec import Meta, Struct
+
+from fedprep.decoding import read_json, typed
 from fedprep.errors import OutputError, TrainingError
 from fedprep.files import whole_folder, written_file
 from fedprep.manifest import MANIFEST, tool_versions
@@ -34,17 +37,68 @@ FORMAT = 1
 MODEL, RECOMMENDATIONS = "model.safetensors", "recommendations.parquet"
 CURVES, REPORT = "curves.png", "report"
 LOCK = ".lock"
-NEEDED = {
-    "format": object,
-    "dataset_id": str,
-    "plan": dict,
-    "seed": int,
-    "status": str,
-    "rounds_done": int,
-}
-"""What every manifest says, and of which kind it is; a format is judged by itself."""
+NEEDED = ("format", "dataset_id", "plan", "seed", "status", "rounds_done")
+"""What every manifest says."""
+
+AS_IT_WAS = "put the file back as the Run left it, or start the Run again with --force"
 
 Status = Literal["running", "finished", "stopped", "failed"]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class _Stop(Struct, frozen=True):
+    metric: str = ""
+    patience: Count = 0
+    min_delta: float = 0.0
+
+
+class _Plan(Struct):
+    """What is read of a plan by itself; before it is trained by, `settings.parse_plan` decodes all of it."""
+
+    rounds: Count = 0
+    checkpoint_every: Count = 1
+    algorithm: str = ""
+    model: str = ""
+    task: str = ""
+    eval_clients: Count = 0
+    valid_clients: float = 0.0
+    test_clients: float = 0.0
+    stop: _Stop = _Stop()
+
+
+class _OfDataset(Struct):
+    path: str
+    id: str = ""
+    name: str = ""
+
+
+class _End(Struct):
+    rounds: Count
+    seconds: float
+    measures: dict[str, float]
+
+
+class _Manifest(Struct):
+    """The types of what a Run's manifest says; other keys are kept unread."""
+
+    format: Count
+    dataset_id: str
+    plan: _Plan
+    seed: Count
+    status: Status
+    rounds_done: Count
+    name: str = ""
+    started: str = ""
+    seconds: Annotated[float, Meta(ge=0.0)] = 0.0
+    dataset: _OfDataset | None = None
+    validated: str | None = None
+    recipe: dict[str, Any] = {}
+    draws_negatives: bool = False
+    device: str = ""
+    reference: str = ""
+    n_parameters: dict[str, Count] = {}
+    versions: dict[str, str] = {}
+    earlier_ends: list[_End] = []
 
 
 class Run:
@@ -249,32 +303,22 @@ def _read(folder: Path) -> dict[str, Any]:
         raise TrainingError(
             f"no Run: {what}", where=str(folder), hint="`fedtrain run DATASET --out PATH` makes one"
         )
-    try:
-        facts = json.loads(path.read_text("utf-8"))
-    except (ValueError, OSError) as error:
-        raise TrainingError("the Run's manifest cannot be read", where=f"{path}: {error}") from None
-    if not isinstance(facts, dict) or any(key not in facts for key in NEEDED):
-        known = facts if isinstance(facts, dict) else {}
+    facts = read_json(path, "the Run's manifest", TrainingError)
+    if any(key not in facts for key in NEEDED):
         raise TrainingError(
             "the manifest is not that of a Run"
-            + (": this is a Dataset" if "tables" in known else ""),
+            + (": this is a Dataset" if "tables" in facts else ""),
             where=str(path),
             expected=", ".join(NEEDED),
         )
-    odd = [key for key, kind in NEEDED.items() if not isinstance(facts[key], kind)]
-    if odd:
-        raise TrainingError(
-            f"the manifest is not that of a Run: {odd[0]} is {str(facts[odd[0]])[:40]}",
-            where=str(path),
-            expected="the file as the Run left it",
-        )
-    if not isinstance(facts["format"], int) or facts["format"] > FORMAT:
+    if type(facts["format"]) is not int or facts["format"] > FORMAT:
         raise TrainingError(
             f"the Run has format {facts['format']}",
             where=str(path),
             expected=f"at most {FORMAT}, the newest that this version reads",
             hint="pip install --upgrade fedprep",
         )
+    typed(facts, _Manifest, str(path), "the Run's manifest", TrainingError, hint=AS_IT_WAS)
     return facts
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import polars as pl
 
+from fedprep.decoding import DAMAGED, parse_json
 from fedprep.errors import OutputError, TrainingError
 from fedprep.files import whole_file
 
@@ -109,9 +110,9 @@ def read_values(path: Path) -> pl.DataFrame:
         return pl.DataFrame(schema=SCHEMA)
     try:
         rows = pl.read_ndjson(block, schema=SCHEMA)
-    except pl.exceptions.PolarsError:
+    except DAMAGED:
         rows = None
-    if rows is None or sum(rows.null_count().row(0)) or rows.height != block.count(b"\n"):
+    if rows is None or rows.height != block.count(b"\n") or not _all_measures(rows):
         number = _first_bad(block)
         raise TrainingError(
             "a line of the Run's measures cannot be read",
@@ -120,6 +121,11 @@ def read_values(path: Path) -> pl.DataFrame:
             hint="take the line out of the file",
         )
     return rows
+
+
+def _all_measures(rows: pl.DataFrame) -> bool:
+    whole = not sum(rows.null_count().row(0)) and rows["value"].is_finite().all()
+    return bool(whole and (rows["round"] >= 0).all())
 
 
 def read_rounds(folder: Path) -> pl.DataFrame:
@@ -136,18 +142,25 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
     """Returns what happened, in order: `round`, `event`, and what each tells besides.
 
     Raises:
-        TrainingError: a line is no JSON object.
+        TrainingError: a line is no JSON object of these.
     """
     path = folder / EVENTS
     block = _whole_lines(path.read_bytes()) if path.is_file() else b""
     found = []
     for number, line in enumerate(block.splitlines(), 1):
         try:
-            found.append(dict(json.loads(line)))
-        except (ValueError, TypeError):
+            event = parse_json(line)
+        except ValueError:
+            event = None
+        known = isinstance(event, dict) and type(event.get("round")) is int
+        if not known or not isinstance(event.get("event"), str):
             raise TrainingError(
-                "a line of the Run's events cannot be read", where=f"{path}:{number}"
-            ) from None
+                "a line of the Run's events cannot be read",
+                where=f"{path}:{number}",
+                expected='{"round": 3, "event": "guard", "text": "…"}',
+                hint="take the line out of the file",
+            )
+        found.append(event)
     return found
 
 
@@ -217,9 +230,11 @@ def _first_bad(block: bytes) -> int:
     """Returns the number, from 1, of the first line that is no measure."""
     for number, line in enumerate(block.splitlines(), 1):
         try:
-            row = json.loads(line)
-            good = type(row["round"]) is int and isinstance(row["metric"], str)
-            if not good or not isinstance(row["value"], int | float):
+            row = parse_json(line)
+            good = type(row["round"]) is int and 0 <= row["round"] < 2**31
+            if not good or not isinstance(row["metric"], str):
+                return number
+            if type(row["value"]) not in (int, float):
                 return number
         except (ValueError, KeyError, TypeError):
             return number
