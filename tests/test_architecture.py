@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fedprep", "fedeval", "fedtrain")
 GROUND_FLOOR = (
-    "errors", "schema", "frames", "files", "decoding", "manifest", "integrity", "dataset", "recipe", "behavior",
+    "errors", "schema", "frames", "files", "decoding", "manifest", "integrity", "dataset",
+    "recipe", "behavior",
 )  # fmt: skip
 HALLS = (
     "",
