@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import polars as pl
 import pyarrow.parquet as pq
 from msgspec import Meta, Struct
 
-from fedprep.decoding import read_json, read_table, typed
+from fedprep.decoding import DAMAGED, read_json, read_table, typed
 from fedprep.errors import DatasetError, nearest
 from fedprep.integrity import (
     INDEX_FILE,
@@ -155,6 +156,19 @@ class Dataset:
                 _refuse_changed(changed, self.path, allow_changed)
         self._is_verified = True
 
+    @contextlib.contextmanager
+    def blamed(self) -> Iterator[None]:
+        """What cannot be decoded inside is blamed on the files, where their bytes are not those written.
+
+        Raises:
+            DatasetError: a table could not be read, and it names the files that have other bytes.
+        """
+        try:
+            yield
+        except DAMAGED:
+            self.verify()
+            raise
+
     def __repr__(self) -> str:
         facts = self.manifest.get("facts", {})
         sizes = ", ".join(
@@ -291,7 +305,8 @@ class Dataset:
                 expected=f"0 to {len(self._places) - 1}",
             )
         file, row_group, offset, n_rows = self._places[client_id].tolist()
-        group = self._shard(file).read_row_group(row_group, use_threads=False)
+        with self.blamed():
+            group = self._shard(file).read_row_group(row_group, use_threads=False)
         return _frame(group.slice(offset, n_rows))
 
     def clients(self) -> Iterator[tuple[int, pl.DataFrame]]:
@@ -325,6 +340,8 @@ def _refuse_changed(names: list[str], folder: Path, allowed: bool) -> None:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     what = f"files have other bytes than when the Dataset was written: {', '.join(names[:3])}{more}"
     if allowed:
+        for name in names:
+            read_table(folder / name)
         log.warning("%s (%s); they are read all the same", what, folder)
         return
     raise DatasetError(

@@ -14,6 +14,7 @@ import polars as pl
 from fedprep import faults
 from fedprep.checks import CHECKS, validate, validate_recommendations
 from fedprep.dataset import Dataset
+from fedprep.decoding import read_footer
 from fedprep.errors import DatasetError, RecipeError, nearest
 from fedprep.manifest import MANIFEST
 from fedprep.recipe import load_recipe
@@ -55,6 +56,7 @@ def judge(
             raise DatasetError(
                 f"{path} is no Dataset", hint="--recs needs the one that was trained on"
             )
+        read_footer(recs)
         found = validate_recommendations(
             pl.scan_parquet(recs), dataset, values, only=only, strict=strict, name=recs.name
         )
@@ -128,7 +130,9 @@ def find_faults(
         )
     whole = dataset or demo_dataset(folder / "whole").path
     chosen = list(names) or list(faults.FAULTS)
-    before = {result.name: result.count for result in validate(Dataset.open(whole)).results}
+    before = {
+        result.name: result.count for result in validate(Dataset.open(whole, verify=True)).results
+    }
     lines = []
     for number, name in enumerate(chosen):
         lines.append(_find(whole, folder / name, name, before))

@@ -54,9 +54,10 @@ def inspect_client(dataset: Dataset, client_id: int) -> dict[str, Any]:
     """
     rows = dataset.client(client_id)
     wanted = rows[ITEM_ID].unique().implode()
-    titles = (
-        dataset.items().filter(pl.col(ITEM_ID).is_in(wanted)).select(ITEM_ID, "title").collect()
-    )
+    with dataset.blamed():
+        titles = (
+            dataset.items().filter(pl.col(ITEM_ID).is_in(wanted)).select(ITEM_ID, "title").collect()
+        )
     named = rows.with_columns(pl.col(SPLIT).cast(pl.String)).join(
         titles, on=ITEM_ID, how="left", maintain_order="left"
     )

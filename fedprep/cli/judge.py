@@ -152,7 +152,7 @@ def _write(path: Path, text: str) -> None:
     show_default=True,
     help="Drift: the population stability index up to which the two count as alike.",
 )
-@verify_option(False)
+@verify_option(True)
 @json_option
 def diff(
     a: Path, b: Path, fail_on: tuple[str, ...], max_psi: float, verify: bool, as_json: bool
