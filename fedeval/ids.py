@@ -82,6 +82,7 @@ class Codes:
 
 def codes_of(*columns: pl.Series) -> Codes:
     """Returns the rows of all users in columns of small integers, in ascending order of id."""
+    columns = tuple(column for column in columns if len(column))  # one that is all null has none
     ends = [(int(c.min()), int(c.max())) for c in columns]  # type: ignore[arg-type]
     low, high = min(e[0] for e in ends), max(e[1] for e in ends)
     low = 0 if 0 < low <= high // 2 else low  # ids that start near 0 are their own index

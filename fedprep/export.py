@@ -23,7 +23,7 @@ from fedprep.schema import (
     silent,
 )
 
-__all__ = ["EXPORTS", "export"]
+__all__ = ["EXPORTS", "export", "flat"]
 
 MARKER = "exported-from.txt"
 """Names the Dataset's id; a folder that holds it may be replaced by another export."""
@@ -53,8 +53,8 @@ def to_csv(dataset: Dataset, folder: Path, progress: Progress) -> None:
     """interactions, items, users and clients as CSV; lists are joined by "|"."""
     dataset.interactions().sink_csv(folder / "interactions.csv")
     for name, table in (("items", dataset.items()), ("users", dataset.users())):
-        _flat(table).sink_csv(folder / f"{name}.csv")
-    _flat(dataset.index.lazy().drop(PLACE)).sink_csv(folder / "clients.csv")
+        flat(table).sink_csv(folder / f"{name}.csv")
+    flat(dataset.index.lazy().drop(PLACE)).sink_csv(folder / "clients.csv")
 
 
 def to_recbole(dataset: Dataset, folder: Path, progress: Progress) -> None:
@@ -145,15 +145,19 @@ def to_client_files(dataset: Dataset, folder: Path, progress: Progress) -> None:
     progress("export", n_clients, n_clients)
 
 
-def _flat(table: pl.LazyFrame) -> pl.LazyFrame:
-    """Returns the table with lists and arrays as text, which CSV can hold."""
+def flat(table: pl.LazyFrame) -> pl.LazyFrame:
+    """Returns the table with lists, arrays and structs as text, which CSV can hold."""
     schema = table.collect_schema()
     texts = []
     for name, dtype in schema.items():
         column = pl.col(name)
         if isinstance(dtype, pl.Array):
             column, dtype = column.arr.to_list(), pl.List(dtype.inner)
-        if isinstance(dtype, pl.List):
+        if isinstance(dtype, pl.Struct):
+            texts.append(column.struct.json_encode().alias(name))
+        elif isinstance(dtype, pl.List) and pl.Series(dtype=dtype.inner).dtype.is_nested():
+            texts.append(pl.struct(column).struct.json_encode().alias(name))
+        elif isinstance(dtype, pl.List):
             texts.append(column.cast(pl.List(pl.String)).list.join("|").alias(name))
     return table.with_columns(texts)
 

@@ -97,12 +97,13 @@ def sql(dataset: Path, query: str, limit: int, as_csv: bool, verify: bool, as_js
       fedprep sql datasets/demo "select split, count(*), avg(rating) from interactions group by split"
     """
     from fedprep.dataset import Dataset
+    from fedprep.export import flat
     from fedprep.query import query as run
     from fedprep.show import show_frame
 
     rows = run(Dataset.open(dataset, verify=verify), query)
     if as_csv:
-        sys.stdout.write(rows.write_csv())
+        sys.stdout.write(flat(rows.lazy()).collect().write_csv())
     elif as_json:
         print_json(rows.to_dicts())
     else:
