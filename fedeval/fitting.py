@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -61,7 +60,7 @@ class FittingTable:
         for place in places:
             head = self.columns[place]
             table.add_column(
-                escape("\n".join(textwrap.wrap(head.removeprefix(">"), max(widths[place], 1)))),
+                "\n".join(textwrap.wrap(head.removeprefix(">"), max(widths[place], 1))),
                 justify="right" if head.startswith(">") else "left",
                 no_wrap=place > 0,
             )

@@ -7,7 +7,6 @@ from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -63,7 +62,7 @@ def show_metrics(metrics: Mapping[str, Mapping[str, Any]], *, whole: bool) -> Re
     table = _table("metric", "", "definition")
     for name, metric in metrics.items():
         cut = "@k" if metric["cut"] else ""
-        table.add_row(f"{name}{cut}", metric["title"], escape(metric["definition"]))
+        table.add_row(f"{name}{cut}", metric["title"], metric["definition"])
     return Group(table, Text(NOTATION, "dim"))
 
 
@@ -173,5 +172,5 @@ def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for column in columns:
         right = column.startswith(">")
-        table.add_column(escape(column.removeprefix(">")), justify="right" if right else "left")
+        table.add_column(column.removeprefix(">"), justify="right" if right else "left")
     return table

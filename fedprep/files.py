@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +13,45 @@ from pathlib import Path
 
 from fedprep.errors import OutputError
 
-__all__ = ["sha256_of", "whole_file", "whole_folder", "written_file"]
+__all__ = ["refusal", "sha256_of", "whole_file", "whole_folder", "written_file"]
+
+REFUSED = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG,
+    errno.EIO, errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
+"""What a system answers to those who write: full, over quota, too large, read-only, not allowed, …"""
+
+_WORDS = {os.strerror(number).lower(): number for number in REFUSED}
+_IN_TEXT = re.compile(
+    r"(?:os error|errno) (?P<number>\d+)|" + "|".join(map(re.escape, _WORDS)), re.IGNORECASE
+)
+WRITERS = (
+    "polars",
+    "pyarrow",
+    "duckdb",
+    "_duckdb",
+    "torch",
+    "safetensors",
+    "safetensors_rust",
+    "PIL",
+)
+"""Libraries that write files, and have errors of their own for what the system refuses."""
+
+
+def refusal(error: BaseException) -> str | None:
+    """Returns why the system refused to write, such as "No space left on device"; None for other errors.
+
+    Whoever did the writing: the errors of polars, pyarrow, DuckDB, torch and safetensors say it in words.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return (error.strerror or os.strerror(error.errno)) if error.errno in REFUSED else None
+    library = type(error).__module__.partition(".")[0] in WRITERS
+    if library or isinstance(error, OSError | RuntimeError):
+        for hit in _IN_TEXT.finditer(str(error)):
+            number = int(hit["number"]) if hit["number"] else _WORDS[hit[0].lower()]
+            if number in REFUSED:
+                return os.strerror(number)
+    return None
 
 
 def sha256_of(path: Path) -> str:

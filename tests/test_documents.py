@@ -229,7 +229,14 @@ def test_what_goes_wrong_is_answered_by_things_that_there_are() -> None:
         *FAULTS,
         *raw.FAULTS,
     }
-    known |= {"constant", "memoriser", "size_gini", "FEDPREP_CACHE", "FEDPREP_MIRROR"}
+    known |= {
+        "constant",
+        "memoriser",
+        "size_gini",
+        "FEDPREP_CACHE",
+        "FEDPREP_DEBUG",
+        "FEDPREP_MIRROR",
+    }
     values = {
         "l2",
         "standardize",

@@ -1,32 +1,32 @@
 """The command `fedeval`: the only place of its package that knows click, prints, and exits.
 
 Exit codes: 0 fine, 1 the numbers cannot be trusted (a sanity row beats chance), 2 it could not be done
-(bad input, no file), 130 interrupted. Results go to stdout, progress and messages to stderr.
+(bad input, no file), 70 a fault of the program, 130 interrupted. Results go to stdout, progress and messages
+to stderr: `fedprep.terminal`.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import click
 
 from fedeval.cli import judge, look
-from fedeval.cli.console import say, warnings_to_stderr
-from fedprep.errors import FedprepError
+from fedprep.terminal import Commands, run_command
 
 __all__ = ["command", "main"]
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(context_settings=SETTINGS)
+@click.group(cls=Commands, context_settings=SETTINGS)
 @click.version_option(package_name="fedprep")
 def command() -> None:
     """How good recommendations are, of any system: one ruler, with its protocol and its uncertainty.
 
     \b
-    Exit codes: 0 fine, 1 numbers that cannot be trusted, 2 bad input, 130 interrupted.
+    Exit codes: 0 fine, 1 numbers that cannot be trusted, 2 bad input, 70 a fault of the
+    program, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).
     Completion: eval "$(_FEDEVAL_COMPLETE=bash_source fedeval)", or zsh_source, fish_source.
     """
 
@@ -36,20 +36,5 @@ for _command in (judge.report, judge.score, judge.compare, judge.baselines, look
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line; a `FedprepError` becomes its message and exit code 2."""
-    try:
-        with warnings_to_stderr():
-            code = command.main(args=arguments, prog_name="fedeval", standalone_mode=False)
-    except FedprepError as error:
-        say(f"error: {error}")
-        sys.exit(2)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        say("interrupted: nothing is half-written")
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
-    sys.exit(code if isinstance(code, int) else 0)
+    """Runs the command line and exits, as `fedprep.terminal` says."""
+    run_command(command, "fedeval", arguments, stopped="nothing is half-written, run it again")

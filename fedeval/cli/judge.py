@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fedeval.cli.columns import columns_of_all, columns_of_each, columns_of_truth
-from fedeval.cli.console import progress_line, say, show
 from fedeval.cli.options import (
     SYSTEM,
     against_option,
@@ -24,6 +23,7 @@ from fedeval.cli.options import (
     table_options,
     test_options,
 )
+from fedprep.terminal import print_json, progress_line, say, show
 
 if TYPE_CHECKING:
     from fedeval.setting import Setting
@@ -270,7 +270,7 @@ def _print(found: Mapping[str, Any], as_json: bool) -> None:
     from fedeval.show import show_assessment
 
     if as_json:
-        click.echo(to_json(found), nl=False)
+        print_json(to_json(found))
     else:
         show(show_assessment(found))
 

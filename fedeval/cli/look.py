@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from fedeval.cli.console import show
 from fedeval.cli.options import json_option
+from fedprep.terminal import print_json, show
 
 __all__ = ["metrics"]
 
@@ -21,13 +21,11 @@ def metrics(names: tuple[str, ...], as_json: bool) -> None:
       fedeval metrics
       fedeval metrics ndcg hr
     """
-    import json
-
     from fedeval.definitions import definitions
     from fedeval.show import show_metrics
 
     found = definitions(names)
     if as_json:
-        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        print_json(found)
     else:
         show(show_metrics(found, whole=bool(names)))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fedprep.cli.console import print_json, progress_bars, say, show
 from fedprep.cli.options import dataset_argument, json_option, verify_option
+from fedprep.terminal import echo, print_json, progress_bars, say, show
 
 if TYPE_CHECKING:
     from fedprep.dataset import Dataset
@@ -111,7 +111,7 @@ def validate(
     if os.environ.get("GITHUB_ACTIONS"):
         say(report.annotations(verdict))
     if as_json:
-        click.echo(report.to_json(verdict))
+        print_json(report.to_json(verdict))
     elif not quiet or verdict["verdict"] != "pass":
         show(show_validation(verdict))
     return exit_code(verdict, dataset)
@@ -208,7 +208,7 @@ def card(dataset: Path, out: Path | None, prose: Path | None, verify: bool) -> N
     opened = Dataset.open(dataset, verify=verify)
     licence_text = terms_of_manifest(opened.manifest)
     for path in write_card(opened, out or dataset, prose=prose, licence_text=licence_text):
-        click.echo(path)
+        echo(str(path))
 
 
 @click.command("demo-faults")

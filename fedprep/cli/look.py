@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fedprep.cli.console import print_json, progress_bars, show
 from fedprep.cli.options import dataset_argument, force_option, json_option, verify_option
+from fedprep.terminal import echo, print_json, print_table, progress_bars, show
 
 __all__ = ["export", "inspect", "list_", "sql"]
 
@@ -103,7 +102,7 @@ def sql(dataset: Path, query: str, limit: int, as_csv: bool, verify: bool, as_js
 
     rows = run(Dataset.open(dataset, verify=verify), query)
     if as_csv:
-        sys.stdout.write(flat(rows.lazy()).collect().write_csv())
+        print_table(flat(rows.lazy()).collect().write_csv())
     elif as_json:
         print_json(rows.to_dicts())
     else:
@@ -139,4 +138,4 @@ def export(dataset: Path, to: str, out: Path | None, force: bool, verify: bool) 
     with progress_bars() as progress:
         opened = Dataset.open(dataset, verify=verify)
         files = run(opened, out, to=to, force=force, progress=progress)
-    click.echo(f"{len(files):,} files in {out}")
+    echo(f"{len(files):,} files in {out}")

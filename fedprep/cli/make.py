@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from fedprep.cli.console import console, print_json, progress_bars, show
 from fedprep.cli.options import (
     clients_option,
     dataset_argument,
@@ -22,6 +21,7 @@ from fedprep.cli.options import (
     unverified_option,
     verify_option,
 )
+from fedprep.terminal import console, print_json, progress_bars, show
 
 if TYPE_CHECKING:
     from fedprep.build import Hands

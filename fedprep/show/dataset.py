@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.text import Text
 
 from fedprep.schema import SPLITS
@@ -102,12 +101,12 @@ def show_steps(steps: Sequence[Mapping[str, Any]]) -> RenderableType:
         dropped = step["rows_in"] - step["rows_out"]
         table.add_row(
             step["stage"],
-            escape(step["name"]),
+            step["name"],
             f"{step['rows_in']:,}",
             f"{dropped:,}" if dropped else "–",
             f"{step['rows_out']:,}",
             step["unit"],
-            escape(why),
+            why,
         )
     return table
 
@@ -126,7 +125,7 @@ def _embeddings(encoders: Mapping[str, Any]) -> Iterator[RenderableType]:
         )
         table.add_row(
             modality,
-            escape(encoder.get("name", modality)),
+            encoder.get("name", modality),
             str(encoder["dim"]),
             encoder["normalise"],
             f"{encoder['n_present']:,}",
@@ -168,7 +167,7 @@ def _client_table(clients: Mapping[str, Any]) -> RenderableType:
             table.add_section()
         table.add_row(
             str(row["client_id"]),
-            *([escape(str(row.get("name") or "–"))] if named else []),
+            *([str(row.get("name") or "–")] if named else []),
             *(f"{row[key]:,}" for key in ("n_rows", "n_train", "n_valid", "n_test", "n_users")),
             " · ".join(f"{count:,}" for count in row["label_counts"]),
             _bits(row["divergence"]),
@@ -188,7 +187,7 @@ def show_client(facts: Mapping[str, Any]) -> RenderableType:
         table.add_row(
             str(row["user_id"]),
             str(row["item_id"]),
-            escape(row["title"] or "–"),
+            row["title"] or "–",
             number(row["rating"]),
             str(row["label"]),
             moment(row["timestamp"]),

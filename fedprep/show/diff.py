@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.text import Text
 
 from fedprep.show.layout import heading, moment, number, pairs, table_of
@@ -52,7 +51,7 @@ def _keys(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     for row in rows:
         if row.get("key", "").endswith(QUANTILES):
             continue
-        table.add_row(escape(row.get("key") or row["role"]), _value(row["a"]), _value(row["b"]))
+        table.add_row(row.get("key") or row["role"], _value(row["a"]), _value(row["b"]))
     return table
 
 
@@ -101,4 +100,4 @@ def _counted(change: Mapping[str, Any], word: str) -> str:
 
 def _value(value: Any) -> str:
     text = number(value)
-    return escape(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

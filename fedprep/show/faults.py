@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.text import Text
 
 from fedprep.show.layout import table_of
@@ -31,7 +30,7 @@ def show_faults(lines: Sequence[Mapping[str, Any]]) -> RenderableType:
             f"{line['counted']:,}",
             line["unit"],
             line["status"],
-            escape(verdict),
+            verdict,
         )
     planted_lines = [line for line in lines if line["planted"] is not None]
     found = sum(line["found"] for line in planted_lines)

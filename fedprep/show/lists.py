@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.text import Text
 
 from fedprep.show.layout import heading, pairs, size, table_of
@@ -18,9 +17,7 @@ def show_files(files: Mapping[str, Any]) -> RenderableType:
     """Returns the table of fetched raw files."""
     table = table_of("role", "file", ">size", "from", "checksum", "where")
     for role, file in files.items():
-        table.add_row(
-            role, file.name, size(file.n_bytes), file.how, file.verified, escape(str(file.path))
-        )
+        table.add_row(role, file.name, size(file.n_bytes), file.how, file.verified, str(file.path))
     return table
 
 
@@ -44,7 +41,7 @@ def show_frame(rows: Sequence[Sequence[Any]], columns: Sequence[str], total: int
     """Returns the rows of a query as a table; says how many more there are."""
     table = table_of(*columns)
     for row in rows:
-        table.add_row(*("–" if value is None else escape(_cell(value)) for value in row))
+        table.add_row(*("–" if value is None else _cell(value) for value in row))
     more = total - len(rows)
     return (
         Group(table, Text(f"{more:,} more rows: --limit, --csv or --json shows them", "dim"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from fedprep.errors import TrainingError
-from fedtrain.cli.console import print_json, say, show
+from fedprep.terminal import print_json, say, show
 from fedtrain.cli.options import data_option, json_option, run_argument
 from fedtrain.extras import need_trainer
 

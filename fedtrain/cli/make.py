@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from fedprep.errors import DatasetError, TrainingError
-from fedtrain.cli.console import interruptible, print_json, progress_of_rounds, say, show
+from fedprep.terminal import interruptible, print_json, say, show
 from fedtrain.cli.options import allow_invalid_option, data_option, json_option, what_argument
+from fedtrain.cli.rounds import progress_of_rounds
 from fedtrain.extras import need_trainer
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["run", "sweep"]
 
 TABLE_FLAGS = ("algorithm", "model", "task", "rounds", "clients_per_round")
-INTERRUPTED = 130
 
 
 @click.command()
@@ -141,7 +141,7 @@ def run(
             from fedtrain.show import show_expectations
 
             show(show_expectations(found["expected"]))
-    return _verdict(done, found)
+    return _verdict(done, found, stop.code)
 
 
 def _expected(
@@ -161,13 +161,13 @@ def _expected(
     return {"expected": expectations(plan, measures)}
 
 
-def _verdict(done: Run, found: Mapping[str, Any]) -> int:
-    """Returns the exit code of a run, and says why it is not 0."""
+def _verdict(done: Run, found: Mapping[str, Any], stopped: int) -> int:
+    """Returns the exit code of a run, and says why it is not 0. stopped: that of one that was stopped."""
     from fedtrain.compare import better
 
     if done.manifest["status"] == "stopped":
         say(f"stopped after round {found['rounds']}: the same command with --resume goes on")
-        return INTERRUPTED
+        return stopped
     if not any(better(metric) != "neither" for metric in found["measures"]):
         say("error: the run measured nothing: it cannot be judged")
         return 1
@@ -278,7 +278,7 @@ def sweep(
         show(show_sweep(found))
     if found["n_done"] < found["n_trials"]:
         say(f"stopped with {found['n_done']} runs done: the same command goes on")
-        return INTERRUPTED
+        return stop.code
     if found["best"] is None:
         say("error: no run has finished with a value: there is nothing to choose from")
         return 1

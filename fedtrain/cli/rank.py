@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fedtrain.cli.console import print_json, show
+from fedprep.terminal import print_json, show
 from fedtrain.cli.options import data_option, json_option, run_argument
 from fedtrain.extras import need_trainer
 
