@@ -30,6 +30,8 @@ def judge(
     limits: Sequence[str] = (),
     only: Sequence[str] = (),
     require: Sequence[str] = (),
+    client_from: str = "",
+    split_from: str = "",
     strict: bool = False,
     progress: Progress = silent,
 ) -> tuple[dict[str, Any], Dataset | None]:
@@ -41,6 +43,7 @@ def judge(
         limits: `"name=value"`.
         only: names of checks; empty for all.
         require: names or groups of checks that have to run.
+        client_from, split_from: of a client folder of others: `filename`, `folder` or a column.
         strict: warnings shut the gate as well.
 
     Raises:
@@ -61,10 +64,16 @@ def judge(
             pl.scan_parquet(recs), dataset, values, only=only, strict=strict, name=recs.name
         )
         return found.to_dict(), dataset
+    if dataset is not None and (client_from or split_from):
+        raise DatasetError(
+            f"{path} is a Dataset, which says itself where clients and splits are",
+            hint="leave out --client-from and --split-from",
+        )
     strict = strict or (dataset is not None and fail_on(dataset) == "warn")
     found = validate(
-        dataset or path, values, only=only, require=require, strict=strict, progress=progress
-    )
+        dataset or path, values, only=only, require=require, client_from=client_from,
+        split_from=split_from, strict=strict, progress=progress,
+    )  # fmt: skip
     return found.to_dict(), dataset
 
 

@@ -9,10 +9,12 @@ import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import polars as pl
 import pytest
 
 from fedprep import faults
+from fedprep.checks import validate
 from fedprep.cli import main
 from fedprep.dataset import Dataset
 from fedprep.errors import RecipeError
@@ -60,6 +62,81 @@ def test_a_check_that_is_required_and_skipped_shuts_the_gate(demo: Dataset, tmp_
     (check,) = [c for c in verdict["checks"] if c["name"] == "embeddings_are_finite"]
     assert (verdict["verdict"], check["status"]) == ("fail", "fail")
     assert "embeddings" in check["reason"]
+
+
+# --- client folders of others -------------------------------------------------------------------------
+
+
+def write_nodes(folder: Path, layout: str, *, leak: int = 0) -> Path:
+    """Twelve clients of 30 train and 10 test rows of 200 items; `leak` train rows of client 5 are in test."""
+    rng = np.random.default_rng(3)
+    for client in range(12):
+        items = rng.permutation(200)[:40]
+        for split, held in (("train", items[:30]), ("test", items[30:])):
+            if split == "test" and client == 5 and leak:
+                held = np.concatenate([held[leak:], items[:leak]])
+            table = pl.DataFrame(
+                {
+                    "user_id": client, "item_id": held, "rating": rng.integers(1, 6, len(held)),
+                    "timestamp": 1_500_000_000 + np.arange(len(held)) + (10**6 if split == "test" else 0),
+                }
+            )  # fmt: skip
+            name = {
+                "folders": f"{split}/client_{client}.csv", "names": f"client_{client}-{split}.parquet",
+                "clients": f"site/{client}/{split}.tsv", "column": f"part-{client}-{split}.csv",
+            }[layout]  # fmt: skip
+            if layout == "column":
+                table = table.with_columns(site=pl.lit(f"s{client}"), fold=pl.lit(split.upper()))
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix == ".parquet":
+                table.write_parquet(path)
+            else:
+                table.write_csv(path, separator="\t" if path.suffix == ".tsv" else ",")
+    return folder
+
+
+LAYOUTS = {
+    "folders": ("filename", "folder"), "names": ("filename", "filename"), "clients": ("folder", "filename"),
+    "column": ("site", "fold"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_one_leaked_row_in_a_client_folder_of_others_shuts_the_gate(
+    layout: str, tmp_path: Path
+) -> None:
+    client, split = LAYOUTS[layout]
+    where = ("--client-from", client, "--split-from", split)
+    clean = write_nodes(tmp_path / "clean", layout)
+    assert run("validate", clean, *where, "--require", "splits_do_not_overlap") == 0
+    assert run("validate", clean, *where, "--require", "embeddings*") == 1
+    leak = write_nodes(tmp_path / "leak", layout, leak=1)
+    assert run("validate", leak, *where) == 1
+    found = validate(leak, client_from=client, split_from=split)
+    assert found["splits_do_not_overlap"].count == 1
+    assert found["clients_have_enough_rows"].denominator == 12
+
+
+def test_a_folder_that_does_not_say_what_was_asked_of_it_is_refused(
+    tmp_path: Path, demo: Dataset
+) -> None:
+    nodes = write_nodes(tmp_path / "nodes", "names")
+    for client, split in (("filename", "folder"), ("site", ""), ("folder", "")):
+        assert run("validate", nodes, "--client-from", client, "--split-from", split) == 2
+    assert run("validate", demo.path, "--client-from", "filename") == 2
+    assert run("validate", tmp_path / "nowhere", "--client-from", "filename") == 2
+    (tmp_path / "empty").mkdir()
+    assert run("validate", tmp_path / "empty", "--client-from", "filename") == 2
+
+
+def test_a_client_file_without_users_is_one_user(tmp_path: Path) -> None:
+    for client in range(3):
+        pl.DataFrame({"item_id": [1, 2, 3 + client]}).write_csv(tmp_path / f"{client}.csv")
+    found = validate(tmp_path, client_from="filename")
+    assert found["users_have_enough_history"].status in ("skipped", "pass", "warn")
+    assert found["user_lives_in_one_client"].status == "pass"
+    assert found["clients_have_enough_rows"].count == 3  # three rows each, five are asked for
 
 
 def test_a_made_up_dataset_may_pass(demo: Dataset) -> None:

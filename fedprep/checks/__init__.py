@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from fedprep.checks import (
@@ -74,6 +75,8 @@ def validate(
     *,
     only: Sequence[str] = (),
     require: Sequence[str] = (),
+    client_from: str = "",
+    split_from: str = "",
     strict: bool = False,
     progress: Progress = silent,
 ) -> Validation:
@@ -86,6 +89,8 @@ def validate(
             passed a check fails that would warn.
         only: names of the checks to run; empty for all.
         require: names or groups of checks that have to run, `*` for any letters: one that is skipped fails.
+        client_from, split_from: of a client folder of others: `filename`, `folder`, or a column that says
+            which client or split rows are of.
         strict: kept in the result for whoever turns it into an exit status: warnings count as failures.
 
     Raises:
@@ -94,7 +99,12 @@ def validate(
         TypeError: nothing of these; the message names what is taken.
     """
     is_dataset = isinstance(subject, Dataset)
-    tables = Tables.of(subject)
+    if client_from or split_from:
+        if not isinstance(subject, str | Path):
+            raise TypeError("client_from and split_from are of a folder's path")
+        tables = Tables.of_clients(subject, client_from=client_from, split_from=split_from)
+    else:
+        tables = Tables.of(subject)
     found = run_checks(
         tables,
         CHECKS,

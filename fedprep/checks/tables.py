@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from fedprep.checks.client_files import client_rows
 from fedprep.checks.drift import category_drift
 from fedprep.checks.rows import Rows
 from fedprep.checks.totals import Totals
@@ -130,6 +131,19 @@ class Tables:
         if not folder.is_dir():
             raise DatasetError(f"no folder at {folder}")
         return cls._of_foreign(sorted(folder.rglob("*.parquet")), folder)
+
+    @classmethod
+    def of_clients(cls, path: str | Path, *, client_from: str = "", split_from: str = "") -> Tables:
+        """Returns the interactions of a client folder of others; see `client_files.client_rows`.
+
+        Raises:
+            DatasetError: it is no folder, or a file does not say what it should.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            raise DatasetError(f"no folder at {folder}")
+        rows = client_rows(folder, client_from=client_from, split_from=split_from)
+        return replace(cls.of_frames(interactions=rows), name=folder.absolute().name)
 
     @classmethod
     def of_file(cls, path: str | Path) -> Tables:
@@ -281,7 +295,9 @@ class Tables:
                 f"there is no {table}" if table in ("manifest", "folder") else f"no {table} table"
             )
         if column and column not in self.columns(table):
-            return f"{table} have no column {column}"
+            said = {CLIENT_ID: "--client-from", SPLIT: "--split-from"}.get(column, "")
+            hint = f" ({said} says where it is told)" if said and self.manifest is None else ""
+            return f"{table} have no column {column}{hint}"
         return ""
 
 

@@ -42,6 +42,18 @@ file_type = click.Path(path_type=Path, dir_okay=False)
     metavar="PATTERN",
     help="Checks, or a group, that have to run: where one is skipped it fails; may be repeated.",
 )
+@click.option(
+    "--client-from",
+    default="",
+    metavar="WHERE",
+    help="Take the client of client files that others wrote from the filename, the folder, or a column.",
+)
+@click.option(
+    "--split-from",
+    default="",
+    metavar="WHERE",
+    help="Take the split likewise: from a filename or folder with the word train, valid or test, or a column.",
+)
 @click.option("--strict", is_flag=True, help="Warnings fail as well.")
 @click.option(
     "--verify", is_flag=True, help="Compare the SHA-256 of all files, whatever --only names."
@@ -58,6 +70,8 @@ def validate(
     limits: tuple[str, ...],
     only: tuple[str, ...],
     require: tuple[str, ...],
+    client_from: str,
+    split_from: str,
     strict: bool,
     verify: bool,
     quiet: bool,
@@ -78,6 +92,7 @@ def validate(
       fedprep validate datasets/demo --limit max_class_share=0.9 --junit junit.xml
       fedprep validate datasets/demo --recs runs/demo/recommendations.parquet
       fedprep validate tables/ --require splits --require 'embeddings_*'
+      fedprep validate nodes/ --client-from filename --split-from folder
     """
     from fedprep import report
     from fedprep.gate import exit_code, judge
@@ -92,6 +107,8 @@ def validate(
             limits=limits,
             only=only,
             require=require,
+            client_from=client_from,
+            split_from=split_from,
             strict=strict,
             progress=progress,
         )
