@@ -52,7 +52,7 @@ file_type = click.Path(path_type=Path, dir_okay=False)
     "--split-from",
     default="",
     metavar="WHERE",
-    help="Take the split likewise: from a filename or folder with the word train, valid or test, or a column.",
+    help="Take the split likewise: filename or folder (with the word train, valid or test), or a column.",
 )
 @click.option("--strict", is_flag=True, help="Warnings fail as well.")
 @click.option(
