@@ -21,7 +21,7 @@ __all__ = ["Draws", "draws_of", "pool_of", "sanity_lines", "sanity_systems"]
 
 
 TIED_SHARE = 0.01
-"""Tied places a user, on average, from which on the order of ids decides numbers of a system."""
+"""Share of the first k places that are tied, from which on the order of ids decides numbers of a system."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _tied(rivals: Sequence[Scored], k: int) -> list[str]:
         equal = pl.col(SCORE).list.eval(pl.element().diff() == 0).list.sum().sum()
         counted = lists.select(equal.alias("tied"), pl.len().alias("users"))
         tied, users = counted.collect(engine="streaming").row(0)
-        if tied >= max(1, TIED_SHARE * users):
+        if tied >= max(1, TIED_SHARE * users * k):
             found.append(f"{one.name} ({tied:,} tied)")
     return found
 
