@@ -104,18 +104,26 @@ class Clients:
     """The state of all clients. Tensors are float32 on the CPU, a row for each slot or client.
 
     users: by name (n_slots, *shape) · shared: by name (n_clients, *shape), made when first kept ·
-    rows: by name, the rows of items that clients keep.
+    rows: by name, the rows of items that clients keep · forgets: users begin anew in each round, and no
+    state has rows of theirs.
     """
 
-    def __init__(self, n_clients: int, users: Tensors) -> None:
+    def __init__(self, n_clients: int, users: Tensors, *, forgets: bool = False) -> None:
         self.n_clients = n_clients
         self.users = users
+        self.forgets = forgets
         self.shared: Tensors = {}
         self.rows: dict[str, RowStore] = {}
 
     @classmethod
     def new(
-        cls, n_clients: int, n_slots: int, parameters: Mapping[str, Parameter], seed: int
+        cls,
+        n_clients: int,
+        n_slots: int,
+        parameters: Mapping[str, Parameter],
+        seed: int,
+        *,
+        forgets: bool = False,
     ) -> Clients:
         """Returns the clients before the first round."""
         users = {
@@ -123,7 +131,7 @@ class Clients:
             for name, parameter in parameters.items()
             if parameter.scope == "user"
         }
-        return cls(n_clients, users)
+        return cls(n_clients, users, forgets=forgets)
 
     def users_at(self, slots: Ints) -> Tensors:
         """Returns a copy of these users' rows, (len(slots), *shape) by name."""
@@ -154,7 +162,9 @@ class Clients:
 
     def state(self) -> Tensors:
         """Returns everything as tensors by name, for a checkpoint."""
-        found = {f"users/{name}": value for name, value in self.users.items()}
+        found: Tensors = {}
+        if not self.forgets:
+            found |= {f"users/{name}": value for name, value in self.users.items()}
         found |= {f"shared/{name}": value for name, value in self.shared.items()}
         for name, store in self.rows.items():
             found |= store.state(f"rows/{name}")
@@ -162,11 +172,12 @@ class Clients:
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
         """Takes over what `state` returned."""
-        self.users = {
-            key.removeprefix("users/"): value.clone()
-            for key, value in state.items()
-            if key.startswith("users/")
-        }
+        if not self.forgets:
+            self.users = {
+                key.removeprefix("users/"): value.clone()
+                for key, value in state.items()
+                if key.startswith("users/")
+            }
         self.shared = {
             key.removeprefix("shared/"): value.clone()
             for key, value in state.items()

@@ -82,6 +82,11 @@ class Work:
         valid, test = held_out(counts, plan.valid_clients, plan.test_clients, self.seed)
         return (counts > 0) & ~valid & ~test
 
+    @property
+    def least_clients(self) -> int:
+        """Of how many clients a round's sum is at least; of fewer the round is skipped."""
+        return 2 if self.plan.secure.enabled and self.algorithm.joins else 1
+
     @functools.cached_property
     def weight_of_all(self) -> float:
         """The weight of all clients that may train: their rows, or how many they are."""
@@ -228,8 +233,8 @@ class _Step:
         counts = np.bincount(client, minlength=len(chunk.clients))
         size = plan.batch_size or max(1, int(counts.max()))
         each = -(-counts // size)  # steps an epoch
-        by_steps = plan.local_steps and not phase.steady
-        limit = np.where(counts > 0, plan.local_steps, 0) if by_steps else each * phase.epochs
+        steps = phase.steps or (0 if phase.steady else plan.local_steps)
+        limit = np.where(counts > 0, steps, 0) if steps else each * phase.epochs
         if share is not None:
             limit = np.where(limit > 0, np.maximum(1, np.rint(limit * share)), 0).astype(np.int64)
         epochs = int(np.max(-(-limit // np.maximum(each, 1)), initial=0))

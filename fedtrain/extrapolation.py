@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedtrain.algorithms import Answer, Means, Moved
+from fedtrain.algorithms import Answer, Means, Moved, Server
 from fedtrain.axes import wide
 from fedtrain.sums import FRACTION, Sums, fixed, real
 
@@ -89,26 +89,36 @@ def watched(work: Work, server_round: int, clients: Clients, cohort: Ints) -> Mo
 
 
 def extrapolated(
-    work: Work, clients: Clients, moved: Moved | None, trained: Ints
-) -> dict[str, float]:
-    """Lets the algorithm move the users that were not sampled; returns its figures.
+    work: Work,
+    server: Server,
+    clients: Clients,
+    moved: Moved | None,
+    trained: Ints,
+    loss: float,
+) -> tuple[Server, dict[str, float], dict[str, str]]:
+    """Lets the algorithm move the users that were not sampled; returns the server, figures and events.
 
     Args:
         work: what stays the same.
+        server: after it joined the round.
         clients: what the clients hold; it is written.
         moved: of `watched`.
         trained: int64: the clients whose numbers are fine.
+        loss: of their training, NaN without one.
     """
     if moved is None or work.algorithm.extrapolate is None:
-        return {}
+        return server, {}, {}
     fine = np.isin(moved.slot_client, trained)
     moved = replace(
         moved,
         slots=moved.slots[fine],
         slot_client=moved.slot_client[fine],
         before={name: rows[torch.from_numpy(fine)] for name, rows in moved.before.items()},
+        loss=loss,
+        extra=dict(server.extra),
     )
-    return work.algorithm.extrapolate(work, clients, moved)
+    figures = work.algorithm.extrapolate(work, clients, moved)
+    return replace(server, extra=moved.extra), figures, moved.told
 
 
 def revealed_bytes(work: Work, moved: Moved | None) -> int:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from fedtrain.rounds import Outcome
 
-__all__ = ["figures_of"]
+__all__ = ["figures_of", "n_without_clients"]
 
 
 def figures_of(outcome: Outcome) -> dict[str, float]:
@@ -32,3 +34,16 @@ def figures_of(outcome: Outcome) -> dict[str, float]:
         **sent,
         **outcome.figures,
     }
+
+
+def n_without_clients(rounds: pl.DataFrame) -> int:
+    """Returns in how many rounds nothing of any client entered the model.
+
+    Args:
+        rounds: `round`, `metric`, `value`, as `Run.rounds` returns them.
+    """
+    there, left = (
+        dict(found.select("round", "value").iter_rows())
+        for found in (rounds.filter(metric="clients"), rounds.filter(metric="clients/skipped"))
+    )
+    return sum(value <= left.get(number, 0.0) for number, value in there.items())

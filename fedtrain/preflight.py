@@ -137,6 +137,20 @@ def check_clients(plan: Plan, facts: Facts) -> FedprepError | None:
             expected=f"at most {left:,}; 0 takes all of them",
             hint="--clients-per-round 0",
         )
+    if plan.secure.enabled and ALGORITHMS[plan.algorithm](**plan.table(plan.algorithm)).joins:
+        each = (
+            plan.clients_per_round if plan.sampler != "poisson" else 0
+        )  # that may be more by chance
+        most = 1 if pooled else min(each or left, left)
+        if most < 2:
+            return TrainingError(
+                f"a secure sum of {most} client shows its update: no round has more",
+                where="train.clients_per_round"
+                if each == 1 and left > 1
+                else "train.secure.enabled",
+                expected="at least two clients a round, to hide one another",
+                hint="more clients a round, or --set secure.enabled=false",
+            )
     if (plan.sampler == "trace") != bool(plan.trace):
         return RecipeError(
             f"sampler = {plan.sampler} and trace = '{plan.trace}' do not belong together",

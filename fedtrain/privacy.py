@@ -200,6 +200,8 @@ def uncounted(plan: Plan) -> list[str]:
             f"cohorts of a fixed size (sampler = '{plan.sampler}'): epsilon is an estimate, a bound with "
             "sampler = 'poisson'"
         )
+    if plan.secure.enabled:
+        found.append("that a round was skipped, as one client alone was left to sum securely")
     if looks:
         found.append(f"{' and '.join(sorted(looks))} steers the run, and carries no noise")
     return found

@@ -72,7 +72,7 @@ class Outcome:
     wrong · loss: float64 (n,), mean over the examples of its steps · update_norm, grad_norm, clipped: float64
     (n,): L2 norm of what it sends, mean of its gradients' norms, share of steps clipped · bytes_up,
     bytes_down: of all of them · drift: how far clients are from their mean, root of the weighted mean
-    square · figures: what the algorithm tells beside, by name.
+    square · figures: what the algorithm tells beside, by name · told: events of it, with what they mean.
     """
 
     server: Server
@@ -87,6 +87,7 @@ class Outcome:
     bytes_down: int
     drift: float
     figures: Mapping[str, float] = field(default_factory=dict)
+    told: Mapping[str, str] = field(default_factory=dict)
 
 
 def do_round(
@@ -148,12 +149,24 @@ def do_round(
     order = np.argsort(by_name["client"])
     by_name = {name: values[order] for name, values in by_name.items()}
     weight_of_all = by_name.pop("weight")
+    fine = by_name["sound"]
+    rows = by_name["rows"][fine]
+    loss = float(by_name["loss"][fine] @ rows / rows.sum()) if len(rows) else float("nan")
+    after, figures_of_all, told = extrapolated(
+        work,
+        joined(work, server, sums, unit),
+        clients,
+        moved,
+        by_name["client"][fine],
+        loss,
+    )
     return Outcome(
         bytes_up=int(by_name.pop("bytes_up").sum()) + revealed,
         bytes_down=bytes_down,
         drift=drift_of(sums, weight_of_all, by_name["update_norm"]),
-        server=joined(work, server, sums, unit),
-        figures=extrapolated(work, clients, moved, by_name["client"][by_name["sound"]]),
+        server=after,
+        figures=figures_of_all,
+        told=told,
         **by_name,
     )
 

@@ -21,7 +21,9 @@ from fedprep.errors import TrainingError
 from fedprep.schema import CLIENT_ID
 from fedtrain.parameters import stream
 
-__all__ = ["SAMPLERS", "SamplerOptions", "Trace", "held_out", "load_trace"]
+__all__ = [
+    "SAMPLERS", "SamplerOptions", "Trace", "held_out", "load_trace", "refuse_unreachable",
+]  # fmt: skip
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -166,6 +168,31 @@ def load_trace(path: str | Path, n_clients: int) -> Trace:
                 expected=expected,
             )
     return Trace(*(rows[column].to_numpy() for column in columns))
+
+
+def refuse_unreachable(trace: Trace, may: Mask, rounds: int, least: int) -> None:
+    """Refuses a trace under which no round can have so many clients that may train.
+
+    Args:
+        may: bool (n_clients,).
+        rounds: of the run.
+        least: clients that a round needs.
+
+    Raises:
+        TrainingError: it says how many there are at most.
+    """
+    known = may[trace.client_id]
+    client, start, end = trace.client_id[known], trace.start[known], trace.end[known]
+    most = 0
+    for number in range(1, rounds + 1):
+        most = max(most, len(np.unique(client[(start <= number) & (number <= end)])))
+        if most >= least:
+            return
+    raise TrainingError(
+        f"the trace reaches {most} clients that may train in any of {rounds:,} rounds",
+        where="train.trace",
+        expected=f"at least {least} in one of them; rounds count from 1",
+    )
 
 
 def _able(n_rows: Ids, options: SamplerOptions) -> Ids:

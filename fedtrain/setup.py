@@ -100,7 +100,9 @@ def begin(work: Work) -> tuple[Server, Clients]:
     federation = work.federation
     values = initial(work.parameters, federation.n_items, work.seed)
     server = Server(values={name: value.to(work.device) for name, value in values.items()})
-    clients = Clients.new(federation.n_clients, federation.n_slots, work.parameters, work.seed)
+    sizes = federation.n_clients, federation.n_slots
+    forgets = work.algorithm.stateless
+    clients = Clients.new(*sizes, work.parameters, work.seed, forgets=forgets)
     return server, clients
 
 

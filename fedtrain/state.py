@@ -41,8 +41,10 @@ def refuse_unfit(
         TrainingError: it names the first tensor that is missing or of another shape or dtype.
     """
     wanted = {VALUE + name: value for name, value in server.values.items()}
-    wanted |= {f"{CLIENT}users/{name}": value for name, value in clients.users.items()}
+    of_users = {f"{CLIENT}users/{name}": value for name, value in clients.users.items()}
+    wanted |= {} if clients.forgets else of_users
     problems = [f"{name} is missing" for name in wanted if name not in tensors]
+    wanted |= of_users  # an older version wrote them where they are forgotten: nobody reads them
     for name, tensor in tensors.items():
         like = wanted.get(name)
         if like is None:

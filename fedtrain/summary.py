@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from fedtrain.figures import n_without_clients
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -51,6 +53,7 @@ def summary(run: Run) -> dict[str, Any]:
         "total": total,
         "measures": measures,
         "events": run.events()[-20:],
+        "rounds_without_clients": n_without_clients(rounds),
         "note": hardly_moved(rounds),
     }
 
@@ -102,4 +105,8 @@ def told(found: Mapping[str, Any]) -> RenderableType:
     if found["status"] == "finished" and data:  # else there is nothing to report on yet
         foot += f"; fedeval report {found['run']} --data {data}"
     note = [Text(f"note: {found['note']}")] if found["note"] else []
+    empty = found["rounds_without_clients"]
+    if empty:
+        told = f"{empty} of {found['rounds']} rounds had no client that counts: they moved nothing"
+        note.insert(0, Text(f"note: {told}"))
     return Group(head, table, Text(foot), *note)

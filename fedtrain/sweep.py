@@ -26,6 +26,7 @@ from fedprep.errors import RecipeError, TrainingError
 from fedprep.files import written_file
 from fedtrain.compare import better
 from fedtrain.facts import Facts, facts_of
+from fedtrain.figures import n_without_clients
 from fedtrain.measures import RANKING
 from fedtrain.preflight import check_plan, filled
 from fedtrain.run import Run, refuse_other
@@ -243,6 +244,9 @@ class _One:
         best = max(self.curve, key=lambda pair: self.sign * pair[1], default=None)
         last = self.curve[-1] if self.curve else None
         kept = best if self.trial.plan.stop.metric == self.metric else last
+        if run.manifest["rounds_done"] and n_without_clients(rounds) >= run.manifest["rounds_done"]:
+            self.why = "no round had a client that counts"
+            status = "failed" if status == "finished" else status
         counts = status in ("finished", "stopped early")
         sums = {
             name: float(rounds.filter(metric=name)["value"].sum())

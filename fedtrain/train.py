@@ -20,7 +20,7 @@ from fedtrain.memory import is_out_of_memory
 from fedtrain.preflight import filled
 from fedtrain.rounds import do_round
 from fedtrain.run import Run
-from fedtrain.samplers import load_trace
+from fedtrain.samplers import load_trace, refuse_unreachable
 from fedtrain.setup import refuse_invalid, work_of
 from fedtrain.trainer import DoRound, Report, Trainer, silent
 
@@ -81,7 +81,8 @@ def train(
     refuse_too_much(work)
     require_loggers(plan.loggers.names)
     if plan.trace:
-        load_trace(plan.trace, work.federation.n_clients)
+        trace = load_trace(plan.trace, work.federation.n_clients)
+        refuse_unreachable(trace, work.may_train, plan.rounds, work.least_clients)
     facts = _manifest(dataset, work, recipe, verdict)
     run = there or Run.create(folder, facts, force=force)
     with run.lock():

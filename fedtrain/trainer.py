@@ -21,7 +21,7 @@ from fedtrain import stragglers
 from fedtrain.engine import Work
 from fedtrain.explain import explain, suspect
 from fedtrain.extension import forget_before
-from fedtrain.figures import figures_of
+from fedtrain.figures import figures_of, n_without_clients
 from fedtrain.idle import idle_settings
 from fedtrain.loggers import open_loggers
 from fedtrain.measures import Truth, lists_of_all, ranking, task_measures
@@ -42,6 +42,9 @@ __all__ = ["DoRound", "Report", "Trainer", "silent"]
 log = logging.getLogger(__name__)
 
 Ints = npt.NDArray[np.int64]
+
+NOBODY = "no client"
+"""The event of a round that moved nothing, as nobody's answer could be counted."""
 
 CURVES_EVERY = 15.0
 """Seconds between two drawings of the learning curves while training goes on."""
@@ -133,6 +136,10 @@ class Trainer:
                     status = "stopped"
                     self._save_state()
                     break
+            empty = n_without_clients(self.run.rounds())
+            if empty:
+                log.warning("%d of %d rounds had no client that counts", empty, self.done)
+                self.run.update(rounds_without_clients=empty)
             if status == "finished":
                 values = self._finish()
                 logger.log(self.done, values)
@@ -221,21 +228,24 @@ class Trainer:
         """Returns a round's outcome, done again with smaller steps while the plan asks for that."""
         plan, work = self.plan, self.work
         while True:
-            cohort, lost = self._cohort(number)
+            cohort, lost, alone = self._cohort(number)
             scale = self.state.lr_scale * factor(number, plan, history_of(self.run.rounds()))
             share = stragglers.work(
                 cohort, number, work.seed, plan.faults.stragglers, plan.faults.straggler_work
             )
-            before = self.clients.state() if plan.on_nonfinite == "rollback" else None
+            undone = plan.on_nonfinite == "rollback" or (
+                plan.on_nonfinite == "skip" and work.least_clients > 1
+            )
+            before = self.clients.state() if undone else None
             snapshot = None if before is None else {k: v.clone() for k, v in before.items()}
             outcome = self._one_round(
                 number, cohort, scale, share if plan.faults.stragglers else None
             )
             extra = {
                 "lr": plan.rates["shared"] * scale,
-                "clients": float(len(cohort)),
+                "clients": float(len(cohort) + alone),
                 "clients/dropped": float(lost),
-                "clients/skipped": float((~outcome.sound).sum()),
+                "clients/skipped": float((~outcome.sound).sum() + alone),
             }
             bad = outcome.client[~outcome.sound]
             wrong = [name for name, v in outcome.server.values.items() if not v.isfinite().all()]
@@ -246,11 +256,23 @@ class Trainer:
             else:
                 told = self._diverged(outcome)
             if not told:
+                for event, what in outcome.told.items():
+                    self.run.event(number, event, what=what)
                 self.state.rollbacks = 0
+                self._tell_of_nobody(number, extra)
                 return outcome, extra
             name = "not finite" if len(bad) or wrong else "diverges"
             self.run.event(number, name, clients=bad.tolist()[:100], n=len(bad), what=told)
             if plan.on_nonfinite == "skip" and len(bad) and not wrong:
+                if outcome.sound.sum() < work.least_clients and outcome.sound.any():
+                    # A sum of one is that one's update: nothing of it may stay, here or at the client.
+                    assert snapshot is not None
+                    self.clients.restore(snapshot)
+                    outcome = self._one_round(number, cohort[:0], scale, None)
+                    extra["clients/skipped"] = extra["clients"]
+                for event, what in outcome.told.items():
+                    self.run.event(number, event, what=what)
+                self._tell_of_nobody(number, extra)
                 return outcome, extra
             if plan.on_nonfinite != "rollback" or self.state.rollbacks >= MOST_ROLLBACKS:
                 raise TrainingError(
@@ -298,15 +320,28 @@ class Trainer:
             return ""
         return f"the loss diverges: {loss:.4g}, and {first:.4g} in round {number}"
 
-    def _cohort(self, number: int) -> tuple[Ints, int]:
-        """Returns the clients that train and answer, and how many were lost."""
+    def _tell_of_nobody(self, number: int, values: Mapping[str, float]) -> None:
+        """Notes a round in which nothing of any client entered the model."""
+        if values["clients"] > values["clients/skipped"]:
+            return
+        kinds = ("clients", "clients/dropped", "clients/skipped")
+        here, dropped, skipped = (int(values[kind]) for kind in kinds)
+        what = f"{here} answered, {dropped} dropped out, {skipped} left out"
+        if here and self.work.least_clients > 1:
+            what += ": a secure sum of one would show its update"
+        self.run.event(number, NOBODY, what=what)
+
+    def _cohort(self, number: int) -> tuple[Ints, int, int]:
+        """Returns the clients that train and answer, how many were lost, and how many are too few to sum."""
         plan = self.plan
         n_rows = self.work.federation.train.counts
         drawn = SAMPLERS[plan.sampler](
             n_rows, plan.clients_per_round, number, self.work.seed, self.options
         )
         lost = stragglers.lost(drawn, number, self.work.seed, plan.faults.dropout)
-        return drawn[~lost], int(lost.sum())
+        left = drawn[~lost]
+        alone = len(left) if len(left) < self.work.least_clients else 0
+        return (left[:0] if alone else left), int(lost.sum()), alone
 
     def _epsilon(self, number: int) -> float:
         privacy = self.plan.privacy

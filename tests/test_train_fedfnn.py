@@ -416,7 +416,9 @@ def test_one_delegate_is_too_few_for_folds_and_nobody_is_moved() -> None:
         {"decay": -0.1},
         {"folds": 1},
         {"hidden": 0},
-        {"patience": 0},
+        {"patience": -1},
+        {"meta_patience": 0},
+        {"tolerance": 1.5},
         {"epochs": 0},
         {"meta_batch": 0},
         {"meta_lr": -1.0},
@@ -429,7 +431,9 @@ def test_numbers_out_of_range_are_refused(keyword: dict[str, Any]) -> None:
 
 
 def test_the_least_and_the_most_that_are_in_range_are_taken() -> None:
-    fedfnn(hidden=1, epochs=1, patience=1, meta_batch=1, folds=2, meta_lr=0.0, discount=0, decay=1)
+    fedfnn(
+        hidden=1, epochs=1, meta_patience=1, meta_batch=1, folds=2, meta_lr=0.0, discount=0, decay=1
+    )
     fedfnn(discount=1, decay=0)
 
 

@@ -14,6 +14,7 @@ pseudocode, one client after the other on small dense tensors, which tests hold 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -55,13 +56,15 @@ class Phase:
     """A part of a client's work.
 
     trains: the names of what changes; all else stands still · part: of which rows: all, support, query ·
-    epochs: over them · lr: learning rates by name, in place of the plan's · steady: at the same rates and for
-    its own epochs in each round, whatever the schedule and `local_steps`: it begins anew each time.
+    epochs: over them · steps: in place of epochs; 0: whole epochs · lr: learning rates by name, in place of
+    the plan's · steady: at the same rates and for its own epochs in each round, whatever the schedule and
+    `local_steps`: it begins anew each time.
     """
 
     trains: frozenset[str]
     part: str = "all"
     epochs: int = 1
+    steps: int = 0
     lr: Mapping[str, float] = field(default_factory=dict)
     steady: bool = False
 
@@ -103,7 +106,8 @@ class Moved:
 
     round_number: of the round · slots, slot_client: int64 (m,), their slots and clients · before: their rows
     before the round, (m, *shape) by name · unsampled: int64, the slots with train rows of the clients that
-    may be sampled and were not.
+    may be sampled and were not · loss: of the round's training, NaN without a client · extra: what the
+    server keeps from round to round for this; it is written · told: events of the round, written likewise.
     """
 
     round_number: int
@@ -111,6 +115,9 @@ class Moved:
     slot_client: npt.NDArray[np.int64]
     before: Tensors
     unsampled: npt.NDArray[np.int64]
+    loss: float = math.nan
+    extra: Tensors = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)
 
 
 def keeps_users(parameters: Mapping[str, Parameter]) -> frozenset[str]:
@@ -146,7 +153,7 @@ def keep_private(
 ) -> None:
     """Keeps the users' rows and whatever else is private, of the clients whose numbers are fine."""
     slots, mine = torch.from_numpy(local.chunk.slots), fine[local.slot_client].cpu()
-    for name, table in local.users.items():
+    for name, table in local.users.items() if not clients.forgets else ():
         clients.users[name][slots[mine]] = table[:-1].cpu()[mine]
     for name in sorted(private & local.shared.keys()):
         # Whoever never trained has what the server began with, as all had before anything was kept.

@@ -19,7 +19,8 @@ abstract tells none of these, which are our reading:
   rows of items are those of federated averaging weighted by rows;
 - clients that were never to be sampled (held out for valid and test) are not moved;
 - where the folds say that the predictions are no better than to move nobody, nobody is moved in that round;
-- no predicted change is longer than the longest of the delegates'.
+- no predicted change is longer than the longest of the delegates';
+- the loss that has to be stable for `patience` rounds is the delegates' train loss.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BLOCK", "extrapolate", "fedfnn", "magnitudes", "reference"]
 
+CALM = "fedfnn/calm"
+"""What the server keeps: the best loss, and for how many rounds there was no better one."""
+
 BLOCK = 1 << 16
 """Users whose changes are predicted at a time."""
 
@@ -55,7 +59,7 @@ def fedfnn(
     meta: Literal["mlp", "linear"] = "mlp",
     hidden: int = 64,
     epochs: int = 200,
-    patience: int = 10,
+    meta_patience: int = 10,
     folds: int = 5,
     meta_batch: int = 64,
     meta_lr: float = 0.01,
@@ -63,17 +67,22 @@ def fedfnn(
     discount: float = 1.0,
     decay: float = 1.0,
     item_weights: Literal["magnitude", "interactions"] = "interactions",
+    patience: int = 0,
+    tolerance: float = 0.001,
 ) -> Algorithm:
     """Returns FedFNN.
 
     Args:
         meta: the meta-model: a network, or a ridge regression (the ablation).
-        hidden, epochs, patience, meta_batch, meta_lr: of the network, see `metamodels.Fitting`.
+        hidden, epochs, meta_patience, meta_batch, meta_lr: of the network, see `metamodels.Fitting`.
         folds: of the cross-validation, by client.
         side: whether the meta-model is given a user's number of rows and behaviour vector too.
         discount: what predicted changes are multiplied by, from 0 (nobody is moved) to 1.
         decay: what the discount is multiplied by from each round to the next.
         item_weights: of a client's change of a row of items: W1 or W2.
+        patience: rounds in a row whose train loss is no better, before nobody is predicted any more and the
+            rest is plain averaging; 0: predicting never ends.
+        tolerance: a loss is better that is less than the best before by more than this share of it.
 
     Raises:
         TrainingError: a number out of its range.
@@ -81,7 +90,9 @@ def fedfnn(
     limits: Mapping[str, tuple[float, float, float]] = {
         "hidden": (hidden, 1, np.inf),
         "epochs": (epochs, 1, np.inf),
-        "patience": (patience, 1, np.inf),
+        "meta_patience": (meta_patience, 1, np.inf),
+        "patience": (patience, 0, np.inf),
+        "tolerance": (tolerance, 0, 1),
         "meta_batch": (meta_batch, 1, np.inf),
         "folds": (folds, 2, np.inf),
         "meta_lr": (meta_lr, 0, np.inf),
@@ -97,7 +108,7 @@ def fedfnn(
         fitting = Fitting(
             hidden=hidden,
             epochs=epochs,
-            patience=patience,
+            patience=meta_patience,
             batch=meta_batch,
             lr=meta_lr,
             seed=seed,
@@ -105,6 +116,8 @@ def fedfnn(
         return META_MODELS[meta](samples, fitting)
 
     def move(work: Work, clients: Clients, moved: Moved) -> dict[str, float]:
+        if patience and stable(moved, patience, tolerance):
+            return {"fedfnn/delegates": float(len(moved.slots)), "fedfnn/predicted": 0.0}
         factor = discount * decay ** (moved.round_number - 1)
         return extrapolate(work, clients, moved, fit, folds=folds, side=side, factor=factor)
 
@@ -120,6 +133,26 @@ def fedfnn(
         extrapolate=move,
         behavior=side,
     )
+
+
+def stable(moved: Moved, patience: int, tolerance: float) -> bool:
+    """Returns whether the loss has been stable for `patience` rounds, this one included; once so, always.
+
+    The server keeps the best loss so far and the rounds since then, float64 (2,), and with them a checkpoint.
+    """
+    best, idle = moved.extra.get(CALM, torch.tensor([np.inf, 0.0], dtype=torch.float64)).tolist()
+    if idle >= patience:
+        return True
+    if np.isnan(moved.loss):  # nobody trained: nothing is known
+        return False
+    better = not np.isfinite(best) or moved.loss < best - tolerance * abs(best)
+    best, idle = (moved.loss, 0.0) if better else (best, idle + 1)
+    moved.extra[CALM] = torch.tensor([best, idle], dtype=torch.float64)
+    if idle >= patience:
+        moved.told["no more predictions"] = (
+            f"the train loss is no better than {best:.6g} for {patience} rounds"
+        )
+    return bool(idle >= patience)
 
 
 def magnitudes(answer: Answer, local: Local) -> torch.Tensor:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fedprep.errors import TrainingError
+from fedprep.errors import RecipeError, TrainingError
 from fedtrain.algorithms.algorithm import Algorithm, Phase, keeps_users
 
 if TYPE_CHECKING:
@@ -30,15 +30,35 @@ __all__ = ["fedrecon", "reference"]
 
 
 def fedrecon(
-    *, recon_epochs: int = 1, recon_lr: float | None = None, split: bool = True
+    *,
+    recon_epochs: int = 1,
+    recon_steps: int = 0,
+    recon_lr: float | None = None,
+    split: bool = True,
 ) -> Algorithm:
     """Returns Federated Reconstruction.
 
     Args:
         recon_epochs: passes over the support rows.
+        recon_steps: steps on them (k_r of the paper), the same number for each client; 0: whole passes.
         recon_lr: learning rate of the users' vectors, in every round; None: the plan's `lr_user`.
         split: whether support and query rows are different ones; False: both are all rows.
+
+    Raises:
+        RecipeError: a number out of its range, or passes and steps at once.
     """
+    for name, value, least in (("recon_epochs", recon_epochs, 1), ("recon_steps", recon_steps, 0)):
+        if value < least:
+            raise RecipeError(
+                f"train.fedrecon.{name} is {value}", expected=f"a whole number, at least {least}"
+            )
+    if recon_steps and recon_epochs != 1:
+        raise RecipeError(
+            f"recon_steps = {recon_steps} and recon_epochs = {recon_epochs} both say how long users "
+            "are rebuilt",
+            where="train.fedrecon.recon_steps",
+            hint="leave one of them out",
+        )
 
     def phases(plan: Plan, parameters: Mapping[str, Parameter]) -> tuple[Phase, ...]:
         users = keeps_users(parameters)
@@ -51,7 +71,14 @@ def fedrecon(
         rates = {} if recon_lr is None else dict.fromkeys(users, recon_lr)
         parts = ("support", "query") if split else ("all", "all")
         return (
-            Phase(trains=users, part=parts[0], epochs=recon_epochs, lr=rates, steady=True),
+            Phase(
+                trains=users,
+                part=parts[0],
+                epochs=recon_epochs,
+                steps=recon_steps,
+                lr=rates,
+                steady=True,
+            ),
             Phase(trains=frozenset(parameters) - users, part=parts[1], epochs=plan.local_epochs),
         )
 

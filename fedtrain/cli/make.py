@@ -168,6 +168,9 @@ def _verdict(done: Run, found: Mapping[str, Any], stopped: int) -> int:
     if done.manifest["status"] == "stopped":
         say(f"stopped after round {found['rounds']}: the same command with --resume goes on")
         return stopped
+    if 0 < found["rounds"] <= found["rounds_without_clients"]:
+        say("error: nothing was trained: no round had a client that counts")
+        return 1
     if not any(better(metric) != "neither" for metric in found["measures"]):
         say("error: the run measured nothing: it cannot be judged")
         return 1

@@ -40,7 +40,7 @@ def recall(folder: Path, work: Work, client: int) -> Clients:
         if parameter.scope == "user":
             users[name] = torch.zeros((slots.stop, *parameter.shape))
             users[name][slots] = initial_rows(name, parameter, numbers, work.seed)
-    clients = Clients(client + 1, users)
+    clients = Clients(client + 1, users, forgets=work.algorithm.stateless)
     gather(folder, work, clients, [client], {})
     return clients
 
@@ -54,7 +54,8 @@ def remember(folder: Path, work: Work, clients: Clients, cohort: Iterable[int]) 
     kept = {name: store.state("rows") for name, store in clients.rows.items()}
     for client in cohort:
         slots = _slots(work.federation, client)
-        found = {f"users/{name}": value[slots] for name, value in clients.users.items()}
+        users = {} if work.algorithm.stateless else clients.users
+        found = {f"users/{name}": value[slots] for name, value in users.items()}
         found |= {f"shared/{name}": value[client] for name, value in clients.shared.items()}
         for name, state in kept.items():
             mine = _rows_of(state, client)
@@ -85,7 +86,7 @@ def _put(
     slots, ids = _slots(federation, client), np.array([client])
     for key, value in state.items():
         kind, _, name = key.partition("/")
-        if kind == "users":
+        if kind == "users" and not clients.forgets:
             clients.users[name][slots] = value
         elif kind == "shared":
             start = defaults.get(name, torch.zeros_like(value))

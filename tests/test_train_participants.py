@@ -1,0 +1,220 @@
+"""Rounds in which nobody takes part, and rounds whose only client could not be hidden in a sum."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from built import write_built
+
+from fedprep.dataset import Dataset
+from fedprep.errors import RecipeError, TrainingError
+from fedtrain import trainer
+from fedtrain.cli import main
+from fedtrain.run import Run, load
+from fedtrain.settings import parse_plan
+from fedtrain.summary import summary
+from fedtrain.train import train
+
+PLAN: dict[str, Any] = {
+    "algorithm": "fedavg", "model": "mf", "task": "implicit", "rounds": 6, "eval_every": 6, "threads": 1,
+    "clients_per_round": 3, "lr": 0.5, "lr_item": 5.0, "mf": {"dim": 4},
+}  # fmt: skip
+SECURE = {"secure": {"enabled": True}}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    torch.set_num_threads(1)
+    return Dataset.open(write_built(tmp_path_factory.mktemp("participants") / "data"))
+
+
+def trained(data: Dataset, path: Path, **keys: Any) -> Run:
+    return train(data, parse_plan(PLAN | keys), path, allow_invalid=True)
+
+
+def counts(run: Run, metric: str) -> list[int]:
+    return [int(value) for value in run.rounds().filter(metric=metric)["value"]]
+
+
+def tensors(run: Run) -> dict[str, torch.Tensor]:
+    saved = load(run)
+    assert saved is not None
+    return saved[1]
+
+
+def test_a_run_without_any_participant_is_no_success_and_says_so(
+    data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = [f"--set={key}={json.dumps(value)}" for key, value in PLAN.items() if key != "mf"]
+    words = ["run", data.path, "--allow-invalid", "--out", tmp_path / "r", *keys]
+    with pytest.raises(SystemExit) as end:
+        main([*map(str, words), "--set", "faults.dropout=0.999", "--json"])
+    assert end.value.code == 1
+    told = json.loads(capsys.readouterr().out)
+    run = Run.open(tmp_path / "r")
+    assert told["rounds_without_clients"] == run.manifest["rounds_without_clients"] == 6
+    assert [e["round"] for e in run.events() if e["event"] == trainer.NOBODY] == [1, 2, 3, 4, 5, 6]
+
+
+def test_rounds_with_nobody_are_counted_among_others_and_change_nothing(
+    data: Dataset, tmp_path: Path
+) -> None:
+    run = trained(data, tmp_path / "r", sampler="poisson", clients_per_round=1, rounds=8)
+    empty = [n for n, count in enumerate(counts(run, "clients"), 1) if not count]
+    assert 0 < len(empty) < 8
+    assert summary(run)["rounds_without_clients"] == len(empty)
+    assert [e["round"] for e in run.events() if e["event"] == trainer.NOBODY] == empty
+
+
+def test_a_run_that_had_a_client_in_each_round_says_nothing_of_it(
+    data: Dataset, tmp_path: Path
+) -> None:
+    run = trained(data, tmp_path / "r", rounds=2)
+    assert summary(run)["rounds_without_clients"] == 0
+    assert "rounds_without_clients" not in run.manifest
+
+
+def test_a_trace_that_reaches_nobody_is_refused_before_the_first_round(
+    data: Dataset, tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("client_id,start,end\n0,7,9\n1,8,9\n")
+    keys = {"sampler": "trace", "trace": str(trace)}
+    with pytest.raises(TrainingError, match="reaches 0 clients"):
+        trained(data, tmp_path / "r", **keys)
+    assert not (tmp_path / "r").exists()
+    run = trained(data, tmp_path / "r", rounds=8, **keys)
+    assert summary(run)["rounds_without_clients"] == 6
+    with pytest.raises(TrainingError, match="reaches 1 clients"):
+        trained(data, tmp_path / "s", rounds=7, **keys, **SECURE)
+
+
+def test_nothing_of_a_client_that_is_alone_in_a_secure_sum_stays_anywhere(
+    data: Dataset, tmp_path: Path
+) -> None:
+    keys = SECURE | {"faults": {"dropout": 0.6}, "rounds": 8}
+    run = trained(data, tmp_path / "r", **keys)
+    here, skipped = counts(run, "clients"), counts(run, "clients/skipped")
+    alone = [n for n, count in enumerate(here, 1) if count == 1]
+    assert alone
+    assert max(here) >= 2
+    assert [n for n, count in enumerate(skipped, 1) if count] == alone
+    for number in alone[:1]:
+        before = trained(data, tmp_path / "before", **keys | {"rounds": max(number - 1, 1)})
+        after = trained(data, tmp_path / "after", **keys | {"rounds": number})
+        if number > 1:
+            one, other = tensors(before), tensors(after)
+            assert one.keys() == other.keys()
+            assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_secure_sum_of_whom_all_but_one_went_wrong_is_skipped_and_undone(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = trainer.Trainer._one_round
+
+    def one_goes_wrong(self: Any, number: int, cohort: Any, *rest: Any) -> Any:
+        outcome = original(self, number, cohort, *rest)
+        outcome.sound = np.arange(len(outcome.sound)) == 0
+        return outcome
+
+    keys = SECURE | {"on_nonfinite": "skip", "rounds": 1}
+    begun = trained(data, tmp_path / "nobody", rounds=1, faults={"dropout": 0.999})
+    monkeypatch.setattr(trainer.Trainer, "_one_round", one_goes_wrong)
+    run = trained(data, tmp_path / "r", **keys)
+    assert summary(run)["rounds_without_clients"] == 1
+    one, other = tensors(begun), tensors(run)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    plain = trained(data, tmp_path / "p", on_nonfinite="skip", rounds=1)
+    assert not torch.equal(tensors(plain)["value/item_factors"], one["value/item_factors"])
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"clients_per_round": 1},
+        {"algorithm": "centralised"},
+        {"valid_clients": 0.45, "test_clients": 0.45, "clients_per_round": 0},
+    ],
+)
+def test_a_secure_sum_that_can_never_be_is_refused_before_the_first_round(
+    data: Dataset, tmp_path: Path, keys: dict[str, Any]
+) -> None:
+    able = int((data.index["n_train"] > 0).sum())
+    if "valid_clients" in keys:
+        share = (able // 2) / able  # of an even number one half, and of the other all but one
+        keys = keys | {"valid_clients": share, "test_clients": (able - able // 2 - 1) / able}
+    with pytest.raises(TrainingError, match="secure sum of 1 client"):
+        trained(data, tmp_path / "r", **keys, **SECURE)
+    assert not (tmp_path / "r").exists()
+
+
+def test_whoever_exchanges_nothing_needs_no_second_client(data: Dataset, tmp_path: Path) -> None:
+    trained(data, tmp_path / "r", algorithm="local", clients_per_round=1, rounds=1, **SECURE)
+
+
+RECON: dict[str, Any] = {"algorithm": "fedrecon", "task": "implicit", "clients_per_round": 5}
+
+
+def test_what_is_forgotten_is_in_no_file_and_resuming_gives_the_same_bytes(
+    data: Dataset, tmp_path: Path
+) -> None:
+    whole = trained(data, tmp_path / "whole", rounds=3, **RECON)
+    part = trained(data, tmp_path / "part", rounds=1, **RECON)
+    assert not [name for name in tensors(part) if name.startswith("client/")]
+    plan = parse_plan(PLAN | RECON | {"rounds": 3})
+    train(data, plan, tmp_path / "part", go_on=True, allow_invalid=True)
+    for name in ("model.safetensors", "rounds.jsonl", "checkpoint/last.safetensors"):
+        assert (whole.path / name).read_bytes() == (part.path / name).read_bytes(), name
+
+
+def test_users_are_rebuilt_in_steps_where_steps_are_given(data: Dataset, tmp_path: Path) -> None:
+    def items(name: str, batch_size: int, **fedrecon: int) -> torch.Tensor:
+        keys = RECON | {"batch_size": batch_size, "fedrecon": fedrecon, "rounds": 2}
+        return tensors(trained(data, tmp_path / name, **keys))["value/item_factors"]
+
+    whole = items("e4", 0, recon_epochs=4)
+    assert torch.equal(items("s4", 0, recon_steps=4), whole)
+    assert not torch.equal(items("s3", 0, recon_steps=3), whole)
+    assert not torch.equal(items("b1", 2, recon_steps=1), items("b", 2))
+
+
+@pytest.mark.parametrize(
+    "table", [{"recon_steps": -1}, {"recon_epochs": 0}, {"recon_steps": 2, "recon_epochs": 3}]
+)
+def test_steps_and_passes_that_contradict_are_refused(table: dict[str, int]) -> None:
+    with pytest.raises(RecipeError):
+        parse_plan({"algorithm": "fedrecon", "fedrecon": table})
+
+
+FNN: dict[str, Any] = {
+    "algorithm": "fedfnn", "rounds": 8, "clients_per_round": 6, "fedfnn": {"meta": "linear", "patience": 2},
+    "task": "implicit", "lr": 1e-8, "lr_item": 1e-8, "lr_user": 1e-8,
+}  # fmt: skip
+
+
+def test_users_are_predicted_until_the_loss_has_been_stable_and_never_after(
+    data: Dataset, tmp_path: Path
+) -> None:
+    run = trained(data, tmp_path / "r", **FNN)
+    predicted = counts(run, "fedfnn/predicted")
+    (end,) = [e["round"] for e in run.events() if e["event"] == "no more predictions"]
+    assert 2 < end < 8
+    assert not any(predicted[end - 1 :])
+    forever = trained(data, tmp_path / "f", **FNN | {"fedfnn": {"meta": "linear"}})
+    assert any(counts(forever, "fedfnn/predicted")[end - 1 :])
+
+
+def test_a_resumed_run_remembers_for_how_long_the_loss_has_been_stable(
+    data: Dataset, tmp_path: Path
+) -> None:
+    whole = trained(data, tmp_path / "whole", **FNN)
+    part = trained(data, tmp_path / "part", **FNN | {"rounds": 2})
+    train(data, parse_plan(PLAN | FNN), part.path, go_on=True, allow_invalid=True)
+    for name in ("model.safetensors", "rounds.jsonl", "events.jsonl"):
+        assert (whole.path / name).read_bytes() == (part.path / name).read_bytes(), name
