@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +23,16 @@ import pyarrow.parquet as pq
 
 from fedprep.errors import DatasetError, FedprepError
 
-__all__ = ["DAMAGED", "Footer", "parse_json", "read_footer", "read_json", "read_table", "typed"]
+__all__ = [
+    "DAMAGED",
+    "Footer",
+    "as_parquet",
+    "parse_json",
+    "read_footer",
+    "read_json",
+    "read_table",
+    "typed",
+]
 
 T = TypeVar("T")
 
@@ -176,12 +186,10 @@ def read_footer(path: Path) -> Footer:
     Raises:
         DatasetError: it is no Parquet file, or a broken one.
     """
-    try:
+    with as_parquet(path):
         metadata = pq.read_metadata(path)
         columns = pl.read_parquet_schema(path)
         groups = tuple(metadata.row_group(k).num_rows for k in range(metadata.num_row_groups))
-    except DAMAGED as error:
-        raise _broken(path, error) from None
     return Footer(columns, groups)
 
 
@@ -191,17 +199,23 @@ def read_table(path: Path) -> pl.DataFrame:
     Raises:
         DatasetError: it is no Parquet file, or a broken one.
     """
+    with as_parquet(path), path.open("rb") as file:
+        return pl.read_parquet(file)
+
+
+@contextmanager
+def as_parquet(path: Path) -> Iterator[None]:
+    """What polars and pyarrow cannot decode inside is told as an error of this file.
+
+    Raises:
+        DatasetError: it is no Parquet file, or a broken one.
+    """
     try:
-        with path.open("rb") as file:
-            return pl.read_parquet(file)
+        yield
     except DAMAGED as error:
-        raise _broken(path, error) from None
-
-
-def _broken(path: Path, error: BaseException) -> DatasetError:
-    lines = str(error).strip().splitlines()
-    return DatasetError(
-        f"{path.name} cannot be read as Parquet",
-        where=f"{path}: {lines[0] if lines else type(error).__name__}",
-        hint="it is cut off or damaged: copy or build it again",
-    )
+        lines = str(error).strip().splitlines()
+        raise DatasetError(
+            f"{path.name} cannot be read as Parquet",
+            where=f"{path}: {lines[0] if lines else type(error).__name__}",
+            hint="it is cut off or damaged: copy or build it again",
+        ) from None

@@ -14,7 +14,7 @@ import polars as pl
 from fedprep import faults
 from fedprep.checks import CHECKS, validate, validate_recommendations
 from fedprep.dataset import Dataset
-from fedprep.decoding import read_footer
+from fedprep.decoding import as_parquet
 from fedprep.errors import DatasetError, RecipeError, nearest
 from fedprep.manifest import MANIFEST
 from fedprep.recipe import load_recipe
@@ -59,10 +59,10 @@ def judge(
             raise DatasetError(
                 f"{path} is no Dataset", hint="--recs needs the one that was trained on"
             )
-        read_footer(recs)
-        found = validate_recommendations(
-            pl.scan_parquet(recs), dataset, values, only=only, strict=strict, name=recs.name
-        )
+        with as_parquet(recs):
+            found = validate_recommendations(
+                pl.scan_parquet(recs), dataset, values, only=only, strict=strict, name=recs.name
+            )
         return found.to_dict(), dataset
     if dataset is not None and (client_from or split_from):
         raise DatasetError(

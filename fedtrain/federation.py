@@ -159,10 +159,11 @@ def federation_of(dataset: Dataset) -> Federation:
     """Returns the rows of a Dataset, client by client.
 
     Raises:
-        TrainingError: no client has a train row.
+        TrainingError: no client has a train row, or rows name what there is not.
     """
     columns = [CLIENT_ID, USER_ID, ITEM_ID, RATING, LABEL, TIMESTAMP, SPLIT]
     rows = dataset.interactions().select(columns).collect()
+    _refuse_strange(rows, dataset)
     client, user = rows[CLIENT_ID].to_numpy(), rows[USER_ID].to_numpy()
     new = np.ones(len(rows), bool)
     new[1:] = (client[1:] != client[:-1]) | (user[1:] != user[:-1])
@@ -194,6 +195,31 @@ def federation_of(dataset: Dataset) -> Federation:
         slot_offsets=np.searchsorted(client[new], np.arange(n_clients + 1)).astype(np.int64),
         splits=splits,
     )
+
+
+def _refuse_strange(rows: pl.DataFrame, dataset: Dataset) -> None:
+    """Refuses rows of users, items or clients that there are not, or of no split."""
+    facts = dataset.manifest["facts"]
+    sizes = {USER_ID: "n_users", ITEM_ID: "n_items", CLIENT_ID: "n_clients"}
+    strange = {
+        column: int((~rows[column].is_between(0, int(facts[size]) - 1).fill_null(False)).sum())
+        for column, size in sizes.items()
+    }
+    strange[SPLIT] = rows[SPLIT].null_count()
+    told = [f"{column} of {n:,}" for column, n in strange.items() if n]
+    if told:
+        raise TrainingError(
+            f"rows name users, items, clients or splits that there are not: {', '.join(told)}",
+            where=str(dataset.path),
+            expected=", ".join(f"{c} from 0 to {int(facts[s]) - 1:,}" for c, s in sizes.items()),
+            hint="`fedprep validate` says which rows; build the Dataset again",
+        )
+    if (np.diff(rows[CLIENT_ID].to_numpy()) < 0).any():
+        raise TrainingError(
+            "the rows are not in order of their clients",
+            where=str(dataset.path),
+            hint="`fedprep validate` says what else is wrong; build the Dataset again",
+        )
 
 
 def pooled(federation: Federation) -> Federation:

@@ -98,7 +98,7 @@ def told(found: Mapping[str, Any]) -> RenderableType:
         values = [measures.get(f"{name}/{split}") for split in ("valid", "test")]
         table.add_row(name, *["" if v is None else f"{v['value']:.4f}" for v in values])
     total = found["total"]
-    best = next((e["best_round"] for e in found["events"] if e["event"] == "best"), None)
+    best = next((e.get("best_round") for e in found["events"] if e["event"] == "best"), None)
     kept = "" if best is None else f"test is of round {best}, the best one, and valid of the last; "
     foot = f"{kept}up {total['bytes/up'] / 1e6:,.1f} MB, down {total['bytes/down'] / 1e6:,.1f} MB"
     data = (found["dataset"] or {}).get("path")

@@ -182,7 +182,9 @@ class _One:
         self.pruned, self.interrupted, self.why = "", False, ""
         if self.is_there:
             run = Run.open(path)
-            self.why = next((e["why"] for e in run.events() if e["event"] == PRUNED), "")
+            self.why = next(
+                (str(e.get("why", PRUNED)) for e in run.events() if e["event"] == PRUNED), ""
+            )
 
     @property
     def is_there(self) -> bool:

@@ -105,7 +105,10 @@ def read_values(path: Path) -> pl.DataFrame:
     Raises:
         TrainingError: a line is not of this form.
     """
-    block = _whole_lines(path.read_bytes()) if path.is_file() else b""
+    return _measures_in(_whole_lines(path.read_bytes()) if path.is_file() else b"", path)
+
+
+def _measures_in(block: bytes, path: Path) -> pl.DataFrame:
     if not block:
         return pl.DataFrame(schema=SCHEMA)
     try:
@@ -145,9 +148,12 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
         TrainingError: a line is no JSON object of these.
     """
     path = folder / EVENTS
-    block = _whole_lines(path.read_bytes()) if path.is_file() else b""
+    return _events_in(_whole_lines(path.read_bytes()) if path.is_file() else b"", path)
+
+
+def _events_in(block: bytes, path: Path) -> list[dict[str, Any]]:
     found = []
-    for number, line in enumerate(block.splitlines(), 1):
+    for number, line in enumerate(_lines(block), 1):
         try:
             event = parse_json(line)
         except ValueError:
@@ -170,7 +176,7 @@ def n_lines(path: Path) -> int:
 
 
 def require_lines(path: Path, n: int) -> None:
-    """Refuses a file that holds fewer whole lines than `n`.
+    """Refuses a file that holds fewer whole lines than `n`, or one among the first `n` that cannot be read.
 
     Raises:
         TrainingError: it does.
@@ -183,6 +189,9 @@ def require_lines(path: Path, n: int) -> None:
             expected="the file as the Run left it",
             hint="put the file back, or start the Run again with --force",
         )
+    if n:
+        first = b"".join(line + b"\n" for line in _lines(path.read_bytes())[:n])
+        (_events_in if path.name == EVENTS else _measures_in)(first, path)
 
 
 def cut(path: Path, keep: int) -> None:
@@ -193,7 +202,7 @@ def cut(path: Path, keep: int) -> None:
     """
     require_lines(path, keep)
     block = path.read_bytes() if path.is_file() else b""
-    kept = b"".join(_whole_lines(block).splitlines(keepends=True)[:keep])
+    kept = b"".join(line + b"\n" for line in _lines(block)[:keep])
     if not kept:
         path.unlink(missing_ok=True)
     elif kept != block:
@@ -222,13 +231,18 @@ def synced(path: Path) -> None:
             raise
 
 
+def _lines(block: bytes) -> list[bytes]:
+    """Returns the whole lines of a block; a carriage return ends none."""
+    return block.split(b"\n")[:-1]
+
+
 def _whole_lines(block: bytes) -> bytes:
     return block[: block.rfind(b"\n") + 1]
 
 
 def _first_bad(block: bytes) -> int:
     """Returns the number, from 1, of the first line that is no measure."""
-    for number, line in enumerate(block.splitlines(), 1):
+    for number, line in enumerate(_lines(block), 1):
         try:
             row = parse_json(line)
             good = type(row["round"]) is int and 0 <= row["round"] < 2**31

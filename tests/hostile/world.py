@@ -19,6 +19,8 @@ import polars as pl
 import fedeval.cli
 import fedprep.cli
 import fedtrain.cli
+from fedprep.dataset import Dataset
+from fedprep.errors import DatasetError
 from tests.hostile import damage
 
 __all__ = ["Outcome", "World", "attack"]
@@ -470,9 +472,24 @@ def attack(world: World, place: Path, seed: int) -> tuple[Outcome, str]:
     wrong = outcome.wrong or left_behind(place)
     if not wrong and contents(world.folder) != outside:
         wrong = "it changed what it was only to read"
+    if not wrong and target.damaged is _dataset and outcome.code == 0 and believed(bad, line):
+        wrong = "exit 0 on files that are not those of the manifest"
     if not wrong and outcome.code == 2 and contents(bad.parent) != before:
         wrong = "it refused, and changed the damaged input"
     return Outcome(outcome.line, outcome.code, outcome.said, wrong), how
+
+
+def believed(bad: Path, line: Sequence[str]) -> bool:
+    """Says whether a command that ended well has read a Dataset that it should have refused."""
+    if "--allow-invalid" in line or "--no-verify" in line:
+        return False
+    if line[1] in ("inspect", "sql") and "--verify" not in line:
+        return False
+    try:
+        Dataset.open(bad, verify=True)
+    except DatasetError:
+        return True
+    return False
 
 
 def contents(folder: Path) -> dict[str, bytes]:
