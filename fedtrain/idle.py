@@ -138,7 +138,7 @@ READS_OF_MODELS: Mapping[str, Reader] = {
         lambda work: any(getattr(work.model, key) for key in ("item_id", "user_id")),
         "item_id or user_id",
     ),
-    "ncf.dropout": Reader(lambda work: not _model(layers=0)(work), "a perceptron"),
+    "ncf.dropout": Reader(lambda work: bool(getattr(work.model, "n_layers", 1)), "a perceptron"),
     "lightgcn.hidden": Reader(lambda work: not _model(layers=0)(work), "a layer"),
     "sasrec.heads": Reader(lambda work: not _model(blocks=0)(work), "a block"),
     "mult_vae.annealing": Reader(lambda work: not _model(kl_weight=0.0)(work), "a kl_weight"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from fedprep.errors import RecipeError
 from fedtrain.models import MODELS, Model
 from fedtrain.parameters import initial
 from tests.model_toys import N_ITEMS, Toy, learn, sizes, toy
@@ -40,6 +42,12 @@ CASES = {
     "ncf": ("ncf", "bce", {"dim": 4, "dropout": 0.3}),
     "ncf product": ("ncf", "rating", {"dim": 4, "layers": 0}),
     "ncf mlp": ("ncf", "classes", {"dim": 4, "layers": 3, "product": False}),
+    "two_tower deep": (
+        "two_tower", "binary", {"dim": 4, "hidden": [5, 3, 2], "dropout": [0.3, 0.0, 0.2]},
+    ),
+    "mult_vae deep": ("mult_vae", "bce", {"dim": 2, "hidden": [4, 3]}),
+    "rating_vae deep": ("rating_vae", "rating", {"dim": 2, "hidden": [4, 3], "mean": 3.5}),
+    "ncf deep": ("ncf", "bce", {"dim": 4, "hidden": [6, 3], "dropout": [0.3, 0.1]}),
     "sasrec": ("sasrec", "bce", {"dim": 4, "dropout": 0.2}),
     "sasrec heads": ("sasrec", "softmax", {"dim": 4, "heads": 2, "blocks": 1}),
     "lightgcn": ("lightgcn", "bpr", {"dim": 3}),
@@ -74,6 +82,54 @@ def test_every_keyword_of_a_model_is_explained(name: str) -> None:
     named = text.replace(":", ",").replace("·", ",").replace(" ", ",").replace("\n", ",").split(",")
     lacking = set(inspect.signature(MODELS[name]).parameters) - set(named)
     assert not lacking
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("two_tower", {"hidden": []}),
+        ("two_tower", {"hidden": 0}),
+        ("two_tower", {"hidden": [4, 0]}),
+        ("two_tower", {"hidden": [4, 3], "dropout": [0.1]}),
+        ("two_tower", {"dropout": [0.1, 0.2]}),
+        ("two_tower", {"dropout": [1.0]}),
+        ("ncf", {"hidden": []}),
+        ("ncf", {"layers": [3, -1]}),
+        ("ncf", {"layers": 3, "hidden": [4]}),
+        ("ncf", {"hidden": [4, 3], "dropout": [0.1]}),
+        ("mult_vae", {"hidden": []}),
+        ("rating_vae", {"hidden": [3, 0]}),
+    ],
+)
+def test_widths_and_shares_that_fit_no_layer_are_refused(
+    name: str, options: dict[str, Any]
+) -> None:
+    with pytest.raises(RecipeError, match=r"hidden|dropout|layers"):
+        MODELS[name](**options)
+
+
+def test_a_list_of_one_width_is_the_number_itself() -> None:
+    pairs: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
+        ("two_tower", {"hidden": 5, "dropout": 0.2}, {"hidden": [5], "dropout": [0.2]}),
+        ("mult_vae", {"hidden": 5}, {"hidden": [5]}),
+        ("rating_vae", {"hidden": 5}, {"hidden": [5]}),
+        ("ncf", {"dim": 4, "layers": 2}, {"dim": 4, "hidden": [4, 2]}),
+        ("ncf", {"dim": 4, "layers": 2}, {"dim": 4, "layers": [4, 2]}),
+    )
+    for name, number, several in pairs:
+        one, other = (MODELS[name](**options) for options in (number, several))
+        assert one.parameters(sizes()) == other.parameters(sizes())
+
+
+def test_a_list_of_widths_gives_those_layers() -> None:
+    found = MODELS["two_tower"](dim=8, hidden=[48, 24]).parameters(sizes())
+    assert found["head.1.weight"].shape == (48, 24)
+    assert found["head.out.weight"].shape == (24, 1)
+    found = MODELS["ncf"](dim=8, hidden=[32, 16]).parameters(sizes())
+    assert [found[f"mlp.{n}.weight"].shape for n in range(2)] == [(16, 32), (32, 16)]
+    found = MODELS["mult_vae"](dim=2, hidden=[6, 4]).parameters(sizes())
+    assert found["encoder.1.weight"].shape == (6, 4)
+    assert found["decoder.1.weight"].shape == (4, 6)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -5,10 +5,11 @@ x is (C, ..., i); weights are (C, i, o), or (1, i, o) where all clients hold the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fedprep.errors import RecipeError
 from fedtrain.parameters import Parameter
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ __all__ = [
     "per_item_or_class",
     "rows_at",
     "rows_of",
+    "shares_of",
     "user_blocks",
+    "widths_of",
 ]
 
 SCORED_AT_ONCE = 2**20  # numbers of a block of scores' hidden values
@@ -80,6 +83,38 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
         out = flat @ weight
         out = out if bias is None else out + bias.unsqueeze(1)
     return out.reshape(out.shape[0], *x.shape[1:-1], weight.shape[-1])
+
+
+def widths_of(value: int | Sequence[int], key: str) -> list[int]:
+    """Returns the width of each hidden layer, of a number or a list of them.
+
+    Raises:
+        RecipeError: no width, or one below 1; it names the key.
+    """
+    found = [value] if isinstance(value, int) else list(value)
+    if not found or min(found) < 1:
+        raise RecipeError(
+            f"train.{key} is {value}: a layer has no width" if found else f"train.{key} is empty",
+            where="[train]",
+            expected="a whole number from 1, or a list of them: the width of each hidden layer",
+        )
+    return found
+
+
+def shares_of(value: float | Sequence[float], n_layers: int, key: str) -> list[float]:
+    """Returns the share of each hidden layer's values that is dropped, of a number for all or a list.
+
+    Raises:
+        RecipeError: not one for each layer, or none from 0 to below 1; it names the key.
+    """
+    found = [value] * n_layers if isinstance(value, (int, float)) else list(value)
+    if len(found) != n_layers or not all(0 <= share < 1 for share in found):
+        raise RecipeError(
+            f"train.{key} is {value}, and there are {n_layers} hidden layers",
+            where="[train]",
+            expected="a number from 0 to below 1, or a list with one for each hidden layer",
+        )
+    return found
 
 
 def rows_of(values: torch.Tensor, n_dims: int) -> torch.Tensor:

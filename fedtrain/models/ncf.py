@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fedprep.errors import TrainingError
+from fedprep.errors import RecipeError, TrainingError
 from fedtrain.models.layers import (
     dropout,
     linear,
@@ -22,7 +22,9 @@ from fedtrain.models.layers import (
     mean_class,
     of_clients,
     per_item_or_class,
+    shares_of,
     user_blocks,
+    widths_of,
 )
 from fedtrain.parameters import Parameter
 
@@ -39,16 +41,18 @@ __all__ = ["NeuMF"]
 class NeuMF:
     """Neural matrix factorisation.
 
-    dim: of each vector · layers: of the perceptron, the first 2 · dim → dim wide, each other one half as wide
-    as the one before; 0: the product alone (GMF) · product: whether the product is there; without, it is
-    the perceptron alone (MLP) · dropout: share of the perceptron's hidden values, in training ·
-    start: deviation of the vectors at the start.
+    dim: of each vector · layers: how many the perceptron has, the first 2 · dim → dim wide, each other one
+    half as wide as the one before; 0: the product alone (GMF); or a list of their widths · hidden: their
+    widths by the name that other models have, in place of `layers` · product: whether the product is there;
+    without, it is the perceptron alone (MLP) · dropout: share of the perceptron's hidden values, in
+    training, of all layers or of each · start: deviation of the vectors at the start.
     """
 
     dim: int = 32
-    layers: int = 2
+    layers: int | list[int] = 2
+    hidden: int | list[int] | None = None
     product: bool = True
-    dropout: float = 0.0
+    dropout: float | list[float] = 0.0
     start: float = 0.1
 
     examples: ClassVar[Examples] = "rows"
@@ -56,7 +60,30 @@ class NeuMF:
     @property
     def widths(self) -> list[int]:
         """Inputs of the first layer, then the outputs of each."""
+        if self.hidden is not None:
+            return [2 * self.dim, *widths_of(self.hidden, "ncf.hidden")]
+        if not isinstance(self.layers, int):
+            return [2 * self.dim, *widths_of(self.layers, "ncf.layers")]
         return [2 * self.dim, *(self.dim >> layer for layer in range(self.layers))]
+
+    @property
+    def n_layers(self) -> int:
+        """Of the perceptron."""
+        return len(self.widths) - 1
+
+    def __post_init__(self) -> None:
+        """Refuses widths and shares that are none.
+
+        Raises:
+            RecipeError: see `widths_of` and `shares_of`, or layers are told twice.
+        """
+        shares_of(self.dropout, self.n_layers, "ncf.dropout")
+        if self.hidden is not None and self.layers != NeuMF.layers:
+            raise RecipeError(
+                f"layers = {self.layers} and hidden = {self.hidden} both say what the perceptron is",
+                where="[train.ncf] layers, hidden",
+                hint="leave one of them out",
+            )
 
     def parameters(self, sizes: Sizes) -> dict[str, Parameter]:
         """Returns its parameters.
@@ -64,7 +91,7 @@ class NeuMF:
         Raises:
             TrainingError: neither a product nor a layer, or a layer of no width.
         """
-        if not (self.product or self.layers) or min(self.widths) < 1:
+        if not (self.product or self.n_layers) or min(self.widths) < 1:
             raise TrainingError(
                 f"{self.layers} layers of {self.dim} dimensions, product {str(self.product).lower()}: "
                 "nothing is left of one of them",
@@ -72,12 +99,12 @@ class NeuMF:
                 expected="a product or one layer at least, and dim ≥ 2^(layers - 1)",
             )
         found: dict[str, Parameter] = {}
-        for part in ["product"] * self.product + ["mlp"] * bool(self.layers):
+        for part in ["product"] * self.product + ["mlp"] * bool(self.n_layers):
             found[f"user.{part}"] = Parameter("user", (self.dim,), self.start)
             found[f"item.{part}"] = Parameter("item", (self.dim,), self.start)
         for layer, (inputs, outputs) in enumerate(zip(self.widths, self.widths[1:], strict=False)):
             found |= linear_parameters(f"mlp.{layer}", inputs, outputs, gain=2.0)
-        last = self.dim * self.product + (self.widths[-1] if self.layers else 0)
+        last = self.dim * self.product + (self.widths[-1] if self.n_layers else 0)
         return found | linear_parameters("head", last, sizes.n_outputs, head=True, fill=sizes.mean)
 
     def outputs(self, values: Mapping[str, torch.Tensor], batch: Batch) -> torch.Tensor:
@@ -87,7 +114,7 @@ class NeuMF:
         parts = []
         if self.product:
             parts.append(values["user.product"].unsqueeze(2) * values["item.product"])
-        if self.layers:
+        if self.n_layers:
             weight = values["mlp.0.weight"]
             by_user = linear(values["user.mlp"], weight[:, : self.dim], values["mlp.0.bias"])
             first = by_user.unsqueeze(2) + linear(values["item.mlp"], weight[:, self.dim :])
@@ -111,19 +138,20 @@ class NeuMF:
         shape = block.user.shape
         head, head_bias = values["head.weight"], values["head.bias"]
         product = self.dim * self.product  # columns of items, rows of the head
-        if self.layers:
+        if self.n_layers:
             weight = values["mlp.0.weight"]
             by_item = linear(items[..., product:], weight[:, self.dim :])
             by_user = linear(values["user.mlp"], weight[:, : self.dim], values["mlp.0.bias"])
         found = []
-        for client, place in user_blocks(block.user, items.shape[1] * self.dim):
+        width = max(self.dim, *self.widths[1:], 1)  # numbers of an item that are in memory
+        for client, place in user_blocks(block.user, items.shape[1] * width):
             output = of_clients(head_bias, client).unsqueeze(1)
             if self.product:
                 # w · (p ∘ q) is (p ∘ w) · q.
                 own = values["user.product"][client, place].unsqueeze(-1)
                 own = own * of_clients(head[:, :product], client)
                 output = output + of_clients(items[..., :product], client) @ own
-            if self.layers:
+            if self.n_layers:
                 first = of_clients(by_item, client) + by_user[client, place].unsqueeze(1)
                 mine = {n: of_clients(v, client) for n, v in values.items() if n[:4] == "mlp."}
                 hidden = self._perceptron(mine, first, None)
@@ -136,11 +164,12 @@ class NeuMF:
     ) -> torch.Tensor:
         # (C, ..., width of the last layer) of the first layer before its rectifier.
         hidden = first.relu()
-        for layer in range(1, self.layers):
+        for layer in range(1, self.n_layers):
             hidden = hidden if batch is None else self._dropped(hidden, batch, layer)
             weight, bias = values[f"mlp.{layer}.weight"], values[f"mlp.{layer}.bias"]
             hidden = linear(hidden, weight, bias).relu()
-        return hidden if batch is None else self._dropped(hidden, batch, self.layers)
+        return hidden if batch is None else self._dropped(hidden, batch, self.n_layers)
 
     def _dropped(self, hidden: torch.Tensor, batch: Batch, layer: int) -> torch.Tensor:
-        return dropout(hidden, self.dropout, batch, f"dropout {layer}")
+        share = shares_of(self.dropout, self.n_layers, "ncf.dropout")[layer - 1]
+        return dropout(hidden, share, batch, f"dropout {layer}")

@@ -6,7 +6,7 @@ whatever its scale. An item without a modality has that modality's learned token
     e_m  = LayerNorm(W_m x_m + b_m), or the token t_m where there is none
     item = Σ_m α_m e_m, α = softmax_m(g_m · e_m + c_m)   (`gated`), or W [e_text; e_image] + b  (`concat`)
     user = LayerNorm(W_b behaviour + b_b)
-    out  = w · relu(W_u user + W_i item + W_x (user ∘ item) + b) + c       the head
+    out  = w · relu(W_u user + W_i item + W_x (user ∘ item) + b) + c       the head; more layers on request
 
 The head is personal under FedPer: it never leaves the client.
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from fedprep.errors import TrainingError
@@ -34,7 +35,9 @@ from fedtrain.models.layers import (
     of_clients,
     per_item_or_class,
     rows_of,
+    shares_of,
     user_blocks,
+    widths_of,
 )
 from fedtrain.parameters import Parameter
 
@@ -53,18 +56,18 @@ WORTH_SORTING = 256  # places of a client in a step from which its items are pro
 class TwoTower:
     """Text, image and behaviour in two towers with a head.
 
-    dim: of the embeddings · hidden: of the head · text, image, behavior: which inputs are used; None: those
-    that the Dataset has · item_id, user_id: whether items (at the server) and users (at their client) also
-    have a row of their own, added to what their inputs give; None: where there are no inputs ·
-    fusion: `gated` or `concat` · head: `mlp`, or `cosine`: cos(W user, item) / temperature + c, which suits
-    softmax and contrastive · modality_dropout: share of an item's modalities replaced by their token in
-    training · dropout: share of the head's hidden values ·
-    mixup: in training each example is mixed with the client's next one in the step, by a weight uniform
-    in [0, mixup); 1 is α = 1 of the paper · start: deviation of the rows at the start.
+    dim: of the embeddings · hidden: width of the head's hidden layer, or of each of several · text, image,
+    behavior: which inputs are used; None: those that the Dataset has · item_id, user_id: whether items (at
+    the server) and users (at their client) also have a row of their own, added to what their inputs give;
+    None: where there are no inputs · fusion: `gated` or `concat` · head: `mlp`, or `cosine`: cos(W user,
+    item) / temperature + c, which suits softmax and contrastive · modality_dropout: share of an item's
+    modalities replaced by their token in training · dropout: share of the head's hidden values, of all
+    layers or of each · mixup: in training each example is mixed with the client's next one in the step, by
+    a weight uniform in [0, mixup); 1 is α = 1 of the paper · start: deviation of the rows at the start.
     """
 
     dim: int = 64
-    hidden: int = 64
+    hidden: int | list[int] = 64
     text: bool | None = None
     image: bool | None = None
     behavior: bool | None = None
@@ -74,11 +77,24 @@ class TwoTower:
     head: Literal["mlp", "cosine"] = "mlp"
     temperature: float = 0.1
     modality_dropout: float = 0.0
-    dropout: float = 0.0
+    dropout: float | list[float] = 0.0
     mixup: float = 0.0
     start: float = 0.1
 
     examples: ClassVar[Examples] = "rows"
+
+    def __post_init__(self) -> None:
+        """Refuses widths and shares that are none.
+
+        Raises:
+            RecipeError: see `widths_of` and `shares_of`.
+        """
+        shares_of(self.dropout, len(self.widths), "two_tower.dropout")
+
+    @property
+    def widths(self) -> list[int]:
+        """Of the head's hidden layers."""
+        return widths_of(self.hidden, "two_tower.hidden")
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -135,10 +151,12 @@ class TwoTower:
             )
         for name in ("head.user", "head.item", "head.cross"):
             bias = name == "head.user"
-            found |= linear_parameters(name, self.dim, self.hidden, bias=bias, head=True)
+            found |= linear_parameters(name, self.dim, self.widths[0], bias=bias, head=True)
+        for layer, (inputs, outputs) in enumerate(pairwise(self.widths), 1):
+            found |= linear_parameters(f"head.{layer}", inputs, outputs, head=True, gain=2.0)
         # A small last layer: the first outputs are near 0, or the mean rating: as if nothing were known.
         return found | linear_parameters(
-            "head.out", self.hidden, sizes.n_outputs, head=True, gain=0.1, fill=sizes.mean
+            "head.out", self.widths[-1], sizes.n_outputs, head=True, gain=0.1, fill=sizes.mean
         )
 
     def _refuse(self, sizes: Sizes) -> None:
@@ -183,8 +201,7 @@ class TwoTower:
             user, item = self._directions(values, user, item)
             found = (user.unsqueeze(2) * item).sum(-1) / self.temperature
             return found + rows_of(values["head.bias"], 3)
-        hidden = self._hidden(values, user, item)
-        hidden = dropout(hidden.relu(), self.dropout, batch, "dropout")
+        hidden = self._further(values, self._hidden(values, user, item), batch)
         return per_item_or_class(linear(hidden, values["head.out.weight"], values["head.out.bias"]))
 
     def loss(
@@ -230,12 +247,14 @@ class TwoTower:
         bias = linear(user, values["head.user.weight"], values["head.user.bias"])
         out, out_bias = values["head.out.weight"], values["head.out.bias"]
         found = []
-        for client, place in user_blocks(user, items.shape[1] * self.hidden):
+        for client, place in user_blocks(user, items.shape[1] * max(self.widths)):
             own = user[client, place]
             weight = of_clients(by_item, client) + own.unsqueeze(-1) * of_clients(cross, client)
             hidden = torch.baddbmm(
                 bias[client, place].unsqueeze(1), of_clients(items, client), weight
-            ).relu_()  # (k, n_items, hidden)
+            )  # (k, n_items, width of the first layer)
+            mine = {n: of_clients(v, client) for n, v in values.items() if n[:5] == "head."}
+            hidden = self._further(mine, hidden, None)
             found.append(
                 mean_class(linear(hidden, of_clients(out, client), of_clients(out_bias, client)))
             )
@@ -249,6 +268,20 @@ class TwoTower:
         by_item = linear(item, values["head.item.weight"])
         cross = linear(item * user.unsqueeze(2), values["head.cross.weight"])
         return cross + by_item + by_user
+
+    def _further(
+        self, values: Mapping[str, torch.Tensor], hidden: torch.Tensor, batch: Batch | None
+    ) -> torch.Tensor:
+        # (C, ..., width of the last layer) of the first layer before its rectifier.
+        shares = shares_of(self.dropout, len(self.widths), "two_tower.dropout")
+        for layer, share in enumerate(shares):
+            if layer:
+                weight, bias = values[f"head.{layer}.weight"], values[f"head.{layer}.bias"]
+                hidden = linear(hidden, weight, bias)
+            hidden = hidden.relu_() if batch is None else hidden.relu()
+            if batch is not None:
+                hidden = dropout(hidden, share, batch, f"dropout {layer}" if layer else "dropout")
+        return hidden
 
     def _directions(
         self, values: Mapping[str, torch.Tensor], user: torch.Tensor, item: torch.Tensor

@@ -1,7 +1,7 @@
 """Variational auto-encoders of a user's rows: which items (Mult-VAE), or which ratings (rating VAE).
 
     h = tanh(Σ_i x_i E_i + e)       μ, log σ² = W h + b       z = μ + σ ε       (training; else z = μ)
-    d = tanh(V z + v)               output of item i: D_i · d + b_i
+    d = tanh(V z + v)               output of item i: D_i · d + b_i       (more layers on request)
     loss = −log p(x | z) + β KL(N(μ, σ²) ‖ N(0, 1)), both divided by the user's number of rows
 
 β rises to `kl_weight` over the first `annealing` share of the rounds. A part of the rows is hidden from the
@@ -18,9 +18,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fedtrain.models.layers import linear, linear_parameters, normal, rows_at, rows_of
+from fedtrain.models.layers import (
+    linear,
+    linear_parameters,
+    normal,
+    rows_at,
+    rows_of,
+    widths_of,
+)
 from fedtrain.parameters import Parameter
 
 if TYPE_CHECKING:
@@ -38,7 +46,8 @@ Task = Callable[["torch.Tensor", "Batch"], "torch.Tensor"]
 class MultVAE:
     """Mult-VAE: which items a user has, as a multinomial over all items.
 
-    dim: of z · hidden: of h and d · dropout: share of a user's rows hidden from the encoder in training ·
+    dim: of z · hidden: width of h and d, or of each layer from the items to z, and back ·
+    dropout: share of a user's rows hidden from the encoder in training ·
     kl_weight: β at its highest · annealing: share of the rounds until it is reached, 0 for at once ·
     start: deviation of the items' rows at the start. The decoder's rows of all items are one shared
     tensor (n_items, hidden): the likelihood is over all of them, so that each client trains them all.
@@ -47,7 +56,7 @@ class MultVAE:
     """
 
     dim: int = 64
-    hidden: int = 128
+    hidden: int | list[int] = 128
     dropout: float = 0.5
     kl_weight: float = 0.2
     annealing: float = 0.5
@@ -55,11 +64,24 @@ class MultVAE:
 
     examples: ClassVar[Examples] = "bags"
 
+    def __post_init__(self) -> None:
+        """Refuses widths that are none.
+
+        Raises:
+            RecipeError: see `widths_of`.
+        """
+        widths_of(self.hidden, "mult_vae.hidden")
+
+    @property
+    def widths(self) -> list[int]:
+        """Of the layers from the items to z."""
+        return widths_of(self.hidden, "mult_vae.hidden")
+
     def parameters(self, sizes: Sizes) -> dict[str, Parameter]:
         return {
-            "encoder.item": Parameter("item", (self.hidden,), self.start),
-            **_layers(self.dim, self.hidden),
-            "decoder.item": Parameter("shared", (sizes.n_items, self.hidden), self.start),
+            "encoder.item": Parameter("item", (self.widths[0],), self.start),
+            **_layers(self.dim, self.widths),
+            "decoder.item": Parameter("shared", (sizes.n_items, self.widths[0]), self.start),
             "decoder.item_bias": Parameter("shared", (sizes.n_items,)),
         }
 
@@ -111,7 +133,8 @@ class RatingVAE:
     b_u is the mean of the shown ratings' residuals r − mean − b_i, shrunk: Σ / (number + `shrinkage`); the
     encoder is shown those residuals and which items they are of.
 
-    dim: of z · hidden: of h and d · mean: the constant; None: that of the train ratings ·
+    dim: of z · hidden: width of h and d, or of each layer from the items to z, and back ·
+    mean: the constant; None: that of the train ratings ·
     dropout: share of a user's ratings hidden from the encoder in training ·
     hidden_only: whether the loss is of the hidden ratings alone, and not of the shown ones too ·
     kl_weight: β at its highest · annealing: share of the rounds until it is reached, 0 for at once ·
@@ -121,7 +144,7 @@ class RatingVAE:
     """
 
     dim: int = 32
-    hidden: int = 64
+    hidden: int | list[int] = 64
     mean: float | None = None
     dropout: float = 0.5
     hidden_only: bool = False
@@ -132,16 +155,29 @@ class RatingVAE:
 
     examples: ClassVar[Examples] = "bags"
 
+    def __post_init__(self) -> None:
+        """Refuses widths that are none.
+
+        Raises:
+            RecipeError: see `widths_of`.
+        """
+        widths_of(self.hidden, "rating_vae.hidden")
+
+    @property
+    def widths(self) -> list[int]:
+        """Of the layers from the items to z."""
+        return widths_of(self.hidden, "rating_vae.hidden")
+
     def derived(self, sizes: Sizes) -> dict[str, Any]:
         """Returns the mean, where it is open and the task has one."""
         return {"mean": sizes.mean} if self.mean is None and sizes.mean else {}
 
     def parameters(self, sizes: Sizes) -> dict[str, Parameter]:
         return {
-            "encoder.rating": Parameter("item", (self.hidden,), self.start),
-            "encoder.seen": Parameter("item", (self.hidden,), self.start),
-            **_layers(self.dim, self.hidden),
-            "decoder.item": Parameter("item", (self.hidden,), self.start),
+            "encoder.rating": Parameter("item", (self.widths[0],), self.start),
+            "encoder.seen": Parameter("item", (self.widths[0],), self.start),
+            **_layers(self.dim, self.widths),
+            "decoder.item": Parameter("item", (self.widths[0],), self.start),
             "item_bias": Parameter("item", ()),
         }
 
@@ -195,8 +231,9 @@ class RatingVAE:
         return code @ by_decoder.mT + bias.mT + offset + (self.mean or 0.0)
 
     def _columns(self, items: torch.Tensor) -> list[torch.Tensor]:
-        rows = [items[..., part * self.hidden : (part + 1) * self.hidden] for part in range(3)]
-        return [*rows, items[..., 3 * self.hidden :]]
+        width = self.widths[0]
+        rows = [items[..., part * width : (part + 1) * width] for part in range(3)]
+        return [*rows, items[..., 3 * width :]]
 
     def _pooled(
         self,
@@ -214,13 +251,16 @@ class RatingVAE:
         return pooled / n.clamp(min=1).sqrt(), offset
 
 
-def _layers(dim: int, hidden: int) -> dict[str, Parameter]:
-    return {
-        "encoder.bias": Parameter("shared", (hidden,)),
-        **linear_parameters("latent.mean", hidden, dim),
-        **linear_parameters("latent.log_variance", hidden, dim),
-        **linear_parameters("decoder", dim, hidden),
-    }
+def _layers(dim: int, widths: list[int]) -> dict[str, Parameter]:
+    found = {"encoder.bias": Parameter("shared", (widths[0],))}
+    for layer, (outer, inner) in enumerate(pairwise(widths), 1):
+        found |= linear_parameters(f"encoder.{layer}", outer, inner)
+    found |= linear_parameters("latent.mean", widths[-1], dim)
+    found |= linear_parameters("latent.log_variance", widths[-1], dim)
+    found |= linear_parameters("decoder", dim, widths[-1])
+    for layer, (outer, inner) in enumerate(pairwise(widths), 1):
+        found |= linear_parameters(f"decoder.{layer}", inner, outer)
+    return found
 
 
 def _through(
@@ -228,6 +268,10 @@ def _through(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """d (C, B, hidden), and the divergence of z from N(0, 1), (C, B), of pooled rows (C, B, hidden)."""
     hidden = (pooled + values["encoder.bias"].unsqueeze(1)).tanh()
+    further = sum(name.startswith("encoder.") and name.endswith(".weight") for name in values)
+    for layer in range(1, further + 1):
+        weight, bias = values[f"encoder.{layer}.weight"], values[f"encoder.{layer}.bias"]
+        hidden = linear(hidden, weight, bias).tanh()
     mean = linear(hidden, values["latent.mean.weight"], values["latent.mean.bias"])
     log_variance = linear(
         hidden, values["latent.log_variance.weight"], values["latent.log_variance.bias"]
@@ -236,7 +280,11 @@ def _through(
     if batch is not None and _drawn(batch):
         z = mean + (0.5 * log_variance).exp() * normal(batch, "latent", mean.shape[-1])
     kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(-1)
-    return linear(z, values["decoder.weight"], values["decoder.bias"]).tanh(), kl
+    decoded = linear(z, values["decoder.weight"], values["decoder.bias"]).tanh()
+    for layer in range(further, 0, -1):
+        weight, bias = values[f"decoder.{layer}.weight"], values[f"decoder.{layer}.bias"]
+        decoded = linear(decoded, weight, bias).tanh()
+    return decoded, kl
 
 
 def _drawn(batch: Batch) -> bool:
