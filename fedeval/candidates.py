@@ -25,6 +25,7 @@ from fedeval.interactions import Interactions, joined
 from fedprep.decoding import parse_json
 from fedprep.errors import EvaluationError, nearest
 from fedprep.files import whole_file
+from fedprep.frames import parquet_file
 from fedprep.schema import ITEM_ID, USER_ID
 
 __all__ = [
@@ -166,7 +167,7 @@ def read_candidates(path: str | Path) -> Candidates:
         EvaluationError: no such file, a column is missing, ids are no integers, or a pair twice.
     """
     try:
-        table = pq.read_table(path)
+        table = parquet_file(Path(path)).read()
     except (OSError, pa.ArrowInvalid) as error:
         raise EvaluationError(f"no candidates can be read: {error}", where=str(path)) from None
     columns = (USER_ID, ITEM_ID, "relevant")

@@ -18,6 +18,7 @@ import polars as pl
 
 from fedeval.candidates import Candidates, read_ncf_candidates
 from fedprep.errors import EvaluationError
+from fedprep.frames import read_csv
 from fedprep.schema import ITEM_ID, RATING, TIMESTAMP, USER_ID
 
 __all__ = ["NCF", "read_ncf"]
@@ -76,7 +77,7 @@ def read_ncf(name: str | Path) -> NCF:
 
 def _ratings(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_csv(path, separator="\t", has_header=False, schema=COLUMNS)
+        return read_csv(path, separator="\t", has_header=False, schema=COLUMNS)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise EvaluationError(
             f"no rows of NCF can be read: {error}",

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import polars as pl
 
 from fedprep.errors import EvaluationError, nearest
-from fedprep.frames import TAKEN, as_frame
+from fedprep.frames import TAKEN, as_frame, read_ipc_stream, scan_csv, scan_ipc, scan_parquet
 from fedprep.schema import ITEM_ID, USER_ID
 
 __all__ = [
@@ -78,11 +78,11 @@ def _file(path: Path, role: Role) -> pl.LazyFrame | pl.DataFrame:
     if not head:
         raise EvaluationError(f"the {role_name(role)} is an empty file", where=str(path))
     if head[:4] == b"PAR1":
-        return pl.scan_parquet(path, glob=False)
+        return scan_parquet(path)
     if head == b"ARROW1":
-        return pl.scan_ipc(path)
+        return scan_ipc(path)
     if head[:4] == STREAM:
-        return pl.read_ipc_stream(path)
+        return read_ipc_stream(path)
     try:
         return _delimited(path) if name.endswith((".csv", ".tsv")) else _trec(path, role)
     except pl.exceptions.ComputeError as error:
@@ -98,7 +98,7 @@ def _file(path: Path, role: Role) -> pl.LazyFrame | pl.DataFrame:
 def _folder(path: Path, role: Role) -> pl.LazyFrame:
     """A Run, or a folder of Parquet files as other programs write it, with or without `key=value` folders."""
     if (path / RECOMMENDATIONS).is_file():
-        return pl.scan_parquet(path / RECOMMENDATIONS, glob=False)
+        return scan_parquet(path / RECOMMENDATIONS)
     files = sorted(path.glob("*.parquet")) or sorted(path.glob("*=*/**/*.parquet"))
     if (path / MANIFEST).is_file() or not files:  # a Dataset, or a Run without recommendations
         raise EvaluationError(
@@ -107,7 +107,7 @@ def _folder(path: Path, role: Role) -> pl.LazyFrame:
             expected="a Run, a table, or a folder of Parquet files of one table",
             hint="a Run writes it at its end" if (path / "rounds.jsonl").is_file() else "",
         )
-    return pl.scan_parquet(files, glob=False, hive_partitioning=True)
+    return scan_parquet(files, hive=True)
 
 
 def _beside(path: Path) -> str:
@@ -119,9 +119,9 @@ def _beside(path: Path) -> str:
 
 
 def _lines(path: Path) -> pl.LazyFrame:
-    return pl.scan_csv(
+    return scan_csv(
         path, separator="\n", quote_char=None, has_header=False, infer_schema_length=0,
-        new_columns=["line"], glob=False,
+        new_columns=["line"],
     )  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def _delimited(path: Path) -> pl.LazyFrame:
     first = _lines(path).head(1).collect()
     header = str(first.item()) if first.height else ""
     separator = max(",;\t|", key=header.count)
-    return pl.scan_csv(path, separator=separator, infer_schema_length=0, glob=False)
+    return scan_csv(path, separator=separator, infer_schema_length=0)
 
 
 def _trec(path: Path, role: Role) -> pl.LazyFrame:

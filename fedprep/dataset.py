@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 
 from fedprep.decoding import DAMAGED, read_json, read_table, typed
 from fedprep.errors import DatasetError, nearest
+from fedprep.frames import parquet_file, scan_parquet
 from fedprep.integrity import (
     INDEX_FILE,
     changed_files,
@@ -266,7 +267,7 @@ class Dataset:
         return self._scan(f"embeddings/{modality}.parquet")
 
     def _scan(self, *names: str) -> pl.LazyFrame:
-        return pl.scan_parquet([self.path / name for name in names], glob=False)
+        return scan_parquet([self.path / name for name in names])
 
     # --- clients -----------------------------------------------------------------------------------
 
@@ -284,7 +285,7 @@ class Dataset:
     def _shard(self) -> Any:
         @functools.lru_cache(maxsize=OPEN_FILES)
         def shard(number: int) -> pq.ParquetFile:
-            return pq.ParquetFile(self.path / "clients" / f"part-{number:05d}.parquet")
+            return parquet_file(self.path / "clients" / f"part-{number:05d}.parquet")
 
         return shard
 

@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 import msgspec
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fedprep.errors import DatasetError, FedprepError
+from fedprep.frames import parquet_columns, parquet_file, read_parquet
 
 __all__ = [
     "DAMAGED",
@@ -187,8 +187,8 @@ def read_footer(path: Path) -> Footer:
         DatasetError: it is no Parquet file, or a broken one.
     """
     with as_parquet(path):
-        metadata = pq.read_metadata(path)
-        columns = pl.read_parquet_schema(path)
+        metadata = parquet_file(path).metadata
+        columns = parquet_columns(path)
         groups = tuple(metadata.row_group(k).num_rows for k in range(metadata.num_row_groups))
     return Footer(columns, groups)
 
@@ -199,8 +199,8 @@ def read_table(path: Path) -> pl.DataFrame:
     Raises:
         DatasetError: it is no Parquet file, or a broken one.
     """
-    with as_parquet(path), path.open("rb") as file:
-        return pl.read_parquet(file)
+    with as_parquet(path):
+        return read_parquet(path)
 
 
 @contextmanager

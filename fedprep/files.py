@@ -68,6 +68,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     A process killed in between leaves a `*.tmp` file and never a part of `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    path = path.absolute()
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         yield beside

@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from fedprep import faults
 from fedprep.checks import CHECKS, validate, validate_recommendations
 from fedprep.dataset import Dataset
 from fedprep.decoding import as_parquet
 from fedprep.errors import DatasetError, RecipeError, nearest
+from fedprep.frames import scan_parquet
 from fedprep.manifest import MANIFEST
 from fedprep.recipe import load_recipe
 from fedprep.schema import Progress, silent
@@ -61,7 +60,7 @@ def judge(
             )
         with as_parquet(recs):
             found = validate_recommendations(
-                pl.scan_parquet(recs), dataset, values, only=only, strict=strict, name=recs.name
+                scan_parquet(recs), dataset, values, only=only, strict=strict, name=recs.name
             )
         return found.to_dict(), dataset
     if dataset is not None and (client_from or split_from):

@@ -1,13 +1,17 @@
-"""SQL over a Dataset: its tables as DuckDB views."""
+"""SQL over a Dataset: its tables as DuckDB views, to be read and nothing else."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from fedprep.dataset import Dataset
 from fedprep.errors import DatasetError
+from fedprep.integrity import shards_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -15,46 +19,106 @@ if TYPE_CHECKING:
 __all__ = ["connect", "query"]
 
 
-def connect(dataset: Dataset) -> duckdb.DuckDBPyConnection:
+def connect(dataset: Dataset, *, allow_files: bool = False) -> duckdb.DuckDBPyConnection:
     """Returns an in-memory DuckDB connection with a view for each table of the Dataset.
 
-    Views: `interactions`, `items`, `users`, `clients` (the index), `embeddings_<modality>`.
+    Views: `interactions`, `items`, `users`, `clients` (the index), `embeddings_<modality>`. Files that the
+    manifest does not list have none. Nothing else can be reached: no other file, no address, no extension, no
+    Python object.
+
+    Args:
+        dataset: whose tables.
+        allow_files: functions such as `read_csv` may read other files.
     """
     import duckdb
 
-    files = {
-        "interactions": "clients/part-*.parquet",
-        "items": "items.parquet",
-        "users": "users.parquet",
-        "clients": "clients/index.parquet",
-        **{f"embeddings_{m}": f"embeddings/{m}.parquet" for m in dataset.modalities},
+    views = {
+        "interactions": shards_of(dataset.file_names),
+        "items": ["items.parquet"],
+        "users": ["users.parquet"],
+        "clients": ["clients/index.parquet"],
+        **{f"embeddings_{m}": [f"embeddings/{m}.parquet"] for m in dataset.modalities},
     }
-    connection = duckdb.connect()
-    folder = str(dataset.path.absolute()).replace("'", "''")
-    for view, pattern in files.items():
+    paths = {
+        view: [dataset.path.absolute() / name for name in names] for view, names in views.items()
+    }
+    connection = duckdb.connect(config={"python_enable_replacements": False})
+    for view, files in paths.items():
+        listed = ", ".join(_literal(_as_pattern(path)) for path in files)
         connection.execute(
-            f"create view {view} as select * from read_parquet('{folder}/{pattern}')"
+            f"create view {_name(view)} as select * from "
+            f"read_parquet([{listed}], hive_partitioning = false, filename = false)"
         )
+    if not allow_files:
+        _shut(connection, (path for files in paths.values() for path in files))
     return connection
 
 
-def query(dataset: Dataset, sql: str) -> pl.DataFrame:
-    """Returns the rows of a query over the Dataset's tables.
+def _shut(connection: duckdb.DuckDBPyConnection, paths: Iterable[Path]) -> None:
+    """Lets a connection read these files alone, for good."""
+    allowed = ", ".join(_literal(text) for path in paths for text in {str(path), _as_pattern(path)})
+    for setting in (
+        f"allowed_paths = [{allowed}]",
+        "enable_external_access = false",
+        "lock_configuration = true",
+    ):
+        connection.execute(f"set {setting}")
+
+
+def query(dataset: Dataset, sql: str, *, allow_files: bool = False) -> pl.DataFrame:
+    """Returns the rows of one select statement over the Dataset's tables.
+
+    Args:
+        dataset: whose tables.
+        sql: DuckDB's SQL; it may read and change nothing.
+        allow_files: functions such as `read_csv` may read other files.
 
     Raises:
-        DatasetError: the query cannot be run; DuckDB's own words say why.
+        DatasetError: the query cannot be run, DuckDB's own words say why; or it is no select statement.
     """
     import duckdb
 
-    with connect(dataset) as connection:
+    with connect(dataset, allow_files=allow_files) as connection:
         try:
+            statements = connection.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise DatasetError(
+                    "the query is more than one select statement"
+                    if len(statements) > 1
+                    else "the query is no select statement",
+                    expected="one statement that reads: select …, with … select …",
+                )
             result = connection.sql(sql)
+            if result is None:
+                raise DatasetError("the query gives no rows", expected="a select statement")
+            rows: pl.DataFrame = result.pl()
+        except duckdb.PermissionException as error:
+            raise DatasetError(
+                f"the query wants more than the Dataset's tables: {_first(error)}",
+                hint="--allow-files lets it read other files",
+            ) from None
         except duckdb.Error as error:
             views = "interactions, items, users, clients"
             raise DatasetError(
                 f"the query cannot be run: {error}", hint=f"tables: {views}"
             ) from None
-        if result is None:
-            raise DatasetError("the query gives no rows", expected="a select statement")
-        rows: pl.DataFrame = result.pl()
         return rows
+
+
+def _first(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _literal(text: str) -> str:
+    """Returns a text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _name(text: str) -> str:
+    """Returns the name of a view or column as SQL writes it."""
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _as_pattern(path: Path) -> str:
+    """Returns a path as DuckDB's patterns write it, so that it is that of one file."""
+    return re.sub(r"[\[*?]", r"[\g<0>]", str(path))

@@ -18,6 +18,7 @@ import polars as pl
 
 from fedeval.draws import uniform
 from fedprep.errors import TrainingError
+from fedprep.frames import read_csv, read_parquet
 from fedprep.schema import CLIENT_ID
 from fedtrain.parameters import stream
 
@@ -141,8 +142,9 @@ def load_trace(path: str | Path, n_clients: int) -> Trace:
     columns = [CLIENT_ID, "start", "end"]
     expected = "CSV or Parquet with client_id, start, end: rounds from 1, both included"
     try:
-        read = pl.read_parquet if Path(path).suffix == ".parquet" else pl.read_csv
-        rows = read(path).select(columns)
+        file = Path(path)
+        table = read_parquet(file) if file.suffix == ".parquet" else read_csv(file)
+        rows = table.select(columns)
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).strip().splitlines()[0]
         raise TrainingError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -125,6 +126,18 @@ def test_only_the_command_line_knows_click_prints_or_exits(module: str) -> None:
     ]
     names = {ast.unparse(function) for function in calls}
     assert not names & {"print", "exit", "sys.exit", "os._exit"}
+
+
+OPENERS = re.compile(
+    r"\bpl\.(scan|read)_(parquet|csv|ipc)|\bpq\.(ParquetFile\(|read_)|\bread_parquet\([\[{'\"]"
+)
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "fedprep.frames"])
+def test_files_are_opened_where_a_path_is_no_pattern(module: str) -> None:
+    """`fedprep.frames` takes a path for the file that is called so; polars expands `[1]`, `*`, `~`."""
+    found = OPENERS.search(MODULES[module].read_text(encoding="utf-8"))
+    assert found is None or module == "fedprep.query", found
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if not m.startswith("fedtrain")])

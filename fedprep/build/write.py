@@ -14,6 +14,7 @@ import polars as pl
 from fedprep.build.log import Log
 from fedprep.build.tables import facts_of, user_clients
 from fedprep.embed import Embedded, normalise
+from fedprep.frames import read_parquet
 from fedprep.manifest import describe_table, tool_versions, write_manifest
 from fedprep.partition import heterogeneity, partition
 from fedprep.recipe import EmbedImage, EmbedText, Recipe
@@ -115,7 +116,7 @@ def _describe_shards(folder: Path, index: pl.DataFrame, log: Log) -> None:
     path = folder / "clients" / "index.parquet"
     described["clients/index.parquet"] = describe_table(path, index)
     for path in sorted((folder / "clients").glob("part-*.parquet")):
-        described[f"clients/{path.name}"] = describe_table(path, pl.read_parquet(path))
+        described[f"clients/{path.name}"] = describe_table(path, read_parquet(path))
 
 
 def write_whole_manifest(recipe: Recipe, folder: Path, log: Log) -> dict[str, Any]:

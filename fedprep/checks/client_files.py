@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 import polars as pl
 
 from fedprep.errors import DatasetError, nearest
+from fedprep.frames import scan_csv, scan_parquet
 from fedprep.schema import CLIENT_ID, ITEM_ID, SPLIT, USER_ID
 
 __all__ = ["FILENAME", "FOLDER", "client_rows", "data_files"]
@@ -91,10 +92,8 @@ def client_rows(folder: Path, *, client_from: str = "", split_from: str = "") ->
 
 def _scan(path: Path) -> pl.LazyFrame:
     if path.suffix.lower() == ".parquet":
-        return pl.scan_parquet(path, glob=False)
-    return pl.scan_csv(
-        path, separator=SEPARATORS[path.suffix.lower()], glob=False, infer_schema_length=None
-    )
+        return scan_parquet(path)
+    return scan_csv(path, separator=SEPARATORS[path.suffix.lower()], infer_schema_length=None)
 
 
 def _columns(frame: pl.LazyFrame, path: Path) -> list[str]:

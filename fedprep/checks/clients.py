@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow.parquet as pq
 
 from fedprep.checks.check import Check, NotAsked
 from fedprep.checks.drift import divergence, gini
 from fedprep.checks.index import index_matches_shards
 from fedprep.checks.limits import Limits
 from fedprep.checks.tables import Tables
+from fedprep.frames import parquet_file, scan_parquet
 from fedprep.schema import CLIENT_ID, ITEM_ID, LABEL, SPLITS, USER_ID
 
 __all__ = ["CHECKS"]
@@ -48,9 +48,7 @@ def client_never_crosses_a_file(tables: Tables, limits: Limits) -> pl.LazyFrame:
     if _ranges_are_apart(shards):
         return pl.LazyFrame(schema={CLIENT_ID: pl.Int32, "files": pl.List(pl.String)})
     of_files = [
-        pl.scan_parquet(path, glob=False)
-        .select(pl.col(CLIENT_ID).unique())
-        .with_columns(files=pl.lit(path.name))
+        scan_parquet(path).select(pl.col(CLIENT_ID).unique()).with_columns(files=pl.lit(path.name))
         for path in shards
     ]
     clients = pl.concat(of_files).drop_nulls().group_by(CLIENT_ID).agg(pl.col("files").sort())
@@ -61,7 +59,7 @@ def _ranges_are_apart(shards: tuple[Path, ...]) -> bool:
     """Returns whether the footers show that no client can be in two of the files."""
     ranges = []
     for path in shards:
-        metadata = pq.read_metadata(path)
+        metadata = parquet_file(path).metadata
         column = metadata.schema.names.index(CLIENT_ID)
         groups = [metadata.row_group(k).column(column) for k in range(metadata.num_row_groups)]
         known = [g.statistics for g in groups if g.is_stats_set and g.statistics.has_min_max]

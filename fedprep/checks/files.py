@@ -8,11 +8,11 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fedprep.checks.check import Check, NotAsked
 from fedprep.checks.limits import Limits
 from fedprep.checks.tables import Tables
+from fedprep.frames import parquet_file
 from fedprep.integrity import changed_files
 from fedprep.manifest import manifest_id, missing_keys
 
@@ -71,7 +71,7 @@ def id_matches_manifest(tables: Tables, limits: Limits) -> pl.LazyFrame:
 
 def _rows_of(path: Path) -> int:
     try:
-        return int(pq.read_metadata(path).num_rows)
+        return int(parquet_file(path).metadata.num_rows)
     except (pa.ArrowException, OSError):
         return -1
 

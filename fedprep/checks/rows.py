@@ -15,6 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from fedprep.decoding import Footer
+from fedprep.frames import scan_parquet
 from fedprep.schema import LABEL, SHARD, TIMESTAMP, USER_ID
 
 __all__ = ["BLOCK_ROWS", "Block", "Rows"]
@@ -144,7 +145,7 @@ class Rows:
     def _read(self, pieces: list[Piece], columns: Sequence[str]) -> pl.DataFrame:
         wanted = columns or self.columns
         parts = [
-            pl.scan_parquet(piece.path, glob=False)
+            scan_parquet(piece.path)
             .slice(piece.begin, piece.n_rows)
             .with_columns(self._casts)
             .select(wanted)

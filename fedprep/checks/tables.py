@@ -18,7 +18,7 @@ from fedprep.checks.vectors import Vectors, vectors_of
 from fedprep.dataset import Dataset
 from fedprep.decoding import Footer, read_footer
 from fedprep.errors import DatasetError
-from fedprep.frames import TAKEN, as_frame
+from fedprep.frames import TAKEN, as_frame, scan_parquet
 from fedprep.integrity import shards_of
 from fedprep.manifest import KEYS, MANIFEST
 from fedprep.schema import CLIENT_ID, ITEM_ID, LABEL, SPLIT, USER_ID
@@ -209,7 +209,7 @@ class Tables:
     @classmethod
     def _of_files(cls, files: Mapping[str, tuple[Path, ...]], **about: Any) -> Tables:
         footers = {path: read_footer(path) for paths in files.values() for path in paths}
-        frames = {name: pl.scan_parquet(list(paths), glob=False) for name, paths in files.items()}
+        frames = {name: scan_parquet(paths) for name, paths in files.items()}
         named: dict[str, Any] = {k: v for k, v in frames.items() if "/" not in k}
         tables = cls(
             **named,

@@ -83,13 +83,24 @@ def inspect(dataset: Path, client_id: int | None, verify: bool, as_json: bool) -
     help="Rows to show, of the table alone: --csv and --json print all.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print all rows as CSV.")
+@click.option(
+    "--allow-files", is_flag=True, help="Let functions such as read_csv read other files."
+)
 @verify_option(False)
 @json_option
-def sql(dataset: Path, query: str, limit: int, as_csv: bool, verify: bool, as_json: bool) -> None:
+def sql(
+    dataset: Path,
+    query: str,
+    limit: int,
+    as_csv: bool,
+    allow_files: bool,
+    verify: bool,
+    as_json: bool,
+) -> None:
     """Run SQL over the tables.
 
     Tables: interactions, items, users, clients, embeddings_text, embeddings_image. The
-    SQL is DuckDB's.
+    SQL is DuckDB's, one select statement: nothing is written, no other file read.
 
     \b
     Examples:
@@ -100,7 +111,7 @@ def sql(dataset: Path, query: str, limit: int, as_csv: bool, verify: bool, as_js
     from fedprep.query import query as run
     from fedprep.show import show_frame
 
-    rows = run(Dataset.open(dataset, verify=verify), query)
+    rows = run(Dataset.open(dataset, verify=verify), query, allow_files=allow_files)
     if as_csv:
         print_table(flat(rows.lazy()).collect().write_csv())
     elif as_json:

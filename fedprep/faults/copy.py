@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from fedprep.dataset import Dataset
 from fedprep.errors import DatasetError
 from fedprep.files import whole_folder
+from fedprep.frames import parquet_file, read_parquet
 from fedprep.manifest import MANIFEST, describe_table, write_manifest
 from fedprep.schema import LABEL, SPLIT, SPLITS, USER_ID
 
@@ -66,7 +67,7 @@ class Copy:
         """
         if name not in self.manifest["tables"]:
             raise DatasetError(f"the Dataset has no {name}: this fault cannot be planted into it")
-        return pl.read_parquet(self.folder / name)
+        return read_parquet(self.folder / name)
 
     def write(self, name: str, frame: pl.DataFrame) -> None:
         """Writes a table back, in the row groups that it had where its rows are as many."""
@@ -148,7 +149,7 @@ class Copy:
         """Describes the changed tables anew and gives the manifest its new id."""
         for name in sorted(self.changed):
             path = self.folder / name
-            self.manifest["tables"][name] = describe_table(path, pl.read_parquet(path))
+            self.manifest["tables"][name] = describe_table(path, read_parquet(path))
         kept = {key: value for key, value in self.manifest.items() if key not in ("format", "id")}
         self.manifest = write_manifest(self.folder, kept)
 
@@ -159,7 +160,7 @@ class Copy:
 
 
 def _group_sizes(path: Path) -> list[int]:
-    metadata = pq.read_metadata(path)
+    metadata = parquet_file(path).metadata
     return [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)]
 
 

@@ -87,7 +87,7 @@ def digest_of_folder(raw: RawFile, folder: Path, *, memory: Path, progress: Prog
     as one, until a member changes.
     """
     named = {folder / member for member in raw.members if (folder / member).is_file()}
-    patterns = [member for member in raw.members if is_wild(member)]
+    patterns = [m for m in raw.members if is_wild(m) and not (folder / m).is_file()]
     if patterns:
         below = files_below(folder)
         named |= {path for path in below if any(ends_as(path, wild) for wild in patterns)}

@@ -20,7 +20,7 @@ from fedprep.fetch.checksums import (
 )
 from fedprep.fetch.found import Fetched, Search, fetched, names_of, of_stored
 from fedprep.fetch.given import digest_of_folder, files_given, folder_given, is_member, is_renamed
-from fedprep.fetch.places import files_below, is_file, is_folder, is_wild, mirror_folder
+from fedprep.fetch.places import files_below, is_file, is_folder, is_wild, mirror_folder, own_path
 from fedprep.fetch.store import Tried, find_stored, official_name
 from fedprep.schema import Candidate, RawFile
 
@@ -38,7 +38,7 @@ def from_hand(
         ChecksumError: a file's bytes are not the official ones.
         FetchError: there is nothing at that path, or nothing that fills a role.
     """
-    given = given.expanduser().absolute()
+    given = own_path(given).absolute()
     if not is_file(given) and not is_folder(given):
         raise FetchError(f"there is nothing at --from {given}, or it may not be read")
     inside = files_below(given) if is_folder(given) else [given]
@@ -91,14 +91,17 @@ def from_near(raw: RawFile, search: Search, tried: Tried) -> Fetched | None:
 def _of_recipe(raw: RawFile, search: Search) -> Fetched | None:
     """Returns a role filled by a path, or a pattern of paths, that has no URL: the user's own data."""
     for candidate in raw.candidates:
-        path = Path(candidate.name).expanduser().absolute()
+        path = own_path(candidate.name).absolute()
         if candidate.urls:
             continue
+        if is_file(path) and is_wild(candidate.name):
+            return _loose(raw, path.parent, search)  # a file that is called like a pattern
         if is_file(path):
             return _checked(raw, [path], search, how="by hand")
         if is_wild(candidate.name):
-            fixed = list(takewhile(lambda part: not is_wild(part), path.parts))
-            folder = Path(*fixed)
+            said = own_path(candidate.name).parts  # the folders before it are no pattern
+            fixed = list(takewhile(lambda part: not is_wild(part), said))
+            folder = Path(*path.parts[: len(path.parts) - len(said)], *fixed)
             if any(folder.glob(path.relative_to(folder).as_posix())):
                 return _loose(raw, folder, search)
     return None

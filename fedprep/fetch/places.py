@@ -20,6 +20,7 @@ __all__ = [
     "is_wild",
     "mirror_folder",
     "mirrors",
+    "own_path",
 ]
 
 WILD = frozenset("*?[")
@@ -34,7 +35,7 @@ def cache_folder() -> Path:
     """
     named = os.environ.get("FEDPREP_CACHE")
     if named:
-        return Path(named).expanduser().absolute()
+        return own_path(named).absolute()
     from platformdirs import user_cache_path
 
     return user_cache_path("fedprep", appauthor=False).absolute()
@@ -56,7 +57,7 @@ def split_places(text: str, separator: str = os.pathsep) -> tuple[str, ...]:
         >>> split_places("/data/raw:https://host:8080/x,/more", ":")
         ('/data/raw', 'https://host:8080/x', '/more')
     """
-    if text.strip() and is_folder(Path(text.strip()).expanduser()):
+    if text.strip() and is_folder(own_path(text.strip())):
         return (text.strip(),)
     stops = ",;\n" + (separator if separator == ":" else "")
     # A URL's own colons (scheme, port) are inside `_URL`; a later one separates.
@@ -64,7 +65,7 @@ def split_places(text: str, separator: str = os.pathsep) -> tuple[str, ...]:
     places: list[str] = []
     for piece in re.findall(token, text):
         piece = piece.strip()
-        whole = is_url(piece) or is_folder(Path(piece).expanduser())
+        whole = is_url(piece) or is_folder(own_path(piece))
         places += [piece] if whole and piece else piece.split()
     return tuple(dict.fromkeys(places))
 
@@ -78,7 +79,7 @@ def mirror_folder(place: str) -> Path:
     """Returns the folder that a mirror names as a path or a `file://` URL."""
     if place.startswith("file://"):
         return Path(unquote(urlsplit(place).path))
-    return Path(place).expanduser().absolute()
+    return own_path(place).absolute()
 
 
 def files_below(folder: Path, wanted: Callable[[str], bool] = lambda name: True) -> list[Path]:
@@ -106,6 +107,12 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def own_path(name: str | Path) -> Path:
+    """Returns what a name stands for: the path that is there, else with `~` as the user's home folder."""
+    path = Path(name)
+    return path if is_file(path) or is_folder(path) else path.expanduser()
+
+
 def is_wild(member: str) -> bool:
     """Returns whether a member is a pattern rather than a name."""
     return not WILD.isdisjoint(member)
@@ -113,6 +120,9 @@ def is_wild(member: str) -> bool:
 
 def ends_as(path: PurePath, member: str) -> bool:
     """Returns whether a path ends as a member: a name, with or without folders, or a pattern."""
+    called = PurePosixPath(member).parts
+    if path.parts[-len(called) :] == called:
+        return True
     # The name alone decides nearly always, and is much quicker.
     return fnmatchcase(path.name, PurePosixPath(member).name) and path.match(member)
 
@@ -127,7 +137,7 @@ def find_file(
         folders: looked into in turn, without their subfolders; a file among them stands for itself.
         mirrors: folders searched with their subfolders; None: those that FEDPREP_MIRROR names.
     """
-    own = Path(name).expanduser()
+    own = own_path(name)
     for path in (own, *(Path(folder) / own for folder in folders)):
         if is_file(path) or is_folder(path):
             return path.absolute()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -118,5 +119,5 @@ def _state(folder: Path, names: Iterable[str]) -> dict[str, list[int]]:
 def _clear_away(folder: Path) -> None:
     """Removes what killed processes left beside a folder; its lock is ours, so nobody writes there."""
     with suppress(OSError):
-        for stale in folder.parent.glob(f".{folder.name}.*.tmp"):
+        for stale in folder.parent.glob(f".{glob.escape(folder.name)}.*.tmp"):
             shutil.rmtree(stale, ignore_errors=True)

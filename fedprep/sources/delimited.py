@@ -20,6 +20,7 @@ import numpy.typing as npt
 import polars as pl
 
 from fedprep.errors import RecipeError, SourceError, nearest
+from fedprep.frames import scan_parquet
 from fedprep.schema import Progress, Step, silent
 from fedprep.sources.blocks import blocks_of_lines, parquet_writer
 from fedprep.sources.records import Layout, Records, parse_records
@@ -117,7 +118,7 @@ def stage_delimited(
                 expected=f"fields between '{dialect.separator}'"
                 + (f", with the header {', '.join(names)}" if names else ", without a header"),
             )
-    return pl.scan_parquet(out / "rows.parquet"), Step(
+    return scan_parquet(out / "rows.parquet"), Step(
         stage="read",
         name=f"bad lines in {name}",
         rows_in=n_rows + bad.total,

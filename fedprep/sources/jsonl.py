@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from fedprep.errors import SourceError
+from fedprep.frames import scan_parquet
 from fedprep.schema import Progress, Step, silent
 from fedprep.sources.blocks import blocks_of_lines, parquet_writer
 from fedprep.sources.encoding import encoding_of
@@ -88,7 +89,7 @@ def stage_jsonl(
             )
     why = [f"no {form}"] if n_rows < n_lines else []
     why += [f"{n_recoded:,} lines had bytes that are no UTF-8"] if n_recoded else []
-    return pl.scan_parquet(out / "rows.parquet"), Step(
+    return scan_parquet(out / "rows.parquet"), Step(
         stage="read",
         name=f"bad lines in {name}",
         rows_in=n_lines,

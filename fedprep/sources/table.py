@@ -15,6 +15,7 @@ import polars as pl
 
 from fedprep import recipe
 from fedprep.errors import OutputError, RecipeError, SourceError, nearest
+from fedprep.frames import scan_parquet
 from fedprep.schema import Candidate, Progress, RawFile, RawTables, Step, silent
 from fedprep.sources.columns import in_type, plain_integers, shared_type
 from fedprep.sources.delimited import Dialect
@@ -114,7 +115,10 @@ def _files(path: Path, pattern: str) -> list[Path]:
     plain = pattern.removesuffix(".gz")
     inside = [p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")]
     for wanted in (plain, Path(plain).name):  # an archive may hold it without the folder before it
-        found = {p for p in inside if p.match(wanted) or p.match(f"{wanted}.gz")}
+        called = Path(wanted).parts  # a file that is called so goes before a pattern
+        names = (called, (*called[:-1], f"{called[-1]}.gz"))
+        found = {p for p in inside if p.parts[-len(called) :] in names}
+        found = found or {p for p in inside if p.match(wanted) or p.match(f"{wanted}.gz")}
         if found:
             return sorted(p for p in found if p.suffix != ".gz" or p.with_suffix("") not in found)
     raise SourceError(
@@ -213,7 +217,7 @@ def _written(rows: pl.LazyFrame, path: Path) -> pl.LazyFrame:
         raise OutputError(f"cannot write staged rows: {error}", where=str(path)) from None
     except pl.exceptions.PolarsError as error:
         raise SourceError(f"the interactions cannot be read: {error}") from None
-    return pl.scan_parquet(path)
+    return scan_parquet(path)
 
 
 def _read_step(parts: Sequence[_Part]) -> Step:

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from fedprep.errors import RecipeError, SourceError, nearest
+from fedprep.frames import scan_parquet
 from fedprep.schema import Progress, Step, silent
 from fedprep.sources.blocks import first_bytes
 from fedprep.sources.delimited import Dialect, stage_delimited
@@ -105,7 +106,7 @@ def _first_keys(path: Path, name: str) -> list[str]:
 def _scan_parquet(
     path: Path, columns: Mapping[str, str | int], name: str
 ) -> tuple[pl.LazyFrame, Step]:
-    frame = pl.scan_parquet(path, glob=False)
+    frame = scan_parquet(path)
     try:
         names = frame.collect_schema().names()
         n_rows = frame.select(pl.len()).collect().item()

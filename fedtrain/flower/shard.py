@@ -18,6 +18,7 @@ import polars as pl
 
 from fedprep.dataset import Dataset
 from fedprep.errors import DatasetError
+from fedprep.frames import scan_parquet
 from fedprep.schema import CLIENT_ID, ITEM_ID, USER_ID
 from fedtrain.federation import Federation, federation_of
 
@@ -119,7 +120,7 @@ def exported(folder: Path, facts: Mapping[str, Any]) -> Shard:
             where=str(folder),
             hint="fedprep export DATASET --to client-files; items.parquet lies beside the clients",
         )
-    tables = {name: pl.scan_parquet(path) for name, path in paths.items()}
+    tables = {name: scan_parquet(path) for name, path in paths.items()}
     columns = tables[ITEMS].collect_schema().names()
     vectors = {
         name.removesuffix(SUFFIX): tables[ITEMS].select(ITEM_ID, embedding=name)

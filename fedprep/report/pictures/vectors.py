@@ -10,6 +10,8 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow.parquet as pq
 
+from fedprep.frames import parquet_file
+
 __all__ = ["Vectors", "read_vectors"]
 
 MOST_ROWS = 262_144
@@ -49,7 +51,7 @@ def read_vectors(path: Path, id_column: str, column: str) -> Vectors:
     """Returns norms and a sample of the vectors in a file, read a row group at a time."""
     norms, ids, samples = [], [], []
     n_read = n_missing = n_unusable = n_zero = dim = 0
-    with pq.ParquetFile(path) as file:
+    with parquet_file(path) as file:
         groups = _spread_groups(file)
         n_rows = file.metadata.num_rows
         stride = max(1, sum(file.metadata.row_group(g).num_rows for g in groups) // CANDIDATES)

@@ -22,6 +22,7 @@ import polars as pl
 from fedprep import recipe
 from fedprep.errors import SourceError
 from fedprep.files import whole_folder
+from fedprep.frames import read_parquet
 from fedprep.schema import Progress, silent
 from fedprep.sources.synthetic import amazon_raw, movielens_raw, yelp_raw
 from fedprep.sources.synthetic.faults import FAULTS, chosen_faults
@@ -139,8 +140,8 @@ def planted_truth(folder: str | Path) -> PlantedTruth:
         )
     return PlantedTruth(
         facts=_facts(folder),
-        items=pl.read_parquet(folder / "truth" / "items.parquet"),
-        users=pl.read_parquet(folder / "truth" / "users.parquet"),
+        items=read_parquet(folder / "truth" / "items.parquet"),
+        users=read_parquet(folder / "truth" / "users.parquet"),
     )
 
 
