@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from fedprep.build.tables import Coded, encode
 from fedprep.errors import OutputError, RecipeError, SourceError
 from fedprep.fetch import Fetched
 from fedprep.files import sha256_of
-from fedprep.recipe import Recipe, parse_recipe
+from fedprep.recipe import ItemsTable, Recipe, parse_recipe
 from fedprep.schema import RawTables
 from fedprep.sources import SOURCES, Terms, join_items
 
@@ -46,7 +46,12 @@ def read_raw(
         paths = {role: file.path for role, file in fetched.items()}
         raw = source.read(paths, recipe.source, work, hands.progress)
         if recipe.source.items is not None:
-            raw = join_items(raw, named["items"].path, recipe.source.items)
+            extra = recipe.source.items
+            raw = (
+                join_items(raw, named["items"].path, extra)
+                if "items" in named
+                else _bare(raw, extra)
+            )
         coded = encode(raw)
     log.steps += raw.steps
     log.entries["source"] = _provenance(recipe, hands, files, raw)
@@ -157,7 +162,12 @@ def _write_synthetic(recipe: Recipe, hands: Hands) -> dict[str, Fetched]:
 
 
 def _named_files(recipe: Recipe, hands: Hands) -> dict[str, Fetched]:
-    """Returns the files that the recipe names itself: the extra table of items, the pictures."""
+    """Returns the files that the recipe names itself: the extra table of items, the pictures.
+
+    Of made-up raw files none: those files are of the real items.
+    """
+    if hands.synthetic:
+        return {}
     wanted = {}
     if recipe.source.items is not None:
         wanted["items"] = ("source.items.file", recipe.source.items.file)
@@ -176,6 +186,14 @@ def _named_files(recipe: Recipe, hands: Hands) -> dict[str, Fetched]:
             )
         found[role] = _unlisted(role, path, how="by hand")
     return found
+
+
+def _bare(raw: RawTables, table: ItemsTable) -> RawTables:
+    """Returns made-up tables with the columns of an extra table of items that nobody made up: null."""
+    there = raw.items.collect_schema()
+    columns = {name: pl.lit(None, pl.String) for name in table.columns if name not in there}
+    facts = {**raw.facts, "not_made_up": sorted(columns)}
+    return replace(raw, items=raw.items.with_columns(**columns), facts=facts)
 
 
 def _unlisted(role: str, path: Path, *, how: str) -> Fetched:
