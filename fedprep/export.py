@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import polars as pl
 
 from fedprep.dataset import Dataset
 from fedprep.errors import FedprepError, nearest
-from fedprep.files import whole_folder
+from fedprep.files import Kind, whole_folder
 from fedprep.schema import (
     CLIENT_ID,
     ITEM_ID,
@@ -26,7 +27,19 @@ from fedprep.schema import (
 __all__ = ["EXPORTS", "export", "flat"]
 
 MARKER = "exported-from.txt"
-"""Names the Dataset's id; a folder that holds it may be replaced by another export."""
+"""Names the Dataset and its id, and below that every file of the export."""
+
+
+def _owns(folder: Path) -> list[str] | None:
+    """Returns the files of an export where a folder is one, else None."""
+    try:
+        first, *files = (folder / MARKER).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return None
+    return [MARKER, *files] if re.fullmatch(r".+ [0-9a-f]{64}", first) else None
+
+
+EXPORT = Kind(name="export", owns=_owns)
 
 
 PLACE = ("file", "row_group", "offset")
@@ -43,9 +56,11 @@ def export(
     """
     if to not in EXPORTS:
         raise FedprepError(f"no export is called '{to}'", hint=nearest(to, EXPORTS))
-    with whole_folder(out, marker=MARKER, force=force) as folder:
+    with whole_folder(out, kind=EXPORT, force=force) as folder:
         EXPORTS[to](dataset, folder, progress)
-        (folder / MARKER).write_text(f"{dataset.name} {dataset.id}\n", encoding="utf-8")
+        names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        lines = "\n".join((f"{dataset.name} {dataset.id}", *names))
+        (folder / MARKER).write_text(f"{lines}\n", encoding="utf-8")
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 

@@ -16,6 +16,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -26,10 +27,11 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from fedprep.decoding import read_json, typed
 from fedprep.errors import DatasetError, nearest
-from fedprep.files import sha256_of, whole_file
+from fedprep.files import Kind, sha256_of, whole_file
 from fedprep.schema import FORMAT
 
 __all__ = [
+    "DATASET",
     "KEYS",
     "MANIFEST",
     "content_hash",
@@ -43,6 +45,12 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
+
+OF_A_DATASET = (
+    MANIFEST, "report.json", "report.html", "README.md", "croissant.json", "items.parquet",
+    "users.parquet", "clients/*.parquet", "embeddings/*.parquet",
+)  # fmt: skip
+"""What lies in the folder of a Dataset: its tables, and what commands write there."""
 
 KEYS = (
     "format",
@@ -62,6 +70,24 @@ KEYS = (
     "versions",
 )
 """What every manifest holds."""
+
+
+def _owns(folder: Path) -> tuple[str, ...] | None:
+    """Returns the paths of a Dataset where a folder is one of ours, a damaged one too; else None."""
+    try:
+        manifest = read_json(folder / MANIFEST, "the manifest")
+    except DatasetError:
+        return None
+    ours = (
+        isinstance(manifest.get("format"), int)
+        and re.fullmatch("[0-9a-f]{64}", str(manifest.get("id"))) is not None
+        and isinstance(manifest.get("tables"), dict)
+        and isinstance(manifest.get("recipe"), dict)
+    )
+    return OF_A_DATASET if ours else None
+
+
+DATASET = Kind(name="Dataset", owns=_owns)
 
 VOLATILE = ("id", "created", "seconds", "versions")
 NOT_OF_THE_DATA = ("validate", "train", "eval")

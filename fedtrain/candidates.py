@@ -14,7 +14,7 @@ import polars as pl
 from fedeval.ranking import rank_pairs
 from fedeval.setting import SEEN, setting_of
 from fedprep.errors import EvaluationError, TrainingError
-from fedprep.files import written_file
+from fedprep.files import whole_file
 from fedtrain.reopen import reopened
 from fedtrain.scoring import Scorer
 
@@ -64,7 +64,7 @@ def rank_candidates(
     scorer = Scorer(found.work, found.server, found.clients, SEEN[split])
     lists = ranked_candidates(scorer, setting.candidates)
     place = found.run.path / table_name(candidates, split, seed) if out is None else Path(out)
-    with written_file(place) as beside:
+    with whole_file(place) as beside:
         lists.write_parquet(beside)
     return place
 

@@ -23,7 +23,7 @@ from fedeval.report.pictures.canvas import (
     looks_of,
 )
 from fedprep.errors import TrainingError
-from fedprep.files import written_file
+from fedprep.files import whole_file
 from fedtrain.run import Run
 from fedtrain.run.rounds import NONFINITE
 
@@ -105,7 +105,7 @@ def draw_curves(runs: Sequence[str | Path], path: Path) -> None:
     frames = [
         (run.name if names.count(run.name) == 1 else str(run.path), run.rounds()) for run in opened
     ]
-    with drawing(), written_file(path) as new:
+    with drawing(), whole_file(path) as new:
         curves(frames).savefig(new, format="png", dpi=110, metadata={"Software": None})
 
 

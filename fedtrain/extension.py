@@ -31,6 +31,7 @@ from fedtrain.run import (
     saved_round,
 )
 from fedtrain.run.checkpoint import CHECKPOINT, FREE
+from fedtrain.run.directory import RUN
 from fedtrain.run.rounds import LOGS
 from fedtrain.stopping import history_of, should_stop
 
@@ -110,7 +111,6 @@ def gone_on(
 def forget_before(run: Run) -> None:
     """Removes what a Run gave at its earlier end: the later one is whole."""
     shutil.rmtree(run.path / BEFORE, ignore_errors=True)
-    (run.path / f".{BEFORE}.lock").unlink(missing_ok=True)
 
 
 def length_keys(plan: Plan) -> list[str]:
@@ -201,7 +201,7 @@ def _tell_of_tables(run: Run) -> None:
 
 def _keep_before(run: Run) -> None:
     """Keeps what a finished Run gave: a folder that is read like a Run, without its checkpoints."""
-    with whole_folder(run.path / BEFORE, marker=MANIFEST, force=True) as new:
+    with whole_folder(run.path / BEFORE, kind=RUN, force=True) as new:
         for name in (MANIFEST, *LOGS, *OUTPUTS):
             if (run.path / name).is_file():
                 shutil.copyfile(run.path / name, new / name)

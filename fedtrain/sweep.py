@@ -23,7 +23,7 @@ from typing import Any
 from fedprep.dataset import Dataset
 from fedprep.decoding import read_json
 from fedprep.errors import RecipeError, TrainingError
-from fedprep.files import written_file
+from fedprep.files import whole_file
 from fedtrain.compare import better
 from fedtrain.facts import Facts, facts_of
 from fedtrain.figures import n_without_clients
@@ -104,7 +104,7 @@ def sweep(
             curves.append(one.curve)
         found = results(dataset, metric, patience, trials, rows)
         folder.mkdir(parents=True, exist_ok=True)
-        with written_file(folder / RESULTS) as new:
+        with whole_file(folder / RESULTS) as new:
             text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False)
             new.write_text(text + "\n", encoding="utf-8")
         if row["status"] == "interrupted":

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from fedprep.dataset import Dataset
 from fedprep.decoding import typed
 from fedprep.errors import TrainingError
-from fedprep.files import written_file
+from fedprep.files import whole_file
 from fedtrain import stragglers
 from fedtrain.engine import Work
 from fedtrain.explain import explain, suspect
@@ -370,7 +370,7 @@ class Trainer:
         elif split == "test":
             lists = lists_of_all(*state, self.dataset)
         if split == "test":
-            with written_file(self.run.path / RECOMMENDATIONS) as place:
+            with whole_file(self.run.path / RECOMMENDATIONS) as place:
                 lists.select(
                     pl.col("user_id").cast(pl.Int32),
                     pl.col("item_id").cast(pl.Int32),

@@ -258,7 +258,7 @@ def test_a_full_disk_is_one_message_with_numbers(
         raise OSError(errno.ENOSPC, text)
 
     monkeypatch.setattr("fedprep.build.write.write_shards", full)
-    with pytest.raises(OutputError, match=r"no space left .* MB are free"):
+    with pytest.raises(OutputError, match=r"No space left .* MB are free"):
         build_dataset(recipe(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -18,6 +18,7 @@ import pytest
 import fedprep.fetch
 from fedprep.errors import ChecksumError, FetchError
 from fedprep.fetch import Fetched, fetch
+from fedprep.files import cache_folder
 from fedprep.schema import Candidate, RawFile
 
 MEMBERS = ("ratings.dat", "movies.dat", "users.dat")
@@ -99,7 +100,7 @@ def test_a_mirrors_subfolders_are_searched_and_its_file_is_used_where_it_lies() 
 def test_the_mirrors_of_the_environment_are_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     put("mirror/ml-1m.zip", ZIP)
     monkeypatch.setenv("FEDPREP_MIRROR", "nowhere, mirror")
-    assert fetch([ML_1M])["archive"].path.is_relative_to(fedprep.fetch.cache_folder())
+    assert fetch([ML_1M])["archive"].path.is_relative_to(cache_folder())
 
 
 def test_a_mirrors_file_with_other_bytes_stops_the_build() -> None:

@@ -45,9 +45,10 @@ def get(*urls: str, sha256: str = SHA256, n_bytes: int = 0, md5: str = "", **opt
 
 
 def leftovers() -> list[str]:
-    """Files in the cache beside the file, its record and its lock."""
-    known = (NAME, f"{NAME}.json", f"{NAME}.lock")
-    return sorted(p.name for p in Path("cache").rglob("*") if p.is_file() and p.name not in known)
+    """Files in the cache beside the file and its record; the locks are in a folder of their own."""
+    known = (NAME, f"{NAME}.json")
+    files = (p for p in Path("cache").rglob("*") if p.is_file() and p.parent.name != "locks")
+    return sorted(p.name for p in files if p.name not in known)
 
 
 def test_a_download_is_checked_and_recorded(server: RawServer) -> None:

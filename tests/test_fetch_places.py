@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fedprep.fetch import cache_folder, find_file, mirrors
+from fedprep.fetch import find_file, mirrors
 from fedprep.fetch.places import files_below, mirror_folder, split_places
+from fedprep.files import cache_folder
 
 
 def put(name: str) -> Path:

@@ -114,7 +114,7 @@ def test_what_the_system_refuses_is_known_whoever_wrote() -> None:
         return refusal(pl.exceptions.ComputeError(text))
 
     full = os.strerror(errno.ENOSPC)
-    assert refusal(OSError(errno.ENOSPC, "full")) == "full"
+    assert refusal(OSError(errno.ENOSPC, "full")) == full
     assert told("parquet: underlying IO error: No space left on device (os error 28)") == full
     assert told("IO error: Disk quota exceeded") == os.strerror(errno.EDQUOT)
     assert told("could not append value") is None

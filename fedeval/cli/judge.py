@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["baselines", "compare", "report", "score"]
 
 FORMS = ("html", "md", "tex", "json")
+OURS = ("protocol", "systems", "comparisons")
+"""Keys of a report.json by which a folder is known as a report of ours."""
 
 
 @click.command()
@@ -255,14 +257,26 @@ def _beside(path: str) -> Path:
 
 
 def _refuse_no_folder(out: Path) -> None:
-    """Refuses a folder that cannot be written to, before anything is measured."""
-    from fedprep.errors import OutputError
+    """Refuses a folder that cannot be written to, or has others' files of its names, before all else."""
+    from fedprep.decoding import read_json
+    from fedprep.errors import DatasetError, OutputError
 
     place = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not place.is_dir():
         raise OutputError(f"{out} cannot be written: {place} is a file")
     if not os.access(place, os.W_OK):
         raise OutputError(f"{out} cannot be written: no permission to write to {place}")
+    names = [f"report.{form}" for form in FORMS]
+    there = [name for name in names if os.path.lexists(out / name)]
+    try:
+        ours = bool(there) and set(OURS) <= set(read_json(out / names[-1], "the report"))
+    except DatasetError:
+        ours = False
+    if there and not ours:
+        raise OutputError(
+            f"{out} holds {', '.join(there)}, and no report of fedeval: they are not replaced",
+            hint="move them away, or choose another --out",
+        )
 
 
 def _print(found: Mapping[str, Any], as_json: bool) -> None:
@@ -279,7 +293,6 @@ def _write(found: Mapping[str, Any], setting: Setting, out: Path, title: str | N
     """Writes the report, and beside it the candidates where a sample was ranked; returns the files."""
     from fedeval import report as forms
     from fedeval.candidates import write_candidates
-    from fedprep.errors import OutputError
     from fedprep.files import whole_file
 
     texts = {
@@ -289,13 +302,10 @@ def _write(found: Mapping[str, Any], setting: Setting, out: Path, title: str | N
         "json": forms.to_json(found),
     }
     files = [out / f"report.{form}" for form in FORMS]
-    try:
-        for form, file in zip(FORMS, files, strict=True):
-            with whole_file(file) as beside:
-                beside.write_text(texts[form], encoding="utf-8")
-        if setting.candidates is not None:
-            files.append(out / "candidates.parquet")
-            write_candidates(setting.candidates, files[-1])
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written: {error.strerror}") from None
+    for form, file in zip(FORMS, files, strict=True):
+        with whole_file(file) as beside:
+            beside.write_text(texts[form], encoding="utf-8")
+    if setting.candidates is not None:
+        files.append(out / "candidates.parquet")
+        write_candidates(setting.candidates, files[-1])
     return files

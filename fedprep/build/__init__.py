@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +26,8 @@ from fedprep.build.write import write_clients, write_embeddings, write_whole_man
 from fedprep.clean import class_values, clean
 from fedprep.dataset import Dataset
 from fedprep.embed import embed_images, embed_text, render_texts
-from fedprep.errors import OutputError
-from fedprep.fetch import cache_folder
-from fedprep.files import whole_folder
-from fedprep.manifest import MANIFEST
+from fedprep.files import cache_folder, whole_folder
+from fedprep.manifest import DATASET
 from fedprep.recipe import Partition, Recipe, parse_recipe
 from fedprep.schema import CLIENT_ID, ITEM_ID, SOURCE_ID, SPLIT, USER_ID, Step, silent
 from fedprep.split import split
@@ -67,7 +62,7 @@ def build_dataset(
     """
     hands = hands or Hands()
     out = Path(out)
-    with whole_folder(out, marker=MANIFEST, force=force) as folder, _full_disk_named(out):
+    with whole_folder(out, kind=DATASET, force=force) as folder:
         log = Log()
         work = folder / ".work"
         work.mkdir()
@@ -165,7 +160,7 @@ def repartition(
     recipe = parse_recipe(dataset.manifest["recipe"], where=str(dataset.path))
     recipe = msgspec.structs.replace(recipe, partition=options)
     out = Path(out)
-    with whole_folder(out, marker=MANIFEST, force=force) as folder, _full_disk_named(out):
+    with whole_folder(out, kind=DATASET, force=force) as folder:
         log = _log_of(dataset)
         rows = dataset.interactions().drop(CLIENT_ID).collect()
         users = dataset.users().drop(CLIENT_ID).collect()
@@ -193,22 +188,3 @@ def _log_of(dataset: Dataset) -> Log:
         name: table for name, table in manifest["tables"].items() if name.startswith("embeddings/")
     }
     return log
-
-
-@contextmanager
-def _full_disk_named(out: Path) -> Iterator[None]:
-    """Turns "no space left" of any library into one message with numbers."""
-    try:
-        yield
-    except (OSError, pl.exceptions.PolarsError) as error:
-        told = isinstance(error, OutputError) and error.hint
-        full = (
-            getattr(error, "errno", None) == errno.ENOSPC or "no space left" in str(error).lower()
-        )
-        if told or not full:
-            raise
-        free = shutil.disk_usage(out.absolute().parent).free
-        raise OutputError(
-            f"no space left on the device of {out.absolute().parent}: {free / 1e6:,.0f} MB are free",
-            hint="free some space, or choose another --out (and FEDPREP_CACHE for the cache)",
-        ) from error

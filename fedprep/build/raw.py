@@ -16,7 +16,7 @@ from fedprep.build.log import SYNTHETIC, Hands, Log
 from fedprep.build.tables import Coded, encode
 from fedprep.errors import OutputError, RecipeError, SourceError
 from fedprep.fetch import Fetched
-from fedprep.files import sha256_of
+from fedprep.files import cache_folder, sha256_of
 from fedprep.recipe import ItemsTable, Recipe, parse_recipe
 from fedprep.schema import RawTables
 from fedprep.sources import SOURCES, Terms, join_items
@@ -88,7 +88,7 @@ def terms_shown_first_time(recipe: Recipe) -> Terms | None:
     if not terms.licence:
         return None
     key = hashlib.sha256(repr(terms).encode()).hexdigest()[:16]
-    shown = fetching.cache_folder() / "terms-shown" / key
+    shown = cache_folder() / "terms-shown" / key
     if shown.exists():
         return None
     try:
@@ -150,7 +150,7 @@ def _write_synthetic(recipe: Recipe, hands: Hands) -> dict[str, Fetched]:
     made_from = repr((family, options.edition, options.category, options.synthetic, recipe.seed))
     key = hashlib.sha256(made_from.encode()).hexdigest()[:16]
     paths = write_raw(
-        fetching.cache_folder() / "synthetic" / key,
+        cache_folder() / "synthetic" / key,
         family=family,
         edition=options.edition,
         category=options.category,

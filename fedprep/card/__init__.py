@@ -14,7 +14,7 @@ from fedprep.card.prose import kept_prose, read_prose
 from fedprep.card.readme import PAGE, Card, readme
 from fedprep.card.rebuild import rebuild_command
 from fedprep.dataset import Dataset
-from fedprep.errors import DatasetError, OutputError
+from fedprep.errors import DatasetError
 from fedprep.files import sha256_of, whole_file
 from fedprep.manifest import MANIFEST
 from fedprep.recipe import parse_recipe
@@ -74,12 +74,7 @@ def write_card(
         README: readme(card),
         CROISSANT: json.dumps(described, indent=2, ensure_ascii=False) + "\n",
     }
-    try:
-        for name, text in texts.items():
-            with whole_file(folder / name) as path:
-                path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"the card cannot be written: {error.strerror}", where=str(folder)
-        ) from None
+    for name, text in texts.items():
+        with whole_file(folder / name) as path:
+            path.write_text(text, encoding="utf-8")
     return folder / README, folder / CROISSANT

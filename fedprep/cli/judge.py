@@ -143,14 +143,10 @@ def _page(verdict: Mapping[str, Any], dataset: Dataset | None) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    from fedprep.errors import OutputError
     from fedprep.files import whole_file
 
-    try:
-        with whole_file(path) as beside:
-            beside.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from None
+    with whole_file(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 @click.command()

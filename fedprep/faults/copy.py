@@ -20,7 +20,7 @@ from fedprep.dataset import Dataset
 from fedprep.errors import DatasetError
 from fedprep.files import whole_folder
 from fedprep.frames import parquet_file, read_parquet
-from fedprep.manifest import MANIFEST, describe_table, write_manifest
+from fedprep.manifest import DATASET, MANIFEST, describe_table, write_manifest
 from fedprep.schema import LABEL, SPLIT, SPLITS, USER_ID
 
 __all__ = ["INDEX_FILE", "ROW", "Copy", "Planted", "copied"]
@@ -171,7 +171,7 @@ def copied(dataset: Dataset, out: Path, rng: np.random.Generator) -> Iterator[Co
     Raises:
         OutputError: `out` exists.
     """
-    with whole_folder(out, marker=MANIFEST) as folder:
+    with whole_folder(out, kind=DATASET) as folder:
         shutil.copytree(dataset.path, folder, dirs_exist_ok=True)
         for name in ("report.json", "report.html", "README.md", "croissant.json"):
             (folder / name).unlink(missing_ok=True)  # they speak of the Dataset without the fault

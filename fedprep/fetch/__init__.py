@@ -19,7 +19,7 @@ roles      `fetch` itself, which brings them together
 
 from fedprep.fetch.archives import unpack
 from fedprep.fetch.found import Fetched
-from fedprep.fetch.places import cache_folder, find_file, mirrors
+from fedprep.fetch.places import find_file, mirrors
 from fedprep.fetch.roles import fetch
 
-__all__ = ["Fetched", "cache_folder", "fetch", "find_file", "mirrors", "unpack"]
+__all__ = ["Fetched", "fetch", "find_file", "mirrors", "unpack"]

@@ -10,7 +10,6 @@ from pathlib import Path, PurePath, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 __all__ = [
-    "cache_folder",
     "ends_as",
     "files_below",
     "find_file",
@@ -26,19 +25,6 @@ __all__ = [
 WILD = frozenset("*?[")
 
 _URL = r"(?:https?|file)://(?:[^\s,;/@]*@)?(?:\[[^\]]*\]|[^\s,;:/]*)(?::\d+)?"
-
-
-def cache_folder() -> Path:
-    """Returns the folder of everything fetched: FEDPREP_CACHE, else the user's own cache folder.
-
-    It need not exist yet.
-    """
-    named = os.environ.get("FEDPREP_CACHE")
-    if named:
-        return own_path(named).absolute()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("fedprep", appauthor=False).absolute()
 
 
 def mirrors() -> tuple[str, ...]:

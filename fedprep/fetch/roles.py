@@ -11,11 +11,11 @@ from fedprep.fetch.archives import is_archive
 from fedprep.fetch.found import Fetched, Search
 from fedprep.fetch.given import is_member
 from fedprep.fetch.near import from_hand, from_near
-from fedprep.fetch.places import cache_folder
 from fedprep.fetch.places import mirrors as named_mirrors
 from fedprep.fetch.servers import from_network
 from fedprep.fetch.store import Tried, official_name
 from fedprep.fetch.unpacked import keep_unpacked, root_of
+from fedprep.files import cache_folder
 from fedprep.schema import Progress, RawFile, silent
 
 __all__ = ["fetch"]

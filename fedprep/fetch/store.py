@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from fedprep import files
 from fedprep.fetch.checksums import (
     DIFFERS,
     OFFICIAL,
@@ -76,21 +77,10 @@ def alone(path: Path, *, progress: Progress = silent) -> Iterator[None]:
     Raises:
         OutputError: the folder cannot be written to.
     """
-    from filelock import FileLock, Timeout
-
-    with writing(path.parent, f"{path.name}.lock"):
+    with writing(path.parent, path.name):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_name(f"{path.name}.lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log.info("another process is fetching %s", path.name)
-            progress(f"wait for {path.name}", 0, None)
-            lock.acquire()
-    try:
+    with files.alone(path, progress=progress):
         yield
-    finally:
-        lock.release()
 
 
 def find_stored(

@@ -24,7 +24,7 @@ from msgspec import Meta, Struct
 
 from fedprep.decoding import read_json, typed
 from fedprep.errors import OutputError, TrainingError
-from fedprep.files import whole_folder, written_file
+from fedprep.files import Kind, refuse_replacing, whole_file, whole_folder
 from fedprep.manifest import MANIFEST, tool_versions
 from fedtrain.run.rounds import EVENTS, append, parted, read_events, read_rounds
 
@@ -37,6 +37,12 @@ FORMAT = 1
 MODEL, RECOMMENDATIONS = "model.safetensors", "recommendations.parquet"
 CURVES, REPORT = "curves.png", "report"
 LOCK = ".lock"
+OF_A_RUN = (
+    MANIFEST, "rounds.jsonl", "timings.jsonl", "events.jsonl", "checkpoint/*", "best/*", MODEL,
+    RECOMMENDATIONS, CURVES, f"{REPORT}/report.*", f"{REPORT}/candidates.parquet", "before/*",
+    "among-*.parquet", "tensorboard/*", "wandb/*", LOCK, "*.tmp",
+)  # fmt: skip
+"""What lies in the folder of a Run: what it writes, and what commands write there."""
 NEEDED = ("format", "dataset_id", "plan", "seed", "status", "rounds_done")
 """What every manifest says."""
 
@@ -142,7 +148,7 @@ class Run:
         }
         missing = [key for key in NEEDED if key not in facts]
         assert not missing, f"the manifest lacks {missing}"
-        with _room_for(folder, force), whole_folder(folder, marker=MANIFEST, force=force) as new:
+        with _room_for(folder, force), whole_folder(folder, kind=RUN, force=force) as new:
             _write(new, facts)
         return cls(folder, facts)
 
@@ -162,6 +168,8 @@ class Run:
         folder = Path(path)
         if _is_room(folder):
             return
+        if force:
+            refuse_replacing(folder, RUN, force=True)
         if not (go_on and (folder / MANIFEST).is_file()):
             _refuse_taken(folder, force)
         elif _read(folder)["status"] == "finished":
@@ -239,6 +247,17 @@ class Run:
             TrainingError: a line cannot be read.
         """
         return read_events(self.path)
+
+
+def _owns(folder: Path) -> tuple[str, ...] | None:
+    try:
+        _read(folder)
+    except TrainingError:
+        return None
+    return OF_A_RUN
+
+
+RUN = Kind(name="Run", owns=_owns)
 
 
 @contextlib.contextmanager
@@ -324,7 +343,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def _write(folder: Path, facts: Mapping[str, Any]) -> None:
     text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with written_file(folder / MANIFEST) as path, path.open("w", encoding="utf-8") as file:
+    with whole_file(folder / MANIFEST) as path, path.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -21,7 +21,7 @@ import polars as pl
 
 from fedprep import recipe
 from fedprep.errors import SourceError
-from fedprep.files import whole_folder
+from fedprep.files import Kind, alone, whole_folder
 from fedprep.frames import read_parquet
 from fedprep.schema import Progress, silent
 from fedprep.sources.synthetic import amazon_raw, movielens_raw, yelp_raw
@@ -35,6 +35,22 @@ from fedprep.sources.synthetic.truth import Truth, plant_truth
 __all__ = ["DEFAULTS", "FAULTS", "LAWS", "PlantedTruth", "planted_truth", "write_raw"]
 
 TRUTH = "truth/truth.json"
+
+
+def _owns(folder: Path) -> list[str] | None:
+    """Returns the paths of made-up raw files in a folder, None where it holds none."""
+    try:
+        paths = _facts(folder)["paths"].values()
+        return [
+            f"{top}{rest}"
+            for top in ("truth", *(p.split("/")[0] for p in paths))
+            for rest in ("", "/*")
+        ]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+MADE_UP = Kind(name="folder of made-up raw files", owns=_owns)
 
 DEFAULTS = {"movielens": ("1m", ""), "amazon": ("2023", "All_Beauty"), "yelp": ("", "")}
 """Family → edition and category where the recipe names none."""
@@ -97,34 +113,48 @@ def write_raw(
         "size": {**msgspec.to_builtins(size), "family": family},
         "version": 1,
     }
-    if (folder / TRUTH).is_file() and _facts(folder).get("made_from") == made_from:
-        return {role: folder / path for role, path in _facts(folder)["paths"].items()}
-    form = movielens_raw.form_of(edition) if family == "movielens" else Form()
-    for fault in faults.values():
-        law = fault.law(law) if fault.law else law
-        form = fault.form(form) if fault.form else form
-    truth = plant_truth(size, law, seed=seed)
-    with whole_folder(folder, marker=TRUTH, force=True) as building:
-        users, items = _ids(family, edition, truth)
-        job = Job(
-            folder=building,
-            edition=edition,
-            category=category,
-            truth=truth,
-            form=form,
-            faults=faults,
-            user_ids=users,
-            item_ids=items,
-            tally=_empty_tally(truth),
-            progress=progress,
-        )
-        paths = WRITERS[family](job)
-        if truth.pictured.any():
-            paths["pictures"] = building / "pictures"
-            _pictures(job, family)
-        _damage_files(job, paths)
-        _write_truth(job, made_from, paths)
+    if (made := _made_before(folder, made_from)) is not None:
+        return made
+    with alone(folder / TRUTH, what=f"the made-up raw files in {folder}", progress=progress):
+        if (made := _made_before(folder, made_from)) is not None:
+            return made  # another process has just made them
+        form = movielens_raw.form_of(edition) if family == "movielens" else Form()
+        for fault in faults.values():
+            law = fault.law(law) if fault.law else law
+            form = fault.form(form) if fault.form else form
+        truth = plant_truth(size, law, seed=seed)
+        with whole_folder(folder, kind=MADE_UP, force=True) as building:
+            users, items = _ids(family, edition, truth)
+            job = Job(
+                folder=building,
+                edition=edition,
+                category=category,
+                truth=truth,
+                form=form,
+                faults=faults,
+                user_ids=users,
+                item_ids=items,
+                tally=_empty_tally(truth),
+                progress=progress,
+            )
+            paths = WRITERS[family](job)
+            if truth.pictured.any():
+                paths["pictures"] = building / "pictures"
+                _pictures(job, family)
+            _damage_files(job, paths)
+            _write_truth(job, made_from, paths)
     return {role: folder / path.relative_to(building) for role, path in paths.items()}
+
+
+def _made_before(folder: Path, made_from: Mapping[str, Any]) -> dict[str, Path] | None:
+    """Returns the paths of raw files that are there already from equal arguments."""
+    try:
+        facts = _facts(folder)
+        if facts["made_from"] == made_from:
+            return {role: folder / path for role, path in facts["paths"].items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        pass  # none, or not whole ones: they are made
+    return None
 
 
 def planted_truth(folder: str | Path) -> PlantedTruth:
