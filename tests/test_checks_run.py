@@ -168,15 +168,23 @@ def test_a_check_that_cannot_run_is_an_error_and_never_a_pass(
 ) -> None:
     def fails(tables: Tables, limits: Limits) -> pl.LazyFrame:
         if not lazily:
-            raise ZeroDivisionError("no words")
+            raise ValueError("no words")
         return tables.interactions.select("no such column")  # type: ignore[union-attr]
 
     one_check(fails, blocks=blocks, needs=("interactions",))
     validation = validate(tables_of(interactions()))
     assert (validation.verdict, validation["made_up"].status) == ("error", "error")
-    assert ("no such column" if lazily else "ZeroDivisionError: no words") in validation[
-        "made_up"
-    ].reason
+    assert ("no such column" if lazily else "ValueError: no words") in validation["made_up"].reason
+
+
+@pytest.mark.parametrize("blocks", ["", "rows", "users"])
+def test_a_fault_of_the_program_is_no_verdict_on_the_data(one_check: Any, blocks: str) -> None:
+    def fails(tables: Tables, limits: Limits) -> pl.LazyFrame:
+        raise ZeroDivisionError
+
+    one_check(fails, blocks=blocks, needs=("interactions",))
+    with pytest.raises(ZeroDivisionError):
+        validate(tables_of(interactions()))
 
 
 def test_a_manifest_that_does_not_say_how_labels_are_made_is_an_error() -> None:

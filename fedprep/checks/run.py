@@ -29,6 +29,12 @@ N_EXAMPLES = 3
 UNABLE = (Exception, pl.exceptions.PanicException)
 """What a check that cannot run may raise: damaged pages can make polars panic, which is no `Exception`."""
 
+FAULTS = (
+    AssertionError, AttributeError, ImportError, NameError, NotImplementedError, SystemError,
+    ZeroDivisionError,
+)  # fmt: skip
+"""What is a fault of the program, whatever the data: it is no verdict on them."""
+
 
 def run_checks(
     tables: Tables,
@@ -242,7 +248,10 @@ class Session:
 
 
 def _words(error: BaseException) -> str:
+    """Returns why a check could not run; an error that data cannot cause is raised again."""
     if isinstance(error, FedprepError):
         return str(error)
+    if isinstance(error, FAULTS):
+        raise error
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no words'}"
