@@ -160,7 +160,10 @@ def cache_folder() -> Path:
 
     named = os.environ.get("FEDPREP_CACHE")
     try:
-        folder = Path(named).expanduser() if named else user_cache_path("fedprep", appauthor=False)
+        if named:
+            literal = Path(named)
+            return (literal if literal.is_dir() else literal.expanduser()).absolute()
+        folder = user_cache_path("fedprep", appauthor=False)
     except RuntimeError:
         folder = Path("~")
     if folder.parts[:1] == ("~",):
