@@ -6,6 +6,7 @@ The id must be equal for equal recipe and equal raw bytes, on any machine. So it
 - times, durations and tool versions;
 - how a raw file was had (download, mirror, by hand), as its bytes are named by their hash;
 - `[validate]`, `[train]` and `[eval]` of the recipe, which change no row;
+- the counts of the lines of raw files, which follow from their bytes;
 - the float values of embeddings, whose last bits follow the processor: the encoder with the hash of its
   weights, the texts and the hashes of the pictures that determine them are covered.
 """
@@ -186,6 +187,7 @@ class _Step(Struct):
     unit: str = "rows"
     why: str = ""
     examples: list[str] = []
+    lines: dict[str, Count] = {}
 
 
 class _Statistics(Struct):
@@ -302,6 +304,8 @@ def manifest_id(manifest: dict[str, Any]) -> str:
         {k: f[k] for k in ("role", "name", "sha256")} for f in source.get("files", [])
     ]
     kept["source"] = {k: v for k, v in source.items() if k != "retrieved"}
+    if "steps" in kept:
+        kept["steps"] = [{k: v for k, v in s.items() if k != "lines"} for s in kept["steps"]]
     kept["tables"] = {
         name: {key: table[key] for key in _identity_of(name) if key in table}
         for name, table in manifest.get("tables", {}).items()

@@ -44,6 +44,8 @@ Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Above0 = Annotated[float, Meta(gt=0.0)]
+Quote = Literal["auto", "double", "none"]
+Decimal = Literal[".", ","]
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,6 +66,9 @@ class ItemsTable(Table, frozen=True, kw_only=True):
     separator: str = ","
     header: bool = True
     encoding: str = "utf-8"
+    quote: Quote = "auto"
+    decimal: Decimal = "."
+    max_bad_share: Share = 0.01
     columns: dict[str, str | int]
     missing: list[str] = []
 
@@ -95,10 +100,14 @@ class Source(Table, frozen=True, kw_only=True):
         ""  # amazon: which reviews file; "" is the edition's usual one
     )
     file: str = ""  # table: the interactions; glob patterns allowed
-    format: Literal["auto", "csv", "jsonl", "parquet"] = "auto"  # table
+    format: Literal["auto", "csv", "jsonl", "parquet", "sequences"] = "auto"  # table
     separator: str = ","  # table
     header: bool = True  # table
     encoding: str = "utf-8"  # table
+    quote: Quote = "auto"  # table: whether quotation marks enclose fields
+    decimal: Decimal = "."  # table: the decimal mark of ratings and times
+    max_bad_share: Share = 0.01  # of the lines of a file; more stop the build
+    markup: Literal["clean", "keep"] = "clean"  # tags and entities in texts on items
     time_unit: Literal["auto", "s", "ms", "us", "ns", "text"] = "auto"  # table
     columns: dict[str, str | int] = {}  # table: user, item, rating, timestamp → the file's names
     items: ItemsTable | None = None
@@ -215,9 +224,36 @@ class Recipe(Table, frozen=True, kw_only=True):
     eval: dict[str, Any] = {}
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the recipe as plain dicts and lists, ready for JSON."""
+        """Returns the recipe as plain dicts and lists, ready for JSON.
+
+        Keys that came later are left out where they have their default value: a recipe that does not
+        set them makes the Dataset, id included, that it made before there were such keys.
+        """
         builtins: dict[str, Any] = msgspec.to_builtins(self)
+        for path, keys in ADDED.items():
+            table, tree = _at(self, path), _at(builtins, path)
+            if table is None:
+                continue
+            defaults = {f.name: f.default for f in msgspec.structs.fields(table)}
+            for key in keys:
+                if getattr(table, key) == defaults[key]:
+                    del tree[key]
         return builtins
+
+
+ADDED: Mapping[str, tuple[str, ...]] = {
+    "source": ("quote", "decimal", "max_bad_share", "markup"),
+    "source.items": ("quote", "decimal", "max_bad_share"),
+}
+"""Keys that came after the first manifests were written, by their table."""
+
+
+def _at(tree: Any, path: str) -> Any:
+    """Returns the table at a dotted path, of structs or of dicts; None where there is none."""
+    for part in path.split("."):
+        if tree is not None:
+            tree = tree.get(part) if isinstance(tree, Mapping) else getattr(tree, part)
+    return tree
 
 
 def recipes_folder() -> Path:

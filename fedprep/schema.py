@@ -29,6 +29,7 @@ __all__ = [
     "USERS",
     "USER_ID",
     "Candidate",
+    "Lines",
     "Progress",
     "RawFile",
     "RawTables",
@@ -139,6 +140,25 @@ class RawFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lines:
+    """Where the lines of a text file went. Every one is in one of the counts."""
+
+    rows: int = 0  # records; one that runs over several lines counts once
+    dropped: int = 0
+    header: int = 0
+    blank: int = 0
+    inside: int = 0  # lines that go on with a record, behind the one that it starts on
+
+    @property
+    def total(self) -> int:
+        """How many lines the file has."""
+        return self.rows + self.dropped + self.header + self.blank + self.inside
+
+    def __add__(self, other: Lines) -> Lines:
+        return Lines(**{name: getattr(self, name) + getattr(other, name) for name in vars(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """What one step read and dropped; the manifest lists them in order.
 
@@ -152,6 +172,7 @@ class Step:
     unit: str = "rows"  # rows, users, items, images
     why: str = ""
     examples: tuple[str, ...] = ()
+    lines: Lines | None = None  # of a text file that was read
 
     @property
     def dropped(self) -> int:

@@ -21,7 +21,9 @@ DAY = 1_500_000_000
 
 
 def source(edition: str, category: str = "Gift_Cards", subset: str = "") -> Source:
-    return Source(name="amazon", edition=edition, category=category, subset=subset)
+    return Source(
+        name="amazon", edition=edition, category=category, subset=subset, max_bad_share=1.0
+    )
 
 
 def old(user, item, rating, time=DAY, **more):

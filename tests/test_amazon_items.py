@@ -8,7 +8,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from fedprep.errors import SourceError
 from fedprep.schema import silent
 from fedprep.sources.amazon_items import read_items
 
@@ -150,6 +149,6 @@ def test_what_the_scraper_left_is_counted(tmp_path):
     assert "1 had HTML taken out" in steps["unreadable titles"].why
 
 
-def test_dicts_in_place_of_json_are_refused(tmp_path):
-    with pytest.raises(SourceError, match="none of the 1 lines can be read"):
-        read(tmp_path, "2018", ["{'asin': 'I1'}"])
+def test_dicts_in_place_of_json_are_read(tmp_path):
+    items, _ = read(tmp_path, "2018", ["{'asin': u' I1\\xa0', 'title': 'Kettle'}"])
+    assert items.select("item", "title").rows() == [("I1", "Kettle")]

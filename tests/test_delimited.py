@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedprep.errors import RecipeError, SourceError
+from fedprep.schema import Lines
 from fedprep.sources import blocks
 from fedprep.sources.delimited import Dialect, stage_delimited
 
@@ -17,14 +18,28 @@ RATINGS = {"user": 0, "item": 1, "rating": 2}
 BOOKS = Dialect(separator=";", encoding="latin-1")
 
 
-def stage(tmp_path, content, fields=None, *, dialect=None, dtypes=None):
+def stage(tmp_path, content, fields=None, *, dialect=None, dtypes=None, max_bad_share=1.0):
     path = tmp_path / "raw.txt"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     fields = fields or RATINGS
     frame, step = stage_delimited(
-        path, fields, tmp_path / "out", name="ratings", dialect=dialect, dtypes=dtypes
+        path,
+        fields,
+        tmp_path / "out",
+        name="ratings",
+        dialect=dialect,
+        dtypes=dtypes,
+        max_bad_share=max_bad_share,
     )
+    assert step.lines.total == n_lines(path)
     return frame.collect(), step
+
+
+def n_lines(path):
+    raw = path.read_bytes()
+    raw = gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
+    raw = raw if b"\n" in raw else raw.replace(b"\r", b"\n")
+    return raw.count(b"\n") + (not raw.endswith(b"\n"))
 
 
 def test_columns_are_found_by_name_or_number_and_come_in_our_order(tmp_path):
@@ -48,7 +63,7 @@ def test_a_separator_outside_ascii_is_one_too(tmp_path):
 
 
 def test_quotes_can_be_turned_off(tmp_path):
-    dialect = Dialect(separator="|", header=False, quotes=False)
+    dialect = Dialect(separator="|", header=False, quote="none")
     frame, _ = stage(tmp_path, '1|"Alien|3\n2|b"|4\n', dialect=dialect)
     assert frame["item"].to_list() == ['"Alien', 'b"']
 
@@ -145,10 +160,19 @@ def staged_in_blocks(tmp_path, text, n_bytes):
 
 
 def test_dirt_costs_the_lines_it_is_on(tmp_path):
-    frame, step = stage(tmp_path, DIRT)
+    frame, step = stage(tmp_path, DIRT, dialect=Dialect(quote="double"))
     assert frame["line"].to_list() == [2, 8, 10]
     assert step.examples == ("line 7", "line 9", "line 11")
     assert step.dropped == 3
+    assert step.lines == Lines(rows=3, dropped=3, header=1, blank=1, inside=3)
+
+
+def test_stray_quotes_cost_no_line(tmp_path):
+    frame, step = stage(tmp_path, DIRT)
+    assert frame["line"].to_list() == [2, 8, 9, 10, 11]
+    assert frame["item"].to_list()[2:] == ['"stray', "3", '"6"x']
+    assert (step.dropped, step.examples) == (1, ("line 7",))
+    assert step.lines == Lines(rows=5, dropped=1, header=1, blank=1, inside=3)
 
 
 @settings(

@@ -49,6 +49,7 @@ def join(tmp_path, content, columns, raw=None, **options):
         content.write_parquet(path)
     else:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    options = {"max_bad_share": 1.0, **options}
     table = recipe.ItemsTable(file="more", columns=columns, **options)
     joined = join_items(raw or source(), path, table)
     return joined, joined.items.collect().sort("item")
@@ -85,6 +86,7 @@ def test_what_is_dropped_is_counted_and_named(tmp_path):
     assert found == [
         ("bad lines in more", 8, 7, "rows", ("line 7",)),
         ("rows without an id in more", 7, 5, "rows", ("line 3", "line 4")),
+        ("ids tidied in more", 7, 7, "rows", ()),
         ("rows on unknown items in more", 5, 4, "rows", ("line 5",)),
         ("repeated items in more", 4, 3, "rows", ("line 6",)),
         ("items without a row in more", 4, 3, "items", ("item 2",)),

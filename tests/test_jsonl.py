@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedprep.errors import OutputError, SourceError
+from fedprep.schema import Lines
 from fedprep.sources import blocks
 from fedprep.sources.jsonl import stage_jsonl
 
@@ -21,6 +22,7 @@ FIELDS = {"user": "u", "note": "text"}
 def stage(tmp_path: Path, content: bytes, **options):
     path = tmp_path / "raw"
     path.write_bytes(content)
+    options = {"max_bad_share": 1.0, **options}
     rows, step = stage_jsonl(
         path, options.pop("fields", FIELDS), tmp_path / "out", name="reviews", **options
     )
@@ -61,10 +63,11 @@ def test_bad_lines_are_dropped_counted_and_the_first_three_named(tmp_path):
     ]
     content = b'{"u":"first"}\n' + b"\n".join(bad) + b'\n{"u":"last"}\n'
     rows, step = stage(tmp_path, content)
-    assert rows["user"].to_list() == ["first", "last"]
-    assert rows["line"].to_list() == [1, 9]
-    assert (step.rows_in, step.dropped) == (9, 7)
+    assert rows["user"].to_list() == ["first", "A", "a\tb", "last"]  # two are Python dicts
+    assert rows["line"].to_list() == [1, 5, 8, 9]
+    assert (step.rows_in, step.dropped) == (9, 5)
     assert step.examples == ("line 2", "line 3", "line 4")
+    assert step.lines == Lines(rows=4, dropped=5)
     assert step.name == "bad lines in reviews"
 
 

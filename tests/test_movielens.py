@@ -64,7 +64,10 @@ def write(folder: Path, edition: str) -> Path:
 
 def read(folder: Path, edition: str):
     raw = MOVIELENS.read(
-        {"archive": folder}, Source(name="movielens", edition=edition), folder / ".work", silent
+        {"archive": folder},
+        Source(name="movielens", edition=edition, max_bad_share=1.0),
+        folder / ".work",
+        silent,
     )
     return raw, raw.interactions.collect(), raw.items.collect().sort("item"), raw.users.collect()
 

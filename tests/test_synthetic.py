@@ -55,7 +55,7 @@ def read_back(
     """Raw files with faults, as the family's reader reads them, and what was planted."""
     paths = written(folder / "raw", family, edition, faults=list(faults), **changes)
     category = "Gift_Cards" if family == "amazon" else ""
-    source = recipe.Source(name=family, edition=edition, category=category)
+    source = recipe.Source(name=family, edition=edition, category=category, max_bad_share=1.0)
     tables = FAMILIES[family].read(paths, source, folder / "work", silent)
     return tables, planted_truth(folder / "raw")
 

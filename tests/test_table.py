@@ -31,6 +31,7 @@ def read(tmp_path, files, columns=None, *, file="a.csv", at=None, **options):
             content.write_parquet(path)
         else:
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    options = {"max_bad_share": 1.0, **options}
     source = recipe.Source(name="table", file=file, columns=columns or NAMES, **options)
     at = at or ("." if "*" in file else file)
     work = tmp_path / "work"

@@ -18,7 +18,11 @@ def rows(**columns) -> pl.LazyFrame:
 
 def test_unusable_rows_are_dropped_and_null_is_no_yes():
     frame, step = unusable(
-        rows(x=[1.0, None, 9.0, 2.0, -1.0]), pl.col("x").is_between(0, 5), "things", "out of range"
+        rows(x=[1.0, None, 9.0, 2.0, -1.0]),
+        pl.col("x").is_between(0, 5),
+        "things",
+        "out of range",
+        max_bad_share=0.6,
     )
     assert frame.collect()["x"].to_list() == [1.0, 2.0]
     assert (step.rows_in, step.rows_out, step.name) == (5, 2, "unusable things")

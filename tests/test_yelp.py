@@ -77,7 +77,8 @@ def read(tmp_path, **rows):
     """Reads rows by role; a role without rows given is not there."""
     rows = {"business": [business(1)], "review": [review(1, "u1", "b1")]} | rows
     paths = {role: write(tmp_path / "raw", role, lines) for role, lines in rows.items()}
-    return read_yelp(paths, recipe.Source(name="yelp"), tmp_path / "work")
+    options = recipe.Source(name="yelp", max_bad_share=1.0)
+    return read_yelp(paths, options, tmp_path / "work")
 
 
 def steps(raw):

@@ -9,16 +9,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 
 from fedprep import fetch as fetching
 from fedprep.build.log import SYNTHETIC, Hands, Log
 from fedprep.build.tables import Coded, encode
-from fedprep.errors import OutputError, RecipeError, SourceError
+from fedprep.errors import FetchError, OutputError, RecipeError, SourceError
 from fedprep.fetch import Fetched
 from fedprep.files import cache_folder, sha256_of
 from fedprep.recipe import ItemsTable, Recipe, parse_recipe
-from fedprep.schema import RawTables
+from fedprep.schema import Candidate, RawFile, RawTables
 from fedprep.sources import SOURCES, Terms, join_items
 
 __all__ = ["fetch_raw", "read_raw", "terms_of_manifest", "terms_shown_first_time"]
@@ -44,11 +45,16 @@ def read_raw(
     files = fetched | named
     with log.stage("read"):
         paths = {role: file.path for role, file in fetched.items()}
-        raw = source.read(paths, recipe.source, work, hands.progress)
+        options = recipe.source
+        if (
+            hands.synthetic and options.synthetic.faults
+        ):  # bad lines that were asked for stop nothing
+            options = msgspec.structs.replace(options, max_bad_share=1.0)
+        raw = source.read(paths, options, work, hands.progress)
         if recipe.source.items is not None:
             extra = recipe.source.items
             raw = (
-                join_items(raw, named["items"].path, extra)
+                join_items(raw, named["items"].path, extra, markup=recipe.source.markup)
                 if "items" in named
                 else _bare(raw, extra)
             )
@@ -178,13 +184,18 @@ def _named_files(recipe: Recipe, hands: Hands) -> dict[str, Fetched]:
     found = {}
     for role, (key, name) in wanted.items():
         path = fetching.find_file(name, folders=folders)
-        if path is None:
+        within = _within_given(role, name, hands) if path is None and role == "items" else None
+        if within is not None:
+            found[role] = within
+        elif path is not None:
+            found[role] = _unlisted(role, path, how="by hand")
+        else:
+            given = f" or in --from {hands.path}" if hands.path is not None else ""
             raise RecipeError(
-                f"the file '{name}' that the recipe names is not there",
+                f"the file '{name}' that the recipe names is not there{given}",
                 where=key,
                 hint="give its path, or put it into a folder that FEDPREP_MIRROR names",
             )
-        found[role] = _unlisted(role, path, how="by hand")
     return found
 
 
@@ -194,6 +205,25 @@ def _bare(raw: RawTables, table: ItemsTable) -> RawTables:
     columns = {name: pl.lit(None, pl.String) for name in table.columns if name not in there}
     facts = {**raw.facts, "not_made_up": sorted(columns)}
     return replace(raw, items=raw.items.with_columns(**columns), facts=facts)
+
+
+def _within_given(role: str, name: str, hands: Hands) -> Fetched | None:
+    """Returns a file at any depth of the folder or archive that was given by hand; None: it is not there."""
+    if hands.path is None:
+        return None
+    member = Path(name).name
+    file = RawFile(role=role, candidates=(Candidate(name=name),), members=(member,))
+    try:
+        found = fetching.fetch([file], by_hand=hands.path, mirrors=(), progress=hands.progress)[
+            role
+        ]
+    except FetchError:
+        return None
+    path = found.path
+    if path.is_dir():
+        inside = (path / member, path / f"{member}.gz", *sorted(path.rglob(member)))
+        path = next(p for p in inside if p.is_file())
+    return replace(found, path=path)
 
 
 def _unlisted(role: str, path: Path, *, how: str) -> Fetched:

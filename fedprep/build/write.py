@@ -18,7 +18,7 @@ from fedprep.frames import read_parquet
 from fedprep.manifest import describe_table, tool_versions, write_manifest
 from fedprep.partition import heterogeneity, partition
 from fedprep.recipe import EmbedImage, EmbedText, Recipe
-from fedprep.schema import CLIENT_ID, ITEM_ID, SOURCE_ID, USER_ID, embedding_schema
+from fedprep.schema import CLIENT_ID, ITEM_ID, SOURCE_ID, USER_ID, Step, embedding_schema
 from fedprep.shards import write_shards
 
 __all__ = ["EMBEDDING_ROWS", "write_clients", "write_embeddings", "write_whole_manifest"]
@@ -119,6 +119,13 @@ def _describe_shards(folder: Path, index: pl.DataFrame, log: Log) -> None:
         described[f"clients/{path.name}"] = describe_table(path, read_parquet(path))
 
 
+def _described(step: Step) -> dict[str, Any]:
+    described = {**asdict(step), "dropped": step.dropped}
+    if step.lines is None:
+        del described["lines"]
+    return described
+
+
 def write_whole_manifest(recipe: Recipe, folder: Path, log: Log) -> dict[str, Any]:
     """Writes the manifest last: a folder without it is no Dataset."""
     entries = dict(log.entries)
@@ -129,7 +136,7 @@ def write_whole_manifest(recipe: Recipe, folder: Path, log: Log) -> dict[str, An
             "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "recipe": recipe.to_dict(),
             **{key: entries[key] for key in ("source", "facts", "classes", "split")},
-            "steps": [{**asdict(step), "dropped": step.dropped} for step in log.steps],
+            "steps": [_described(step) for step in log.steps],
             "encoders": entries.get("encoders", {}),
             "partition": entries["partition"],
             "tables": dict(sorted(entries["tables"].items())),

@@ -20,7 +20,7 @@ from fedprep.sources.delimited import stage_delimited
 from fedprep.sources.facts import chosen, facts, terms_of
 from fedprep.sources.jsonl import stage_jsonl
 from fedprep.sources.kind import SourceKind, Terms
-from fedprep.sources.tidy import null_if_empty, unusable, without_duplicates
+from fedprep.sources.tidy import tidy_id, unusable, without_duplicates
 
 __all__ = ["AMAZON"]
 
@@ -146,13 +146,15 @@ def read(
     edition = _edition(options)
     ratings_only = edition == "2023" and _subset(options) == "5core"
     stage = _stage_ratings if ratings_only else _stage_reviews
-    rows, steps = stage(paths["reviews"], edition, work / "reviews", progress)
+    share = options.max_bad_share
+    rows, steps = stage(paths["reviews"], edition, work / "reviews", share, progress)
     needed = ("user", "item", "rating", "timestamp")
     usable = pl.all_horizontal(pl.col(*needed).is_not_null()) & pl.col("rating").is_between(
         *RATINGS
     )
-    rows, lost = unusable(rows, usable, "reviews", "no user, item, time, or rating from 1 to 5")
-    items, more = read_items(paths["meta"], edition, work / "meta", progress)
+    why = "no user, item, time, or rating from 1 to 5"
+    rows, lost = unusable(rows, usable, "reviews", why, share)
+    items, more = read_items(paths["meta"], edition, work / "meta", progress, share)
     return RawTables(
         interactions=rows.select(*needed, "line"),
         items=items,
@@ -162,7 +164,7 @@ def read(
 
 
 def _stage_reviews(
-    path: Path, edition: str, out: Path, progress: Progress
+    path: Path, edition: str, out: Path, max_bad_share: float, progress: Progress
 ) -> tuple[pl.LazyFrame, list[Step]]:
     keys, texts = (KEYS_2023, TEXTS_2023) if edition == "2023" else (KEYS_OLD, TEXTS_OLD)
     rows, bad = stage_jsonl(
@@ -172,6 +174,7 @@ def _stage_reviews(
         name="reviews",
         digests={"digest": [*keys.values(), *texts]},
         transform=lambda rows: rows.with_columns(_typed(edition)),
+        max_bad_share=max_bad_share,
         progress=progress,
     )
     rows, twice = without_duplicates(rows, [*keys], "reviews")
@@ -179,9 +182,11 @@ def _stage_reviews(
 
 
 def _stage_ratings(
-    path: Path, edition: str, out: Path, progress: Progress
+    path: Path, edition: str, out: Path, max_bad_share: float, progress: Progress
 ) -> tuple[pl.LazyFrame, list[Step]]:
-    rows, bad = stage_delimited(path, KEYS_2023, out, name="reviews", progress=progress)
+    rows, bad = stage_delimited(
+        path, KEYS_2023, out, name="reviews", max_bad_share=max_bad_share, progress=progress
+    )
     return rows.with_columns(_typed(edition)), [bad]
 
 
@@ -192,8 +197,8 @@ def _typed(edition: str) -> list[pl.Expr]:
         pl.col("timestamp").cast(pl.Float64, strict=False).cast(pl.Int64, strict=False),
     )
     return [
-        null_if_empty(pl.col("user").str.strip_chars()),
-        null_if_empty(pl.col("item").str.strip_chars()),
+        tidy_id(pl.col("user")),
+        tidy_id(pl.col("item")),
         pl.col("rating").cast(pl.Float32, strict=False),
         (time // 1000 if edition == "2023" else time).alias("timestamp"),
     ]

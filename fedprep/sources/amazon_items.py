@@ -14,7 +14,7 @@ import polars as pl
 from fedprep.schema import Progress, Step
 from fedprep.sources.jsonl import stage_jsonl
 from fedprep.sources.markup import has_markup, plain_text, price, strings_of_json, text_of_json
-from fedprep.sources.tidy import repeated
+from fedprep.sources.tidy import BAD_SHARE, repeated, tidy_ids
 
 __all__ = ["read_items"]
 
@@ -60,7 +60,7 @@ MAIN_PICTURE = r'(\{[^{}]*"variant":"MAIN"[^{}]*\})'
 
 
 def read_items(
-    path: Path, edition: str, out: Path, progress: Progress
+    path: Path, edition: str, out: Path, progress: Progress, max_bad_share: float = BAD_SHARE
 ) -> tuple[pl.LazyFrame, list[Step]]:
     """Returns the products, each once, and what was dropped or lost on the way.
 
@@ -77,6 +77,7 @@ def read_items(
         name="metadata",
         literal=edition == "2014",
         transform=_plain,
+        max_bad_share=max_bad_share,
         progress=progress,
     )
     rows, twice = repeated(rows, "item", "metadata")
@@ -91,10 +92,9 @@ def _plain(rows: pl.DataFrame) -> pl.DataFrame:
     """Returns the rows of a block with plain texts, numbers and lists, and what they came from."""
     texts = {name: text_of_json(rows[name]) for name in TEXTS if name in rows.columns}
     prices, unread = price(text_of_json(rows["price"]))
-    item = rows["item"].str.strip_chars()
     columns = {
         "line": rows["line"],
-        "item": item.set(item == "", None),
+        "item": tidy_ids(rows["item"]),
         "title": plain_text(texts["title"]),
         "categories": _categories(rows),
         "image": _image(rows),

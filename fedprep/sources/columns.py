@@ -8,9 +8,14 @@ from pathlib import Path
 import polars as pl
 
 from fedprep.errors import SourceError
-from fedprep.sources.tidy import null_if_empty
+from fedprep.sources.tidy import BLANKS, null_if_empty
 
-__all__ = ["in_type", "plain_integers", "shared_type"]
+__all__ = ["WHOLE", "in_type", "integer_texts", "plain_integers", "shared_type"]
+
+WHOLE = r"^(-?(?:0|[1-9]\d*))\.0+$"
+"""A whole number as pandas writes it where a column had a gap: 7.0."""
+
+DECIMAL_COMMA = r"^\s*([+-]?\d*),(\d+)\s*$"
 
 
 def shared_type(name: str, found: Sequence[pl.DataType], files: Sequence[Path]) -> pl.DataType:
@@ -44,10 +49,11 @@ def shared_type(name: str, found: Sequence[pl.DataType], files: Sequence[Path]) 
     return pl.String() if "text" in kinds else pl.Float64()
 
 
-def in_type(name: str, found: pl.DataType, wanted: pl.DataType) -> pl.Expr:
+def in_type(name: str, found: pl.DataType, wanted: pl.DataType, decimal: str = ".") -> pl.Expr:
     """Returns a column of type `found` in the type that `shared_type` gave.
 
-    Where that fails an id or a time is null, and a rating NaN: one that is not given is null.
+    Where that fails an id or a time is null, and a rating NaN: one that is not given is null. With
+    `decimal = ","` ratings and times in text have a decimal comma.
     """
     column = pl.col(name)
     if _kind(found) == "time":
@@ -55,15 +61,23 @@ def in_type(name: str, found: pl.DataType, wanted: pl.DataType) -> pl.Expr:
     if wanted == pl.String():
         if found.is_float():  # ids such as 12.0: integers that met a null in pandas
             whole = column.cast(pl.Int64, strict=False)
-            text = pl.when(whole == column).then(whole.cast(pl.String))
-            return pl.when(column.is_finite()).then(text.otherwise(column.cast(pl.String)))
-        return null_if_empty(column.cast(pl.String))
+            spelled = pl.when(whole == column).then(whole.cast(pl.String))
+            return pl.when(column.is_finite()).then(spelled.otherwise(column.cast(pl.String)))
+        return null_if_empty(_with_point(column.cast(pl.String), name, decimal))
     if _kind(found) == "text":
-        column = null_if_empty(column.cast(pl.String).str.strip_chars())
+        text = column.cast(pl.String).str.strip_chars(BLANKS)
+        if wanted == pl.Int64():  # an id of a source whose ids are integers
+            text = text.str.replace(WHOLE, "$1")
+        column = null_if_empty(_with_point(text, name, decimal))
     value = column.cast(wanted, strict=False)
     if wanted != pl.Float32():
         return value
     return pl.when(column.is_not_null()).then(value.fill_null(float("nan")))
+
+
+def _with_point(text: pl.Expr, name: str, decimal: str) -> pl.Expr:
+    numbers = name in ("rating", "timestamp") and decimal == ","
+    return text.str.replace(DECIMAL_COMMA, "$1.$2") if numbers else text
 
 
 def plain_integers(rows: pl.LazyFrame, names: Sequence[str]) -> bool:
@@ -74,6 +88,28 @@ def plain_integers(rows: pl.LazyFrame, names: Sequence[str]) -> bool:
         return True
     plain = pl.col(text).cast(pl.Int64, strict=False).cast(pl.String) == pl.col(text)
     return all(rows.select(plain.fill_null(False).all()).collect(engine="streaming").row(0))
+
+
+def integer_texts(rows: pl.LazyFrame, names: Sequence[str]) -> dict[str, int]:
+    """Returns which text columns hold nothing but whole numbers, and how many of them end in `.0`.
+
+    Only columns with one that does are named. There `7.0` is `7`; `007` and `7.5` are no whole numbers.
+    """
+    schema = rows.collect_schema()
+    text = [name for name in names if schema[name] == pl.String()]
+    if not text:
+        return {}
+    whole = [pl.col(name).str.contains(WHOLE).sum().alias(f"{name} whole") for name in text]
+    other = [
+        (~pl.col(name).str.contains(r"^-?(?:0|[1-9]\d*)(?:\.0+)?$")).sum().alias(f"{name} other")
+        for name in text
+    ]
+    counts = rows.select(*whole, *other).collect(engine="streaming").row(0, named=True)
+    return {
+        name: counts[f"{name} whole"]
+        for name in text
+        if counts[f"{name} whole"] and not counts[f"{name} other"]
+    }
 
 
 def _kind(dtype: pl.DataType) -> str:

@@ -1,7 +1,8 @@
 """Delimited text of any size, staged to Parquet block by block: CSV, TSV, `;`, `::` and their dirt.
 
-Fields between separators of one byte may be quoted, with `""` or `\\"` for a quote inside. Separators of
-several characters (MovieLens' `::`) know no quotes: none of the formats that use them does.
+Fields between separators of one byte may be quoted, with `""` or `\\"` for a quote inside; a stray quote
+is a character. Separators of several characters (MovieLens' `::`) know no quotes: none of the formats
+that use them does.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import codecs
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +23,15 @@ import polars as pl
 
 from fedprep.errors import RecipeError, SourceError, nearest
 from fedprep.frames import scan_parquet
-from fedprep.schema import Progress, Step, silent
+from fedprep.schema import Lines, Progress, Step, silent
 from fedprep.sources.blocks import blocks_of_lines, parquet_writer
+from fedprep.sources.first_lines import fields_of, likeness, looks_like_data, looks_like_header
 from fedprep.sources.records import Layout, Records, parse_records
+from fedprep.sources.tidy import BAD_SHARE, BLANKS, refuse_bad_lines
 
 __all__ = ["Dialect", "stage_delimited"]
+
+Quote = Literal["auto", "double", "none"]
 
 STAND_IN = "\x1f"  # ASCII's unit separator, in place of a separator of several characters
 LOOKED_AT = 100  # lines whose number of fields is looked at where there is no header
@@ -40,7 +46,7 @@ class Dialect:
     separator: str = ","
     header: bool = True
     encoding: str = "utf-8"  # any of Python's that has ASCII inside: latin-1, cp1252, utf-8 …
-    quotes: bool = True  # False: a quote is a character like any other
+    quote: Quote = "auto"  # double: each one is meant; none: it is a character like any other
 
     @property
     def byte(self) -> str:
@@ -50,7 +56,7 @@ class Dialect:
     @property
     def quoted(self) -> bool:
         """Whether a quote may open a field."""
-        return self.quotes and self.byte == self.separator
+        return self.quote != "none" and self.byte == self.separator
 
 
 def stage_delimited(
@@ -61,6 +67,7 @@ def stage_delimited(
     name: str,
     dialect: Dialect | None = None,
     dtypes: Mapping[str, pl.DataType] | None = None,
+    max_bad_share: float = BAD_SHARE,
     progress: Progress = silent,
 ) -> tuple[pl.LazyFrame, Step]:
     """Returns the wanted columns of a delimited text file, and what was dropped on the way.
@@ -69,31 +76,33 @@ def stage_delimited(
     columns in the order of `fields`: String, or as `dtypes` says; null where the field is empty. Rows
     keep the file's order.
 
-    Plain or gzip, told by content; LF or CRLF ends; a byte order mark is skipped; blank lines are passed
-    over. A line is bad, dropped and counted if it has another number of fields than the header (without
-    one: than most of the first 100 lines), a quote that is never closed, a value that is not of the
-    wanted type, or bytes that are no UTF-8.
+    Plain or gzip, told by content; LF, CRLF or CR ends; a byte order mark is skipped; blank lines are
+    passed over. A line is bad, dropped and counted if it has another number of fields than the header
+    (without one: than most of the first 100 lines), a quote that is meant and never closed, a value that
+    is not of the wanted type, or bytes that are no UTF-8. Every line of the file is a row, dropped, blank,
+    the header, or inside of a quoted field: the step's `lines` has the counts.
 
     Args:
         path: the file.
         fields: our column → the file's column name, or its 0-based number.
         out: a folder; `rows.parquet` is written below it.
         name: what the lines are (`"ratings"`): the step is called `"bad lines in ratings"`.
-        dialect: separator, header, encoding, quotes; None is plain CSV.
+        dialect: separator, header, encoding, quote; None is plain CSV.
         dtypes: our column → its numeric type; String where it is not named.
+        max_bad_share: the share of lines that may be bad (a single one always may).
 
     Raises:
         RecipeError: an encoding or a separator that cannot be one, a column that two of ours are read
             from, or a name where the file has no header.
-        SourceError: no such column, not one good line, a broken gzip, another format, or bytes that are
-            not of the encoding (UTF-8: in more than one line of a thousand).
+        SourceError: no such column, too many bad lines, not one good line, a first line that is data
+            where a header is declared or the other way round, a broken gzip, another format, or bytes
+            that are not of the encoding (UTF-8: in more than one line of a thousand).
         OutputError: `out` cannot be written.
     """
     dialect = dialect or Dialect()
     _refuse_what_cannot_be(dialect)
     schema = {column: (dtypes or {}).get(column, pl.String()) for column in fields}
     bad = _BadLines()
-    n_rows = 0
     empty = pl.DataFrame(schema={"line": pl.UInt32(), **schema})
     expected = f"text with fields between '{dialect.separator}'"
     with (
@@ -104,11 +113,19 @@ def stage_delimited(
         head, first_line = next(blocks, (b"", 1))
         layout, names, n_skipped = _layout(head, dialect, fields, path, name)
         data = head.split(b"\n", n_skipped)[-1] if n_skipped else head
+        lines = Lines(header=bool(names), blank=n_skipped - bool(names))
         for records in _records(chain([(data, first_line + n_skipped)], blocks), layout):
             bad.add(records.bad, f"other than {layout.n_fields} fields")
+            bad.add(
+                records.bad_quotes, "a quote that is never closed, or swallows what is no record"
+            )
+            bad.n_stray += records.n_stray
             rows = _typed(records, schema, layout, bad)
-            n_rows += rows.height
+            lines += Lines(rows=rows.height, blank=records.n_blank, inside=records.n_inside)
             writer.write_table(rows.to_arrow().cast(writer.schema))
+        n_rows = lines.rows
+        lines = replace(lines, dropped=bad.total, blank=lines.blank - bad.reasons[NO_UTF8])
+        assert lines.total == bad.n_lines, f"{path}: {bad.n_lines} lines, accounted for: {lines}"
         if n_rows == 0:
             raise SourceError(
                 f"{name}: none of the {bad.total:,} lines can be used: {bad.why()}"
@@ -117,22 +134,49 @@ def stage_delimited(
                 where=str(path),
                 expected=f"fields between '{dialect.separator}'"
                 + (f", with the header {', '.join(names)}" if names else ", without a header"),
+                hint=". ".join(filter(None, _likeness(head, dialect, layout))),
             )
+        refuse_bad_lines(
+            bad.total,
+            n_rows + bad.total,
+            max_bad_share,
+            name=name,
+            why=bad.why(),
+            where=f"{path}, {_places(bad.first)}",
+            like=_likeness(head, dialect, layout),
+        )
+    why = [bad.why()] if bad.total else []
+    why += [f"{bad.n_stray:,} had stray quotes, read as characters"] if bad.n_stray else []
     return scan_parquet(out / "rows.parquet"), Step(
         stage="read",
         name=f"bad lines in {name}",
         rows_in=n_rows + bad.total,
         rows_out=n_rows,
-        why=bad.why(),
+        why="; ".join(why),
         examples=tuple(f"line {line}" for line in bad.first),
+        lines=lines,
     )
+
+
+def _likeness(head: bytes, dialect: Dialect, layout: Layout) -> tuple[str, str]:
+    lines = head.decode(errors="replace").split("\n", LOOKED_AT)[:LOOKED_AT]
+    return likeness(lines, dialect.byte, layout.n_fields)
+
+
+def _places(lines: Sequence[int]) -> str:
+    return f"line{'s' * (len(lines) > 1)} {', '.join(map(str, lines))}"
 
 
 @dataclass
 class _BadLines:
-    """Counts bad lines by reason, and keeps the numbers of the first three."""
+    """Counts bad lines by reason, and keeps the numbers of the first three.
+
+    n_stray: lines that were read with their quotes as characters. n_lines: all lines of the file so far.
+    """
 
     total: int = 0
+    n_stray: int = 0
+    n_lines: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     first: list[int] = field(default_factory=list)
 
@@ -147,6 +191,11 @@ class _BadLines:
 
 
 def _refuse_what_cannot_be(dialect: Dialect) -> None:
+    if dialect.quote == "double" and dialect.byte != dialect.separator:
+        raise RecipeError(
+            f"fields between '{dialect.separator}' cannot be quoted",
+            expected='quote = "none" (or "auto") with a separator of more than one byte',
+        )
     if not dialect.separator or set(dialect.separator) & set('"\r\n'):
         raise RecipeError(
             f"{dialect.separator!r} cannot be a separator",
@@ -183,10 +232,12 @@ def _ready_blocks(
             bad.add(broken + np.uint32(line), NO_UTF8)
             _refuse_another_encoding(bad, line + block.count(b"\n"), path, name)
         if b"\r" in block:
-            # Arrow takes a lone CR for the end of a line.
-            block = block.replace(b"\r\n", b"\n").replace(b"\r", b" ")
+            # Arrow takes a lone CR for the end of a line; it is one where there are no others.
+            lone = b" " if b"\n" in block else b"\n"
+            block = block.replace(b"\r\n", b"\n").replace(b"\r", lone)
         if not block.endswith(b"\n"):
             block += b"\n"
+        bad.n_lines += block.count(b"\n")
         if dialect.byte != dialect.separator:
             block = block.replace(STAND_IN.encode(), b" ").replace(separator, STAND_IN.encode())
         elif dialect.quoted and b'\\"' in block:
@@ -251,23 +302,54 @@ def _layout(
     first = next((n for n, line in enumerate(lines[:LOOKED_AT]) if line.strip()), None)
     if first is None:
         raise SourceError(f"{name}: the file is empty, or starts with blank lines", where=str(path))
-    rows_of = csv.reader(
-        filter(None, lines[first:LOOKED_AT]),
-        delimiter=dialect.byte,
-        quoting=csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE,
-    )
     try:
-        rows = list(rows_of)
+        rows = fields_of(
+            [*filter(None, lines[first:LOOKED_AT])], dialect.byte, quotes=dialect.quoted
+        )
     except csv.Error as error:
         raise SourceError(
             f"{name}: the first lines cannot be read: {error}", where=str(path)
         ) from None
-    names = [column.strip() for column in rows[0]] if dialect.header else []
+    names = [column.strip(BLANKS) for column in rows[0]] if dialect.header else []
     sizes = Counter(map(len, rows))
     n_fields = len(names) or sizes.most_common(1)[0][0]
     wanted = _numbers(fields, names, n_fields, path, name)
-    layout = Layout(n_fields=n_fields, wanted=wanted, separator=dialect.byte, quotes=dialect.quoted)
+    _refuse_wrong_header(rows, wanted, dialect, fields, f"{path}, line {first + 1}", name)
+    layout = Layout(
+        n_fields=n_fields,
+        wanted=wanted,
+        separator=dialect.byte,
+        quotes=dialect.quoted,
+        strict=dialect.quote == "double",
+        spaced=2 * sum(any(f.startswith(" ") for f in row[1:]) for row in rows) > len(rows),
+    )
     return layout, names, first + 1 if dialect.header else 0
+
+
+def _refuse_wrong_header(
+    rows: list[list[str]],
+    wanted: Sequence[int],
+    dialect: Dialect,
+    fields: Mapping[str, str | int],
+    where: str,
+    name: str,
+) -> None:
+    shown = dialect.separator.join(rows[0])[:80]
+    by_number = all(isinstance(theirs, int) for theirs in fields.values())
+    if dialect.header and by_number and looks_like_data(rows, wanted):
+        raise SourceError(
+            f"{name}: the first line looks like data, and would be lost as a header: {shown}",
+            where=where,
+            expected="a line with the names of the columns",
+            hint="header = false says that there is none",
+        )
+    if not dialect.header and looks_like_header(rows, wanted):
+        raise SourceError(
+            f"{name}: the first line looks like a header, and would be read as data: {shown}",
+            where=where,
+            expected=f"data, as in the lines below: {dialect.separator.join(rows[1])[:80]}",
+            hint="header = true says that it names the columns",
+        )
 
 
 def _numbers(

@@ -12,25 +12,33 @@ import polars as pl
 from fedprep import recipe
 from fedprep.errors import RecipeError, SourceError
 from fedprep.schema import ITEM_ID, ITEMS, SOURCE_ID, RawTables, Step
-from fedprep.sources.columns import in_type
+from fedprep.sources.columns import WHOLE, in_type, shared_type
 from fedprep.sources.delimited import Dialect
-from fedprep.sources.markup import strings_of_json
+from fedprep.sources.lists import NAME_KEYS, strings_of_lists
+from fedprep.sources.markup import without_markup
 from fedprep.sources.tabular import stage_tabular
+from fedprep.sources.tidy import BLANKS, refuse_bad_lines, tidy_ids
 
 __all__ = ["join_items"]
 
 KEY = "item"
+IMAGE = "image"
+INTEGER = r"^-?(?:0|[1-9]\d*)$"
 OURS = ("line", "text", ITEM_ID, SOURCE_ID)
 """Names that a column of items cannot have: the stages give them themselves."""
 
 
-def join_items(raw: RawTables, path: Path, table: recipe.ItemsTable) -> RawTables:
+def join_items(
+    raw: RawTables, path: Path, table: recipe.ItemsTable, *, markup: str = "clean"
+) -> RawTables:
     """Returns the tables of a source with the columns of an extra table of items.
 
     A column that the source has too takes the extra value where there is one, in the source's type. An
-    item that only the interactions know gets its row. Text is stripped; an empty one, or one of
-    `table.missing`, is null. Text for `categories` is split at `|` where the column has any, else at
-    commas. The extra table is held in memory.
+    item that only the interactions know gets its row. Text is stripped and, unless `markup` is "keep",
+    freed of tags and entities; an empty one, or one of `table.missing`, is null. Lists in text, JSON's or
+    Python's, are lists for `categories`, the first address for `image`, and their texts joined for other
+    columns. Other text for `categories` is split at `|` where the column has any, else at `;` or commas.
+    The extra table is held in memory.
 
     The steps tell its bad lines, rows without a key, rows on items that the source does not know, repeated
     rows (the first one counts), and how many of the source's items it says nothing of.
@@ -39,17 +47,21 @@ def join_items(raw: RawTables, path: Path, table: recipe.ItemsTable) -> RawTable
         raw: the source's tables; left as they are.
         path: the extra table: delimited text, JSON lines or Parquet.
         table: `[source.items]` of the recipe.
+        markup: `source.markup`.
 
     Raises:
         RecipeError: a wrong column map or setting.
-        SourceError: no such column, a file that cannot be read, or one that knows none of the items.
+        SourceError: no such column, a file that cannot be read or has too many bad lines, or one that
+            knows none of the items.
     """
     _check(table.columns)
     schema = raw.items.collect_schema()
-    extra, steps = _read(path, table, schema[KEY])
     described = raw.items.select(KEY).collect(engine="streaming")[KEY]
     rated = raw.interactions.select(pl.col(KEY).unique()).collect(engine="streaming")[KEY]
     known = pl.concat([described, rated]).unique().sort()
+    extra, steps = _read(path, table, known)
+    extra, more = _without_markup(extra, markup, path)
+    steps += more
     extra, more = _rows_that_count(extra, known, path)
     steps += more
     extra, more = _in_types(extra, schema)
@@ -79,7 +91,7 @@ def _check(columns: Mapping[str, str | int]) -> None:
 
 
 def _read(
-    path: Path, table: recipe.ItemsTable, key_type: pl.DataType
+    path: Path, table: recipe.ItemsTable, known: pl.Series
 ) -> tuple[pl.DataFrame, list[Step]]:
     """Returns the extra table with its key in the source's type, tidied, and what was dropped."""
     with TemporaryDirectory() as work:
@@ -90,22 +102,69 @@ def _read(
             name=path.name,
             form=table.format,
             dialect=Dialect(
-                separator=table.separator, header=table.header, encoding=table.encoding
+                separator=table.separator,
+                header=table.header,
+                encoding=table.encoding,
+                quote=table.quote,
             ),
+            max_bad_share=table.max_bad_share,
         )
         extra = frame.collect(engine="streaming")
     extra = extra.with_columns(pl.col(pl.Categorical, pl.Enum, pl.Null).cast(pl.String))
+    written = extra[KEY]
     absent = pl.Series(["", *table.missing], dtype=pl.String)
-    text = pl.col(pl.String).str.strip_chars()
+    text = pl.col(pl.String).str.strip_chars(BLANKS)
     extra = extra.with_columns(pl.when(~text.is_in(absent.implode())).then(text))
+    key_type = known.dtype
+    shared = shared_type(KEY, [extra.schema[KEY]], [path])  # refuses what can be no id
     extra = extra.with_columns(in_type(KEY, extra.schema[KEY], key_type).alias(KEY))
+    if key_type == pl.String():
+        extra = extra.with_columns(tidy_ids(extra[KEY]))
+        if shared == pl.String() and known.str.contains(INTEGER).all():
+            extra = extra.with_columns(pl.col(KEY).str.replace(WHOLE, "$1"))
     kept = extra.filter(pl.col(KEY).is_not_null())
     why = (
         "no id"
         if key_type == pl.String()
         else "no id, or one that is no integer as the source's are"
     )
-    return kept, [bad_lines, _step(f"rows without an id in {path.name}", extra, kept, why)]
+    no_id = _step(f"rows without an id in {path.name}", extra, kept, why)
+    refuse_bad_lines(
+        bad_lines.dropped + no_id.dropped,
+        bad_lines.rows_in,
+        table.max_bad_share,
+        name=path.name,
+        why="; ".join(filter(None, [bad_lines.why, no_id.why])),
+        where=f"{path}, {', '.join((*bad_lines.examples, *no_id.examples))}",
+    )
+    steps = [bad_lines, no_id]
+    if written.dtype == pl.String() and (n := (extra[KEY].cast(pl.String) != written).sum()):
+        why = f"{n:,} ids: blanks cut, letters composed, 7.0 read as 7"
+        steps.append(_told(f"ids tidied in {path.name}", extra, why))
+    return kept, steps
+
+
+def _without_markup(
+    extra: pl.DataFrame, markup: str, path: Path
+) -> tuple[pl.DataFrame, list[Step]]:
+    """Returns the table with plain texts, and a step that tells how many had markup; none where none had."""
+    if markup == "keep":
+        return extra, []
+    n_marked = 0
+    for name, dtype in extra.schema.items():
+        if name in (KEY, IMAGE) or dtype != pl.String():
+            continue
+        plain, marked = without_markup(extra[name])
+        n_marked += marked
+        extra = extra.with_columns(plain.alias(name))
+    if not n_marked:
+        return extra, []
+    return extra, [_told(f"markup in {path.name}", extra, f"{n_marked:,} texts had HTML taken out")]
+
+
+def _told(name: str, rows: pl.DataFrame, why: str) -> Step:
+    """Returns a step that drops nothing and tells something."""
+    return Step(stage="read", name=name, rows_in=rows.height, rows_out=rows.height, why=why)
 
 
 def _rows_that_count(
@@ -157,11 +216,16 @@ def _in_types(extra: pl.DataFrame, schema: pl.Schema) -> tuple[pl.DataFrame, lis
     steps = []
     for name in extra.columns:
         wanted = schema.get(name, ITEMS.get(name))
+        if wanted == pl.String() or wanted is None:
+            extra = extra.with_columns(_texts(extra[name]))
         if name == KEY or wanted is None or extra.schema[name] == wanted:
             continue
         before = extra[name]
         if wanted == pl.List(pl.String) and before.dtype == pl.String():
             extra = extra.with_columns(_categories(before))
+            continue
+        if wanted == pl.List(pl.String) and isinstance(before.dtype, pl.List):
+            extra = extra.with_columns(_listed_categories(before))
             continue
         # A struct is not refused by `cast`, but handed back as it is.
         after = before if before.dtype.is_nested() else before.cast(wanted, strict=False)
@@ -185,14 +249,43 @@ def _in_types(extra: pl.DataFrame, schema: pl.Schema) -> tuple[pl.DataFrame, lis
     return extra, steps
 
 
+def _texts(values: pl.Series) -> pl.Series:
+    """Returns texts with lists in them joined; of a picture's the first address; others as they are."""
+    if values.dtype == pl.List(pl.String):
+        return values if values.name != IMAGE else values.list.first()
+    if values.dtype != pl.String() or not values.str.contains(r"^[\[({]").any():
+        return values
+    lists = strings_of_lists(values)
+    joined = lists.list.first() if values.name == IMAGE else lists.list.join(" ")
+    return values.zip_with(lists.is_null(), joined).alias(values.name)
+
+
 def _categories(text: pl.Series) -> pl.Series:
-    """Returns lists of categories from text such as `A|B`, `A, B` or `["A", "B"]`; null where empty."""
-    separator = "|" if text.str.contains("|", literal=True).any() else ","
-    is_json = text.str.starts_with("[")
-    parts = text.str.split(separator).list.eval(pl.element().str.strip_chars())
+    """Returns lists of categories from text such as `A|B`, `A, B`, `["A", "B"]`; null where empty."""
+    lists = strings_of_lists(text)
+    plain = text.set(lists.is_not_null(), None)
+    separator = next((s for s in "|;" if plain.str.contains(s, literal=True).any()), ",")
+    parts = plain.str.split(separator)
+    both = pl.select(pl.when(lists.is_null()).then(parts).otherwise(lists)).to_series()
+    return _distinct(both).alias(text.name)
+
+
+def _listed_categories(values: pl.Series) -> pl.Series:
+    """Returns lists of names from lists of texts, of numbers, or of objects with a name."""
+    inner = values.dtype.inner  # type: ignore[attr-defined]
+    if isinstance(inner, pl.Struct):
+        key = next((k for k in NAME_KEYS if k in {field.name for field in inner.fields}), None)
+        if key is None:
+            raise SourceError(
+                f"the objects in `{values.name}` have no name",
+                expected=" or ".join(f"'{key}'" for key in NAME_KEYS),
+            )
+        values = values.list.eval(pl.element().struct.field(key))
+    return _distinct(values.cast(pl.List(pl.String)))
+
+
+def _distinct(lists: pl.Series) -> pl.Series:
+    parts = lists.list.eval(pl.element().str.strip_chars(BLANKS))
     parts = parts.list.eval(pl.element().filter(pl.element() != ""))
-    if is_json.any():
-        from_json = strings_of_json(text)
-        parts = pl.select(pl.when(is_json).then(from_json).otherwise(parts)).to_series()
     parts = parts.list.unique(maintain_order=True)
-    return parts.set(parts.list.len() == 0, None).alias(text.name)
+    return parts.set(parts.list.len() == 0, None)

@@ -10,14 +10,20 @@ from pathlib import Path
 
 import polars as pl
 
-from fedprep.errors import SourceError
+from fedprep.errors import OutputError, SourceError
 from fedprep.frames import scan_parquet
-from fedprep.schema import Progress, Step, silent
+from fedprep.schema import Lines, Progress, Step, silent
 from fedprep.sources.blocks import blocks_of_lines, parquet_writer
 from fedprep.sources.encoding import encoding_of
+from fedprep.sources.first_lines import likeness
 from fedprep.sources.literals import eval_literals, json_of_literals
+from fedprep.sources.tidy import BAD_SHARE, refuse_bad_lines
 
-__all__ = ["stage_jsonl"]
+__all__ = ["lines_of_array", "stage_jsonl"]
+
+HEAD = 1 << 16
+HINT = "is it JSON with one object a line? jq -c . FILE writes an object over several lines as one"
+LONGEST_ARRAY = 2 << 30  # bytes
 
 
 def stage_jsonl(
@@ -29,6 +35,7 @@ def stage_jsonl(
     literal: bool = False,
     digests: Mapping[str, Sequence[str]] | None = None,
     transform: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
+    max_bad_share: float = BAD_SHARE,
     progress: Progress = silent,
 ) -> tuple[pl.LazyFrame, Step]:
     """Returns the wanted fields of a JSON lines file, and what was dropped on the way.
@@ -39,39 +46,49 @@ def stage_jsonl(
 
     Plain or gzip (several members too); LF or CRLF ends; a byte order mark is skipped; blank lines are
     ignored; lines with bytes that are no UTF-8 are counted in the step's `why`: such bytes are read as
-    Latin-1 where most of a block is, else they become U+FFFD. Lines that are
-    no JSON object are dropped and counted, the first three by number.
+    Latin-1 where most of a block is, else they become U+FFFD. A line that is no JSON object is read as
+    a Python dict (`{u'user': 'u1', 'early': False}`) where it is one. Others are dropped and counted, the
+    first three by number; the step's `lines` accounts for every line of the file.
 
     Args:
         path: the file.
         fields: our column → JSON key of the object. Of a repeated key the first one counts.
         out: a folder; `rows.parquet` is written below it.
         name: what the lines are (`"reviews"`): the step is called `"bad lines in reviews"`.
-        literal: lines are Python dict literals with single quotes (Amazon 2014 metadata).
+        literal: lines are mostly Python dicts (Amazon 2014 metadata): quicker where that is known.
         digests: column → JSON keys whose values are hashed together, so that long texts need not be
             staged. Equal values give equal digests; another version of DuckDB may give others.
         transform: applied to the rows of each block (and to none, for the columns) before they are
             staged: so that long texts are cleaned in memory that follows the block. It keeps all rows.
+        max_bad_share: the share of lines that may be bad (a single one always may).
 
     Raises:
         SourceError: an empty file, a truncated or broken gzip, another format, a line of more than
-            64 MB, or not one good line.
+            64 MB, too many bad lines, or not one good one.
         OutputError: `out` cannot be written.
     """
-    form = "Python dicts" if literal else "JSON objects"
+    form = "JSON objects or Python dicts"
     extract = _Extractor(fields, digests or {})
     shape = transform or _as_it_is
     schema = shape(pl.DataFrame(schema=extract.columns)).to_arrow().schema
-    n_lines = n_rows = n_recoded = 0
+    n_lines = n_rows = n_recoded = n_literal = n_physical = 0
     examples: list[str] = []
+    head = b""
     expected = f"{form}, one a line"
     with (
         parquet_writer(out / "rows.parquet", schema) as writer,
         blocks_of_lines(path, name=name, expected=expected, progress=progress) as blocks,
     ):
         for block, first_line in blocks:
+            head = head or block[:HEAD]
+            n_physical += block.count(b"\n") + (not block.endswith(b"\n"))
             lines, recoded = _lines(block, first_line)
+            literal = literal or _mostly_literal(lines)
             rows = _literal_rows(lines, extract) if literal else extract(lines)
+            if rows.height < lines.height and not literal:
+                found = _literal_rows(_without(lines, rows), extract)
+                n_literal += found.height
+                rows = pl.concat([rows, found]).sort("line")
             n_lines += lines.height
             n_rows += rows.height
             n_recoded += recoded
@@ -79,15 +96,26 @@ def stage_jsonl(
                 bad = _without(lines, rows)["line"].head(3 - len(examples))
                 examples += [f"line {line}" for line in bad.to_list()]
             writer.write_table(shape(rows).to_arrow().cast(schema))
+        like = likeness(head.decode(errors="replace").split("\n")[:100], ",", 1)
         if n_rows == 0:
             raise SourceError(
                 f"{name}: "
-                + (f"none of the {n_lines:,} lines can be read" if n_lines else "no line"),
+                + (f"none of the {n_lines:,} lines can be read" if n_lines else "no line")
+                + (f": {like[0]}" if like[0] else ""),
                 where=str(path),
                 expected=expected,
-                hint="fetch the file again; a web page saved in its place is the usual cause",
+                hint=HINT if "JSON" in like[0] or not like[1] else like[1],
             )
+        refuse_bad_lines(
+            n_lines - n_rows,
+            n_lines,
+            max_bad_share,
+            name=name,
+            why=f"no {form}",
+            where=f"{path}, {', '.join(examples)}",
+        )
     why = [f"no {form}"] if n_rows < n_lines else []
+    why += [f"{n_literal:,} lines were Python dicts"] if n_literal else []
     why += [f"{n_recoded:,} lines had bytes that are no UTF-8"] if n_recoded else []
     return scan_parquet(out / "rows.parquet"), Step(
         stage="read",
@@ -96,7 +124,60 @@ def stage_jsonl(
         rows_out=n_rows,
         why="; ".join(why),
         examples=tuple(examples),
+        lines=Lines(rows=n_rows, dropped=n_lines - n_rows, blank=n_physical - n_lines),
     )
+
+
+def _mostly_literal(lines: pl.DataFrame) -> bool:
+    """Returns whether most of the first lines begin as a Python dict does, and as no JSON object can."""
+    begins = lines["text"].head(100).str.contains(r"^\{\s*(?:[ub]?'|u\")").sum()
+    return begins > min(50, lines.height // 2)
+
+
+def lines_of_array(path: Path, out: Path, *, name: str, progress: Progress = silent) -> Path:
+    """Returns a file with the objects of a JSON array, one a line; the array is held in memory.
+
+    Raises:
+        SourceError: it is no whole JSON array, or larger than 2 GB.
+        OutputError: `out` cannot be written.
+    """
+    import duckdb
+
+    whole = bytearray()
+    with blocks_of_lines(path, name=name, expected="a JSON array", progress=progress) as blocks:
+        for block, _ in blocks:
+            whole += block
+            if len(whole) > LONGEST_ARRAY:
+                raise SourceError(
+                    f"{name}: a JSON array of more than {LONGEST_ARRAY >> 30} GB",
+                    where=str(path),
+                    expected="an object a line",
+                    hint="jq -c '.[]' FILE > FILE.jsonl writes it so",
+                )
+    table = pl.DataFrame({"text": [whole.decode(errors="replace")]}).to_arrow()
+    connection = duckdb.connect(config={"threads": 1})
+    connection.register("whole", table)
+    try:
+        found = connection.sql(
+            "SELECT unnest(json_extract(text, '$[*]'))::VARCHAR AS text FROM whole"
+        )
+        lines = pl.DataFrame(pl.from_arrow(found.to_arrow_table()))["text"]
+    except (duckdb.Error, UnicodeDecodeError):
+        raise SourceError(
+            f"{name}: the JSON array is not whole or not valid",
+            where=str(path),
+            expected="[{…}, {…}], or an object a line",
+        ) from None
+    return _written(lines, out / "objects.jsonl")
+
+
+def _written(lines: pl.Series, path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes("\n".join(lines.to_list()).encode() + b"\n")
+    except OSError as error:
+        raise OutputError(f"cannot write staged rows: {error}", where=str(path)) from None
+    return path
 
 
 def _as_it_is(rows: pl.DataFrame) -> pl.DataFrame:

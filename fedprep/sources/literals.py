@@ -15,17 +15,18 @@ import polars as pl
 __all__ = ["eval_literals", "json_of_literals"]
 
 # Control characters never stand raw in a literal or in JSON, so they can stand for what is set aside.
-BACKSLASH, SINGLE, DOUBLE, END = "\x01", "\x02", "\x03", "\x04"
+BACKSLASH, SINGLE, DOUBLE, END, START = "\x01", "\x02", "\x03", "\x04", "\x05"
 
 # Not touched: set-aside characters, and `\/`, which is one character in JSON and two in Python.
-UNSAFE = r"[\x01-\x04]|\\/"
+UNSAFE = r"[\x01-\x05]|\\/"
+CONSTANTS = {"True": "true", "False": "false", "None": "null"}
 
 
 def json_of_literals(lines: pl.DataFrame) -> pl.DataFrame:
     """Returns the lines with `text` as JSON wherever a rewriting of quotes and escapes makes it so.
 
     A rewritten line that is valid JSON means what Python would read. Others may come out as anything
-    that is no JSON (numbers as keys, tuples, `None`): leave those to `eval_literals`. Lines that are
+    that is no JSON (numbers as keys, tuples): leave those to `eval_literals`. Lines that are
     JSON already stay as they are in meaning.
     """
     text = pl.col("text")
@@ -38,10 +39,12 @@ def json_of_literals(lines: pl.DataFrame) -> pl.DataFrame:
     plain = pl.col("aside").str.replace_all("'", '"', literal=True)
     mixed = (
         pl.col("aside")
-        .str.replace_all(r"""'([^']*)'|"([^"]*)\"""", f"{END}$1$2{END}")
+        .str.replace_all(r"""u?'([^']*)'|u?"([^"]*)\"""", f"{START}$1$2{END}")
         .str.replace_all('"', '\\"', literal=True)
-        .str.replace_all(END, '"', literal=True)
     )
+    for python, json_ in CONSTANTS.items():  # as values of keys: a string's end is before the colon
+        mixed = mixed.str.replace_all(rf"({END}\s*:\s*){python}\b", f"${{1}}{json_}")
+    mixed = mixed.str.replace_all(f"[{START}{END}]", '"')
     back = (
         pl.col("aside")
         .str.replace_all(r"\\x([0-9a-fA-F]{2})", r"\u00$1")
@@ -51,7 +54,7 @@ def json_of_literals(lines: pl.DataFrame) -> pl.DataFrame:
     )
     unsafe = text.str.contains(UNSAFE)
     safe = lines.filter(~unsafe).with_columns(aside=aside)
-    is_mixed = pl.col("aside").str.contains('"', literal=True)
+    is_mixed = pl.col("aside").str.contains(r"""["]|u'|:\s*(?:True|False|None)\b""")
     parts = [
         safe.filter(~is_mixed).with_columns(aside=plain),
         safe.filter(is_mixed).with_columns(aside=mixed),

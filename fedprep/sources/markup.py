@@ -9,7 +9,14 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-__all__ = ["has_markup", "plain_text", "price", "strings_of_json", "text_of_json"]
+__all__ = [
+    "has_markup",
+    "plain_text",
+    "price",
+    "strings_of_json",
+    "text_of_json",
+    "without_markup",
+]
 
 # Only HTML's own elements: `<Untitled>` and `x <y` are text.
 ELEMENTS = (
@@ -56,6 +63,19 @@ def plain_text(texts: pl.Series) -> pl.Series:
         plain = plain.set(plain.str.contains(SCRIPT).fill_null(False), None)
     plain = plain.str.replace_all(SPACE, " ").str.strip_chars()
     return plain.set(plain == "", None)
+
+
+def without_markup(texts: pl.Series) -> tuple[pl.Series, int]:
+    """Returns `plain_text` of the texts that have markup, the others as they are, and how many had.
+
+    `AT&T <3 you`, `a < b > c` and `<unk>` have none.
+    """
+    if not texts.str.contains("[<&]").any():
+        return texts, 0
+    plain = plain_text(texts)
+    single = texts.str.replace_all(SPACE, " ").str.strip_chars()
+    marked = (single != plain.fill_null("")).fill_null(False)
+    return plain.zip_with(marked, texts), int(marked.sum())
 
 
 def _without_tags(texts: pl.Series) -> pl.Series:

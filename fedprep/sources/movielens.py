@@ -67,8 +67,8 @@ class _Format:
 
 
 IN_ORDER = {"user": 0, "item": 1, "rating": 2, "timestamp": 3}
-COLONS = Dialect(separator="::", header=False, quotes=False)
-BARS = Dialect(separator="|", header=False, quotes=False)
+COLONS = Dialect(separator="::", header=False, quote="none")
+BARS = Dialect(separator="|", header=False, quote="none")
 
 CSV = _Format(
     folder="",
@@ -93,7 +93,7 @@ FORMATS = {
         rating_fields=IN_ORDER,
         movie_fields={"item": 0, "title": 1} | {name: 5 + n for n, name in enumerate(GENRES_100K)},
         user_fields={"user": 0, "age": 1, "gender": 2, "occupation": 3, "zip": 4},
-        rating_dialect=Dialect(separator="\t", header=False, quotes=False),
+        rating_dialect=Dialect(separator="\t", header=False, quote="none"),
         movie_dialect=BARS,
     ),
     "1m": _Format(
@@ -176,18 +176,18 @@ def read(
     """
     form = FORMATS[_edition(options)]
     folder = paths["archive"]
-    interactions, steps = _interactions(form, folder, work, progress)
-    items, more = _movies(form, folder, work, progress)
+    interactions, steps = _interactions(form, folder, work, options, progress)
+    items, more = _movies(form, folder, work, options, progress)
     steps += more
     users = pl.DataFrame(schema={"user": pl.Int64})
     if form.user_fields is not None:
-        users, more = _users(form, folder, work, progress)
+        users, more = _users(form, folder, work, options, progress)
         steps += more
     return RawTables(interactions=interactions, items=items.lazy(), users=users.lazy(), steps=steps)
 
 
 def _interactions(
-    form: _Format, folder: Path, work: Path, progress: Progress
+    form: _Format, folder: Path, work: Path, options: recipe.Source, progress: Progress
 ) -> tuple[pl.LazyFrame, list[Step]]:
     types = {
         "user": pl.Int64(),
@@ -202,15 +202,17 @@ def _interactions(
         name="ratings",
         dialect=form.rating_dialect,
         dtypes=types,
+        max_bad_share=options.max_bad_share,
         progress=progress,
     )
     usable = pl.all_horizontal(pl.col(*types).is_not_null()) & pl.col("rating").is_between(*RATINGS)
-    rows, lost = unusable(rows, usable, "ratings", "no user, item, time, or rating from 0.5 to 5")
+    why = "no user, item, time, or rating from 0.5 to 5"
+    rows, lost = unusable(rows, usable, "ratings", why, options.max_bad_share)
     return rows.select(*types, "line"), [step, lost]
 
 
 def _movies(
-    form: _Format, folder: Path, work: Path, progress: Progress
+    form: _Format, folder: Path, work: Path, options: recipe.Source, progress: Progress
 ) -> tuple[pl.DataFrame, list[Step]]:
     staged, step = stage_delimited(
         path := _member(folder, form, form.movies),
@@ -219,6 +221,7 @@ def _movies(
         name="movies",
         dialect=replace(form.movie_dialect, encoding=encoding_of(path.read_bytes())),
         dtypes={"item": pl.Int64()},
+        max_bad_share=options.max_bad_share,
         progress=progress,
     )
     title = pl.col("title").str.strip_chars()
@@ -244,7 +247,7 @@ def _flagged_genres() -> pl.Expr:
 
 
 def _users(
-    form: _Format, folder: Path, work: Path, progress: Progress
+    form: _Format, folder: Path, work: Path, options: recipe.Source, progress: Progress
 ) -> tuple[pl.DataFrame, list[Step]]:
     staged, step = stage_delimited(
         path := _member(folder, form, form.users),
@@ -253,6 +256,7 @@ def _users(
         name="users",
         dialect=replace(form.movie_dialect, encoding=encoding_of(path.read_bytes())),
         dtypes={"user": pl.Int64(), "age": pl.Int32()},
+        max_bad_share=options.max_bad_share,
         progress=progress,
     )
     names = {str(code): name for code, name in enumerate(OCCUPATIONS_1M)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,13 @@ import polars as pl
 from fedprep import recipe
 from fedprep.errors import OutputError, RecipeError, SourceError, nearest
 from fedprep.frames import scan_parquet
-from fedprep.schema import Candidate, Progress, RawFile, RawTables, Step, silent
-from fedprep.sources.columns import in_type, plain_integers, shared_type
+from fedprep.schema import Candidate, Lines, Progress, RawFile, RawTables, Step, silent
+from fedprep.sources.columns import WHOLE, in_type, integer_texts, plain_integers, shared_type
 from fedprep.sources.delimited import Dialect
 from fedprep.sources.kind import SourceKind, Terms
 from fedprep.sources.tabular import stage_tabular
-from fedprep.sources.times import likely_unit, seconds
+from fedprep.sources.tidy import BLANKS, refuse_bad_lines, tidy_id
+from fedprep.sources.times import likely_unit, seconds, seconds_of_text
 
 __all__ = ["TABLE", "read_table"]
 
@@ -33,6 +35,8 @@ COLUMNS = (*IDS, "rating", "timestamp")
 ABOUT_ITEMS = {"title": pl.String(), "categories": pl.List(pl.String()), "image": pl.String()}
 EMPTY = {"rating": pl.Float32(), "timestamp": pl.Int64()}
 WILD = frozenset("*?[")
+POSITION = "position"
+COMMA = r"[+-]?\d*,\d+"
 OLDEST = dt.datetime(1990, 1, 1, tzinfo=dt.UTC).timestamp()  # before it, a unit is probably wrong
 
 
@@ -59,25 +63,24 @@ def read_table(
     """
     _check(options.columns)
     parts = _parts(_files(paths[ROLE], options.file), options, work, progress)
-    rows = pl.concat([part.frame for part in parts])
+    rows = _with_tidy_ids(pl.concat([part.frame for part in parts]))
     rows, unit_facts = _with_seconds(rows, options)
-    judged = _written(rows.select(*COLUMNS, "line", fault=_fault()), work / "judged.parquet")
+    judged = _written(
+        rows.select(*COLUMNS, "line", *TIDIED, fault=_fault()), work / "judged.parquet"
+    )
     steps = [_read_step(parts), *_fault_steps(judged, parts)]
-    if steps[-1].rows_out == 0:
-        reasons = [f"{step.dropped:,} {step.name}" for step in steps if step.dropped]
-        raise SourceError(
-            f"none of the {steps[0].rows_in:,} rows can be used: {', '.join(reasons)}",
-            where=", ".join(part.path.name for part in parts[:3]),
-            hint="are the columns the right ones, and the time unit?",
-        )
+    _refuse_many_faults(steps, parts, options)
     good = judged.filter(pl.col("fault") == 0)
+    steps += _tidied_ids(good)
+    good, more = _one_spelling(good)
+    steps += more
     id_type = pl.Int64() if plain_integers(good, IDS) else pl.String()
     facts = {
         "files": [part.path.name for part in parts],
         "ids": "integers" if id_type.is_integer() else "text",
         **unit_facts,
     }
-    if unit_facts:
+    if unit_facts and options.columns["timestamp"] != POSITION:
         _warn_of_early_times(good, unit_facts["time_unit"])
     return RawTables(
         interactions=good.with_columns(pl.col(IDS).cast(id_type)).select(*COLUMNS, "line"),
@@ -133,6 +136,7 @@ class _Part:
     """One file: `COLUMNS` in types that all files share, and `line`, which counts on from `lines_before`."""
 
     path: Path
+    staged: pl.LazyFrame  # its columns as they are written
     frame: pl.LazyFrame
     step: Step
     lines_before: int
@@ -141,7 +145,12 @@ class _Part:
 def _parts(
     files: Sequence[Path], options: recipe.Source, work: Path, progress: Progress
 ) -> list[_Part]:
-    dialect = Dialect(separator=options.separator, header=options.header, encoding=options.encoding)
+    dialect = Dialect(
+        separator=options.separator,
+        header=options.header,
+        encoding=options.encoding,
+        quote=options.quote,
+    )
     staged = [
         stage_tabular(
             path,
@@ -150,6 +159,7 @@ def _parts(
             name=path.name,
             form=options.format,
             dialect=dialect,
+            max_bad_share=options.max_bad_share,
             progress=progress,
         )
         for number, path in enumerate(files)
@@ -162,11 +172,11 @@ def _parts(
     parts: list[_Part] = []
     n_lines = 0
     for path, (frame, step), schema in zip(files, staged, schemas, strict=True):
-        mapped = {n: in_type(n, schema[n], types[n]) for n in options.columns}
+        mapped = {n: in_type(n, schema[n], types[n], options.decimal) for n in options.columns}
         absent = {n: pl.lit(None, EMPTY[n]) for n in COLUMNS if n not in mapped}
         line = (pl.col("line").cast(pl.Int64) + n_lines).cast(pl.UInt32)
         shared = frame.select(**mapped, **absent, line=line).select(*COLUMNS, "line")
-        parts.append(_Part(path=path, frame=shared, step=step, lines_before=n_lines))
+        parts.append(_Part(path=path, staged=frame, frame=shared, step=step, lines_before=n_lines))
         n_lines += frame.select(pl.col("line").max()).collect(engine="streaming").item() or 0
     return parts
 
@@ -201,6 +211,116 @@ FAULTS = {
 """Why a row cannot be used; it is counted under the first that holds."""
 
 
+TIDIED = ("cut", "composed")
+"""Whether an id of a row had blanks at its ends, or letters that were not composed."""
+
+
+def _with_tidy_ids(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Returns the rows with ids as every table has them (`tidy_ids`), and with `TIDIED`."""
+    text = [name for name in IDS if rows.collect_schema()[name] == pl.String()]
+    if not text:
+        return rows.with_columns(pl.lit(False).alias(mark) for mark in TIDIED)
+    rows = rows.with_columns(tidy_id(pl.col(name)).alias(f"tidy {name}") for name in text)
+    cut = [pl.col(name).str.strip_chars(BLANKS) for name in text]
+    rows = rows.with_columns(
+        cut=pl.any_horizontal(c != pl.col(n) for c, n in zip(cut, text, strict=True)),
+        composed=pl.any_horizontal(
+            c != pl.col(f"tidy {n}") for c, n in zip(cut, text, strict=True)
+        ),
+    )
+    return rows.with_columns(pl.col(f"tidy {name}").alias(name) for name in text)
+
+
+def _tidied_ids(rows: pl.LazyFrame) -> list[Step]:
+    """Returns a step that tells how many rows had an id tidied; none where none had."""
+    counts = rows.select(pl.len(), pl.col(TIDIED).sum()).collect(engine="streaming")
+    n_rows, cut, composed = counts.row(0)
+    why = [f"{cut:,} with blanks at the ends of an id: cut"] if cut else []
+    why += [f"{composed:,} with letters and accents apart in an id: composed"] if composed else []
+    if not why:
+        return []
+    return [
+        Step(stage="read", name="ids tidied", rows_in=n_rows, rows_out=n_rows, why="; ".join(why))
+    ]
+
+
+def _one_spelling(rows: pl.LazyFrame) -> tuple[pl.LazyFrame, list[Step]]:
+    """Returns the rows with `7.0` as `7` in columns of ids that hold whole numbers only, and a step."""
+    if plain_integers(rows, IDS):
+        return rows, []
+    found = integer_texts(rows, IDS)
+    if not found:
+        return rows, []
+    n_rows = rows.select(pl.len()).collect(engine="streaming").item()
+    why = (
+        " and ".join(f"{count:,} {name}s" for name, count in found.items())
+        + " such as 7.0, read as 7"
+    )
+    log.warning("ids are whole numbers: %s", why)
+    rows = rows.with_columns(pl.col(name).str.replace(WHOLE, "$1") for name in found)
+    step = Step(stage="read", name="ids in one spelling", rows_in=n_rows, rows_out=n_rows, why=why)
+    return rows, [step]
+
+
+def _refuse_many_faults(
+    steps: Sequence[Step], parts: Sequence[_Part], options: recipe.Source
+) -> None:
+    """Stops where too many rows cannot be used, or any for a decimal comma.
+
+    Raises:
+        SourceError: with what the values look like.
+    """
+    faults = [step for step in steps[1:] if step.dropped]
+    if not faults:
+        return
+    where = ", ".join(part.path.name for part in parts[:3])
+    samples = _unread(parts, options)
+    commas = [name for name, value in samples.items() if re.fullmatch(COMMA, value)]
+    if commas and options.decimal == ".":
+        raise SourceError(
+            f"{commas[0]}s have a decimal comma, such as {samples[commas[0]]}",
+            where=where,
+            expected="a decimal point",
+            hint='decimal = "," reads them',
+        )
+    reasons = [f"{step.dropped:,} {step.name}" for step in steps if step.dropped]
+    reasons += [f"{name} such as {value!r}" for name, value in samples.items()]
+    hint = "are the columns the right ones, and the time unit?"
+    if steps[-1].rows_out == 0:
+        raise SourceError(
+            f"none of the {steps[0].rows_in:,} rows can be used: {', '.join(reasons)}",
+            where=where,
+            hint=hint,
+        )
+    refuse_bad_lines(
+        sum(step.dropped for step in steps),
+        steps[0].rows_in,
+        options.max_bad_share,
+        name=where,
+        why="; ".join(reasons),
+        where=", ".join(example for step in steps for example in step.examples[:3]),
+        like=("", hint),
+    )
+
+
+def _unread(parts: Sequence[_Part], options: recipe.Source) -> dict[str, str]:
+    """Returns for ratings and times the first value, as it is written, that is no number (or no time)."""
+    samples: dict[str, str] = {}
+    for part in parts:
+        schema = part.staged.collect_schema()
+        for name in ("rating", "timestamp"):
+            if name in samples or name not in options.columns or schema[name] != pl.String():
+                continue
+            text = pl.col(name).str.strip_chars(BLANKS)
+            unread = text.cast(pl.Float64, strict=False).is_null() & (text != "")
+            if name == "timestamp":
+                unread &= seconds_of_text(text).is_null()
+            found = part.staged.filter(unread).select(text).head(1).collect(engine="streaming")
+            if found.height:
+                samples[name] = found.item()[:40]
+    return samples
+
+
 def _fault() -> pl.Expr:
     """Returns 0 for a good row, else 1 + the position of its fault."""
     fault = pl.lit(0, pl.UInt8())
@@ -232,6 +352,9 @@ def _read_step(parts: Sequence[_Part]) -> Step:
         rows_out=sum(step.rows_out for step in steps),
         why="; ".join(f"{part.path.name}: {part.step.why}" for part in parts if part.step.why),
         examples=tuple(examples[:3]),
+        lines=sum((step.lines for step in steps if step.lines), Lines())
+        if any(step.lines for step in steps)
+        else None,
     )
 
 

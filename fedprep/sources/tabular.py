@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -13,12 +15,16 @@ from fedprep.frames import scan_parquet
 from fedprep.schema import Progress, Step, silent
 from fedprep.sources.blocks import first_bytes
 from fedprep.sources.delimited import Dialect, stage_delimited
-from fedprep.sources.jsonl import stage_jsonl
-from fedprep.sources.tidy import null_if_empty
+from fedprep.sources.jsonl import lines_of_array, stage_jsonl
+from fedprep.sources.sequences import stage_sequences
+from fedprep.sources.tidy import BAD_SHARE, null_if_empty, refuse_bad_lines
 
 __all__ = ["file_format", "stage_tabular"]
 
+IDS = ("user", "item")
 HEAD = 1 << 16
+JSON_BEGINS = re.compile(rb"\s*(\{|\[\s*[{\]])")
+NESTED = r"(?s)^(?:\[(?:[\d\"\[{\]tfn-].*)?\]|\{(?:\".*)?\})$"
 
 
 def file_format(path: Path, *, name: str) -> str:
@@ -30,7 +36,7 @@ def file_format(path: Path, *, name: str) -> str:
     head = first_bytes(path, 64, name=name)
     if head.startswith(b"PAR1"):
         return "parquet"
-    return "jsonl" if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{") else "csv"
+    return "jsonl" if JSON_BEGINS.match(head.removeprefix(b"\xef\xbb\xbf")) else "csv"
 
 
 def stage_tabular(
@@ -41,6 +47,7 @@ def stage_tabular(
     name: str,
     form: str = "auto",
     dialect: Dialect | None = None,
+    max_bad_share: float = BAD_SHARE,
     progress: Progress = silent,
 ) -> tuple[pl.LazyFrame, Step]:
     """Returns the wanted columns of a file, and what was dropped on the way.
@@ -54,8 +61,9 @@ def stage_tabular(
         columns: our column → the file's name for it, or its 0-based number (not in JSON lines).
         out: a folder to stage in.
         name: what the rows are, for messages.
-        form: csv, jsonl, parquet, or auto: by content.
+        form: csv, jsonl, parquet, sequences, or auto: by content. A JSON array is `jsonl` too.
         dialect: of delimited text.
+        max_bad_share: the share of lines that may be bad (a single one always may).
         progress: told the bytes read.
 
     Raises:
@@ -63,14 +71,32 @@ def stage_tabular(
     """
     form = file_format(path, name=name) if form == "auto" else form
     if form == "csv":
-        return stage_delimited(path, columns, out, name=name, dialect=dialect, progress=progress)
+        return stage_delimited(
+            path,
+            columns,
+            out,
+            name=name,
+            dialect=dialect,
+            max_bad_share=max_bad_share,
+            progress=progress,
+        )
+    if form == "sequences":
+        separator = (dialect or Dialect()).separator
+        return stage_sequences(
+            path, columns, out, name=name, separator=separator, progress=progress
+        )
     if form == "jsonl":
-        return _stage_json(path, columns, out, name, progress)
+        return _stage_json(path, columns, out, name, max_bad_share, progress)
     return _scan_parquet(path, columns, name)
 
 
 def _stage_json(
-    path: Path, columns: Mapping[str, str | int], out: Path, name: str, progress: Progress
+    path: Path,
+    columns: Mapping[str, str | int],
+    out: Path,
+    name: str,
+    max_bad_share: float,
+    progress: Progress,
 ) -> tuple[pl.LazyFrame, Step]:
     keys = {ours: key for ours, key in columns.items() if isinstance(key, str)}
     for ours in columns:
@@ -80,8 +106,22 @@ def _stage_json(
                 where=f"columns.{ours}",
                 expected="a key of the objects",
             )
-    frame, step = stage_jsonl(path, keys, out, name=name, progress=progress)
+    given = path
+    if first_bytes(path, HEAD, name=name).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+        path = lines_of_array(path, out, name=name, progress=progress)
+    frame, step = stage_jsonl(
+        path, keys, out, name=name, max_bad_share=max_bad_share, progress=progress
+    )
     frame = frame.with_columns(null_if_empty(pl.col(key)) for key in keys)
+    frame, step = _without_nested_ids(frame, step, [key for key in IDS if key in keys])
+    refuse_bad_lines(
+        step.dropped,
+        step.rows_in,
+        max_bad_share,
+        name=name,
+        why=step.why,
+        where=f"{given}, {', '.join(step.examples)}",
+    )
     found = frame.select(pl.col(list(keys)).is_not_null().any()).collect(engine="streaming")
     for ours, key in keys.items():
         if not found[ours].item():
@@ -92,6 +132,28 @@ def _stage_json(
                 hint=nearest(key, _first_keys(path, name)),
             )
     return frame, step
+
+
+def _without_nested_ids(
+    rows: pl.LazyFrame, step: Step, ids: Sequence[str]
+) -> tuple[pl.LazyFrame, Step]:
+    """Returns the rows without those whose id is a list or an object, which are bad lines."""
+    nested = pl.any_horizontal(pl.col(ids).str.contains(NESTED)).fill_null(False) if ids else None
+    if nested is None:
+        return rows, step
+    lines = rows.filter(nested).select("line").collect(engine="streaming")["line"].sort()
+    if lines.is_empty() or step.lines is None:
+        return rows, step
+    n_rows = step.rows_out - len(lines)
+    return rows.filter(~nested), replace(
+        step,
+        rows_out=n_rows,
+        why="; ".join(
+            filter(None, [step.why, f"{len(lines):,} with a list or an object as an id"])
+        ),
+        examples=(*step.examples, *(f"line {line}" for line in lines.head(3).to_list()))[:3],
+        lines=replace(step.lines, rows=n_rows, dropped=step.lines.dropped + len(lines)),
+    )
 
 
 def _first_keys(path: Path, name: str) -> list[str]:

@@ -23,7 +23,7 @@ from fedprep.schema import Candidate, Progress, RawFile, RawTables, Step, silent
 from fedprep.sources.facts import facts, terms_of
 from fedprep.sources.jsonl import stage_jsonl
 from fedprep.sources.kind import SourceKind
-from fedprep.sources.tidy import null_if_empty, repeated, unusable
+from fedprep.sources.tidy import null_if_empty, repeated, tidy_id, unusable
 from fedprep.sources.times import seconds_of_text
 
 __all__ = ["YELP", "read_yelp"]
@@ -78,19 +78,20 @@ def read_yelp(
     Raises:
         SourceError: a file is not there, or holds nothing that can be used.
     """
-    rows, steps = _interactions(_file(paths, "review"), work, progress)
-    items, more = _items(_file(paths, "business"), work, progress)
+    share = options.max_bad_share
+    rows, steps = _interactions(_file(paths, "review"), work, share, progress)
+    items, more = _items(_file(paths, "business"), work, share, progress)
     steps += more
     image = pl.lit(None, pl.String()).alias("image")
     found: dict[str, Any] = {}
     if "photos" in paths:
-        photos, more, found = _photos(_file(paths, "photos"), items, work, progress)
+        photos, more, found = _photos(_file(paths, "photos"), items, work, share, progress)
         steps += more
         items = items.join(photos, on="item", how="left", maintain_order="left")
         image = pl.col("image")
     users = pl.LazyFrame(schema={"user": pl.String()})
     if "user" in paths:
-        users, more = _users(_file(paths, "user"), work, progress)
+        users, more = _users(_file(paths, "user"), work, share, progress)
         steps += more
     first = ("item", "title", "categories")
     return RawTables(
@@ -114,13 +115,15 @@ def _file(paths: Mapping[str, Path], role: str) -> Path:
     return found[0]
 
 
-def _interactions(path: Path, work: Path, progress: Progress) -> tuple[pl.LazyFrame, list[Step]]:
+def _interactions(
+    path: Path, work: Path, share: float, progress: Progress
+) -> tuple[pl.LazyFrame, list[Step]]:
     staged, bad_lines = stage_jsonl(
-        path, REVIEW, work / "review", name="reviews", progress=progress
+        path, REVIEW, work / "review", name="reviews", max_bad_share=share, progress=progress
     )
     rows = staged.select(
-        null_if_empty(pl.col("user")),
-        null_if_empty(pl.col("item")),
+        tidy_id(pl.col("user")),
+        tidy_id(pl.col("item")),
         pl.col("rating").cast(pl.Float32, strict=False),
         seconds_of_text(pl.col("timestamp")),
         "line",
@@ -131,19 +134,23 @@ def _interactions(path: Path, work: Path, progress: Progress) -> tuple[pl.LazyFr
         named & pl.col("rating").is_between(1, 5),
         "reviews",
         "no user, no business, or stars that are not 1 to 5",
+        share,
     )
     rows, no_date = unusable(
         rows,
         pl.col("timestamp").is_not_null(),
         "dates of reviews",
         "no date such as 2014-02-28 13:05:09",
+        share,
     )
     return rows, [bad_lines, no_rating, no_date]
 
 
-def _items(path: Path, work: Path, progress: Progress) -> tuple[pl.LazyFrame, list[Step]]:
+def _items(
+    path: Path, work: Path, share: float, progress: Progress
+) -> tuple[pl.LazyFrame, list[Step]]:
     staged, bad_lines = stage_jsonl(
-        path, BUSINESS, work / "business", name="businesses", progress=progress
+        path, BUSINESS, work / "business", name="businesses", max_bad_share=share, progress=progress
     )
     rows, twice = repeated(_without_blank(staged, "item"), "item", "businesses")
     text = [
@@ -196,10 +203,12 @@ def _flat_attributes(attributes: pl.Expr) -> pl.Expr:
 
 
 def _photos(
-    path: Path, items: pl.LazyFrame, work: Path, progress: Progress
+    path: Path, items: pl.LazyFrame, work: Path, share: float, progress: Progress
 ) -> tuple[pl.LazyFrame, list[Step], dict[str, Any]]:
     """Returns `item`, `image`: one photo a business; photos of no known business are counted."""
-    staged, bad_lines = stage_jsonl(path, PHOTO, work / "photos", name="photos", progress=progress)
+    staged, bad_lines = stage_jsonl(
+        path, PHOTO, work / "photos", name="photos", max_bad_share=share, progress=progress
+    )
     known = staged.join(items.select("item"), on="item", how="semi")
     counts = pl.collect_all([staged.select(pl.len()), known.select(pl.len())])
     n_photos, n_known = (count.item() for count in counts)
@@ -221,8 +230,12 @@ def _photos(
     return images.lazy(), [bad_lines, step], {"businesses_with_photo": images.height}
 
 
-def _users(path: Path, work: Path, progress: Progress) -> tuple[pl.LazyFrame, list[Step]]:
-    staged, bad_lines = stage_jsonl(path, USER, work / "user", name="users", progress=progress)
+def _users(
+    path: Path, work: Path, share: float, progress: Progress
+) -> tuple[pl.LazyFrame, list[Step]]:
+    staged, bad_lines = stage_jsonl(
+        path, USER, work / "user", name="users", max_bad_share=share, progress=progress
+    )
     rows, twice = repeated(_without_blank(staged, "user"), "user", "users")
     since = seconds_of_text(pl.col("yelping_since"))
     users = rows.select("user", since, pl.col("fans").cast(pl.Int32, strict=False))
@@ -230,7 +243,7 @@ def _users(path: Path, work: Path, progress: Progress) -> tuple[pl.LazyFrame, li
 
 
 def _without_blank(rows: pl.LazyFrame, key: str) -> pl.LazyFrame:
-    return rows.with_columns(null_if_empty(pl.col(key)))
+    return rows.with_columns(tidy_id(pl.col(key)))
 
 
 def _raw_files(options: recipe.Source) -> tuple[RawFile, ...]:

@@ -56,8 +56,10 @@ def read(
         seed=0,
         progress=progress,
     )
-    chosen = {"name": family, "edition": edition, "category": category, "subset": ""}
-    official = recipe.Source(**chosen, items=options.items)  # type: ignore[arg-type]
+    # Bad lines that were asked for stop nothing.
+    share = 1.0 if options.synthetic.faults else options.max_bad_share
+    chosen = {"name": family, "edition": edition, "category": category, "markup": options.markup}
+    official = recipe.Source(**chosen, max_bad_share=share, items=options.items)  # type: ignore[arg-type]
     return FAMILIES[family].read(paths, official, work, progress)
 
 
