@@ -10,7 +10,7 @@ import polars as pl
 
 from fedprep.dataset import Dataset
 from fedprep.errors import FedprepError, nearest
-from fedprep.files import Kind, whole_folder
+from fedprep.files import Kind, checked_name, whole_folder
 from fedprep.schema import (
     CLIENT_ID,
     ITEM_ID,
@@ -74,7 +74,7 @@ def to_csv(dataset: Dataset, folder: Path, progress: Progress) -> None:
 
 def to_recbole(dataset: Dataset, folder: Path, progress: Progress) -> None:
     """RecBole's atomic files: .inter, .item, .user and a .inter a split (benchmark_filename)."""
-    name = dataset.name
+    name = checked_name(dataset.name, "the Dataset's name", where=str(dataset.path))
     columns = {
         f"{USER_ID}:token": USER_ID,
         f"{ITEM_ID}:token": ITEM_ID,
@@ -110,7 +110,9 @@ def to_hf(dataset: Dataset, folder: Path, progress: Progress) -> None:
         rows.sink_parquet(data / f"{split}.parquet")
     clients = dataset.index.lazy().drop(PLACE)  # rows lie in files of splits, no longer in shards
     tables = {"items": dataset.items(), "users": dataset.users(), "clients": clients}
-    tables |= {f"embeddings_{m}": dataset.embeddings(m) for m in dataset.modalities}
+    for modality in dataset.modalities:
+        checked_name(modality, "a modality", where=str(dataset.path))
+        tables[f"embeddings_{modality}"] = dataset.embeddings(modality)
     for name, table in tables.items():
         table.sink_parquet(folder / f"{name}.parquet")
     splits = "".join(

@@ -26,6 +26,7 @@ __all__ = [
     "Kind",
     "alone",
     "cache_folder",
+    "checked_name",
     "refusal",
     "refusals_named",
     "refuse_replacing",

@@ -6,6 +6,7 @@ values. `[train]` and `[eval]` are kept as they are, for fedtrain and fedeval to
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -16,6 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from fedprep.errors import RecipeError, nearest
+from fedprep.files import checked_name
 
 __all__ = [
     "Clean",
@@ -303,7 +305,7 @@ def load_recipe(name: str | Path, settings: Iterable[str] = ()) -> Recipe:
         raise RecipeError(f"the recipe is no TOML: {error}", where=str(path)) from None
     for setting in settings:
         _lay_over(tree, setting)
-    tree.setdefault("name", path.stem)
+    tree.setdefault("name", re.sub(r"[^\w.\-]+", "-", path.stem))
     recipe = parse_recipe(tree, where=str(path))
     filled = {key: _filled(getattr(recipe, key), recipe.source) for key in ("name", "description")}
     return msgspec.structs.replace(recipe, **filled)
@@ -339,7 +341,7 @@ def parse_recipe(tree: Mapping[str, Any], *, where: str = "") -> Recipe:
     """
     _refuse_unknown_keys(tree, Recipe, path="", where=where)
     try:
-        return msgspec.convert(_with_dates_as_text(tree), Recipe)
+        recipe = msgspec.convert(_with_dates_as_text(tree), Recipe)
     except msgspec.ValidationError as error:
         what, _, at = str(error).partition(" - at `$.")
         key = at.rstrip("`")
@@ -348,6 +350,16 @@ def parse_recipe(tree: Mapping[str, Any], *, where: str = "") -> Recipe:
             where=where,
             expected=_expectation(key),
         ) from None
+    return _with_names(recipe, where)
+
+
+def _with_names(recipe: Recipe, where: str) -> Recipe:
+    """Returns the recipe, if what becomes a file's or folder's name in it is a name."""
+    for key in ("category", "edition"):
+        if getattr(recipe.source, key):
+            checked_name(getattr(recipe.source, key), f"source.{key}", where=where)
+    checked_name(_filled(recipe.name, recipe.source), "name", where=where)
+    return recipe
 
 
 def seconds_of(date: str, *, key: str) -> int:

@@ -172,7 +172,7 @@ def test_recipes_of_the_documents_have_keys_that_there_are(path: Path) -> None:
             continue
         parse_plan(dict(table.pop("train", {})), where=name_of(path))
         source = {"name": "movielens", "edition": "1m"}
-        parse_recipe({"name": "of the page", "source": source} | table)
+        parse_recipe({"name": "of-the-page", "source": source} | table)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)

@@ -13,9 +13,12 @@ from fedeval.cli import main as fedeval_main
 from fedprep.build import build_dataset
 from fedprep.cli import main as fedprep_main
 from fedprep.dataset import Dataset
-from fedprep.errors import DatasetError, FedprepError
+from fedprep.embed.pictures import FolderStore
+from fedprep.errors import DatasetError, FedprepError, RecipeError
+from fedprep.manifest import read_manifest, write_manifest
 from fedprep.query import query
-from fedprep.recipe import parse_recipe
+from fedprep.recipe import load_recipe, parse_recipe
+from fedtrain.cli import main as fedtrain_main
 from tests.built import own_cache
 
 ODD = ("a[1]", "x*", "q?", "~", "k=v", "it's", 'say "hi"', "--out", "{1,2}", "ünï", "a b", "$HOME")
@@ -202,3 +205,82 @@ def test_other_files_are_read_where_that_is_allowed(
     assert run("fedprep", "sql", pair[0], sql, "--allow-files") == 0
     with pytest.raises(FedprepError):
         query(Dataset.open(pair[0]), "copy (select 1) to 'out.csv'", allow_files=True)
+
+
+# --- names ---------------------------------------------------------------------------------------------
+
+NO_NAMES = (
+    "", ".", "..", "../evil", "../../evil", "/etc/evil", "a/b", "a\\b", "C:evil", ".hidden", "-rf", "con",
+    "NUL.txt", "com1", "a" * 256, "é" * 128, "tab\tname", "new\nline", "nul\0", "trailing.", "a b",
+    "\u202eevil", "~", "*",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_what_is_no_name_is_refused_at_the_door_of_the_recipe(name: str, tmp_path: Path) -> None:
+    tree = {
+        "name": name,
+        "source": {"name": "synthetic", "edition": "2018", "category": "Gift_Cards"},
+    }
+    with pytest.raises(RecipeError, match="is no name"):
+        parse_recipe(tree)
+    (tmp_path / "inner").mkdir()
+    recipe = tmp_path / "inner" / "mine.toml"
+    recipe.write_text(
+        f"name = {json.dumps(name)}\n[source]\nname = 'synthetic'\nedition = '2018'\n"
+    )
+    before = sorted(tmp_path.rglob("*"))
+    assert run("fedprep", "build", recipe) == 2
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("key", ["category", "edition"])
+@pytest.mark.parametrize("name", [name for name in NO_NAMES if name])
+def test_a_category_or_edition_that_is_no_name_is_refused(key: str, name: str) -> None:
+    """They are parts of files' names, made up or fetched."""
+    for source in ("synthetic", "amazon", "movielens"):
+        with pytest.raises(FedprepError):
+            parse_recipe({"name": "x", "source": {"name": source, key: name}})
+
+
+@pytest.mark.parametrize(
+    "name", ["movielens-1m", "a.b_c-1", "Ünïcode", "电影", "_x", "1", "x" * 255]
+)
+def test_names_of_every_script_are_names(name: str) -> None:
+    assert parse_recipe({"name": name, "source": {"name": "synthetic"}}).name == name
+
+
+def test_a_recipe_without_a_name_has_that_of_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "my data (1).toml"
+    path.write_text("[source]\nname = 'synthetic'\n")
+    assert load_recipe(path).name == "my-data-1-"
+
+
+def test_a_dataset_that_calls_itself_a_path_writes_nothing_outside(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in" / "d"
+    shutil.copytree(pair[0], folder)
+    manifest = read_manifest(folder)
+    manifest["name"] = manifest["recipe"]["name"] = "../../evil"
+    write_manifest(folder, {k: v for k, v in manifest.items() if k not in ("format", "id")})
+    assert (
+        run("fedprep", "export", folder, "--to", "recbole", "--out", tmp_path / "in" / "out") == 2
+    )
+    assert not (tmp_path / "in" / "out").exists()
+    pytest.importorskip("torch")
+    with pytest.raises(SystemExit) as exit_:
+        fedtrain_main(
+            ["run", str(folder), "--rounds", "1", "--model", "mf", "--algorithm", "fedavg"]
+        )
+    assert exit_.value.code == 2
+    assert not list(tmp_path.rglob("*evil*"))
+
+
+def test_a_picture_that_is_a_link_to_another_place_is_none_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (tmp_path / "pictures" / "own.png").write_bytes(b"own")
+    (tmp_path / "pictures" / "i1.png").symlink_to(tmp_path / "secret.png")
+    (tmp_path / "pictures" / "i2.png").symlink_to("own.png")
+    assert FolderStore(tmp_path / "pictures", max_bytes=100).names() == ["i2.png", "own.png"]

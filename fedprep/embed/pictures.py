@@ -59,9 +59,13 @@ class FolderStore:
         for at, _, files in os.walk(self.folder):
             relative = Path(at).relative_to(self.folder).as_posix()
             prefix = "" if relative == "." else f"{relative}/"
-            names += [prefix + file for file in files]
+            names += [prefix + file for file in files if self._is_inside(Path(at, file))]
         # A name that is no UTF-8 has surrogates here, and cannot be any item's.
         return sorted(name for name in names if name.isascii() or _is_unicode(name))
+
+    def _is_inside(self, path: Path) -> bool:
+        """Says whether a file is one of the folder's and no link to another place."""
+        return not path.is_symlink() or path.resolve().is_relative_to(self.folder.resolve())
 
     def read(self, name: str) -> bytes:
         try:

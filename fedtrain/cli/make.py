@@ -109,7 +109,7 @@ def run(
         say(f"the recipe's {left}: left out, and derived anew")
     usual = int(recipe.get("seed") or 0)
     number = usual if seed is None else seed
-    out = out or Path("runs") / f"{recipe.get('name') or dataset.name}-{plan.algorithm}-{number}"
+    out = out or Path("runs") / f"{_name(dataset, recipe)}-{plan.algorithm}-{number}"
     Run.refuse_taken(out, force=force, go_on=resume)
     verdict = _judge(dataset, allow_invalid)
     train = _engine(engine)
@@ -142,6 +142,14 @@ def run(
 
             show(show_expectations(found["expected"]))
     return _verdict(done, found, stop.code)
+
+
+def _name(dataset: Dataset, recipe: Mapping[str, Any]) -> str:
+    """Returns what a Run is called that was given no place."""
+    from fedprep.files import checked_name
+
+    name = str(recipe.get("name") or dataset.name)
+    return checked_name(name, "the Dataset's name", where=f"{dataset.path}; --out chooses a place")
 
 
 def _expected(
@@ -259,7 +267,7 @@ def sweep(
         where=what,
     )
     verdict = _judge(dataset, allow_invalid)
-    out = out or Path("runs") / f"{recipe.get('name') or dataset.name}-sweep"
+    out = out or Path("runs") / f"{_name(dataset, recipe)}-sweep"
     rounds = max(trial.plan.rounds for trial in trials)
     with progress_of_rounds(rounds) as report, interruptible() as stop:
         found = sweeping(
