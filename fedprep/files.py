@@ -357,3 +357,34 @@ def _not_ours(out: Path, kind: Kind) -> str:
         more = f" and {len(foreign) - 3:,} more" if len(foreign) > 3 else ""
         return f"it holds what is not of the {kind.name}: {', '.join(foreign[:3])}{more}"
     return ""
+
+
+_NAME = re.compile(r"[^\W][\w.\-]*")
+_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+LONGEST_NAME = 255
+"""Bytes of a file's name that every file system takes."""
+
+
+def checked_name(name: str, what: str, *, where: str = "") -> str:
+    """Returns a name that others chose, if it can be the name of a file or folder anywhere, and no path.
+
+    Letters and digits of any script, `-`, `_` and `.`, the first a letter, a digit or `_`; no device of
+    Windows.
+
+    Args:
+        name: such as the `name` of a recipe.
+        what: what it is the name of, for the message: `name`, `source.category` …
+        where: the recipe or file that says it.
+
+    Raises:
+        RecipeError: it is no such name.
+    """
+    fits = len(name.encode("utf-8", "surrogatepass")) <= LONGEST_NAME and not name.endswith(".")
+    if _NAME.fullmatch(name) and fits and not _DEVICES.fullmatch(name):
+        return name
+    shown = name if len(name) <= 60 else f"{name[:59]}…"
+    raise RecipeError(
+        f"{what}: {shown!r} is no name",
+        where=where,
+        expected=f"letters, digits, '-', '_' and '.', no folders, at most {LONGEST_NAME} bytes",
+    )
