@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedprep.errors import FedprepError, OutputError
+from fedprep.errors import FedprepError, OutputError, RecipeError
 
 if TYPE_CHECKING:
     from fedprep.schema import Progress
