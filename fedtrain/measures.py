@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     from fedtrain.engine import Work
     from fedtrain.federation import Rows
 
-__all__ = ["LIST_LENGTH", "RANKING", "Truth", "lists_of_all", "ranking", "task_measures"]
+__all__ = [
+    "LIST_LENGTH",
+    "RANKING",
+    "Truth",
+    "lists_of_all",
+    "ranking",
+    "standstill",
+    "task_measures",
+]
 
 Ints = npt.NDArray[np.int64]
 
@@ -39,6 +47,9 @@ RANKING = ("ndcg@10", "hr@10", "mrr@10", "coverage@10")
 
 SPREAD = (("min", 0.0), ("q1", 0.25), ("median", 0.5), ("q3", 0.75), ("max", 1.0))
 """What is told of a measure's values over clients, and the quantile that it is."""
+
+STILL, CHANCE = 0.005, 3.0
+"""A loss that changed by a lesser share stood still, unless lists are better by so many standard errors."""
 
 LIST_LENGTH = 100
 """Items that a Run recommends to each user."""
@@ -82,6 +93,41 @@ def ranking(
     lists = scorer.lists(with_home, LIST_LENGTH, seen)
     found = evaluate(lists, truth.rows, RANKING, train=truth.setting.train_frame)
     return {f"{name}/{truth.split}": value for name, value in found.mean.items()}, lists
+
+
+def standstill(
+    work: Work, before: tuple[Server, Clients], after: tuple[Server, Clients], truth: Truth
+) -> str:
+    """Returns that training has changed nothing, in words; "" where it has.
+
+    The untrained and the trained state are compared on the same rows, those of valid, or of train where there
+    are none: rounds compared with each other differ by who was drawn. A loss may move little and the order
+    of items much (that of all items at once): where lists are better, user by user, the run has learned.
+
+    Args:
+        work: of the run.
+        before, after: server and clients untrained, and trained.
+        truth: of valid.
+    """
+    split = "valid" if len(work.federation.splits["valid"]) else "train"
+    found = [task_measures(work, *state, split).get(f"loss/{split}") for state in (before, after)]
+    begun, end = found
+    if begun is None or end is None or not abs(end - begun) < STILL * abs(begun):
+        return ""
+    if work.task.implicit and split == "valid":
+        one, other = (_by_user(work, *state, truth) for state in (before, after))
+        gain = other - one
+        if gain.mean() > CHANCE * max(gain.std() / len(gain) ** 0.5, 1e-12):
+            return ""
+    return f"untrained, the loss on {split} is {begun:.4f}, and after training {end:.4f}"
+
+
+def _by_user(work: Work, server: Server, clients: Clients, truth: Truth) -> npt.NDArray[np.float64]:
+    """Returns NDCG at `LIST_LENGTH` of each user, float64 (n_users,)."""
+    lists = ranking(work, server, clients, truth)[1]
+    metric = f"ndcg@{LIST_LENGTH}"
+    found = evaluate(lists, truth.rows, [metric], train=truth.setting.train_frame)
+    return found.per_user[metric].fill_nan(0.0).to_numpy()
 
 
 def lists_of_all(work: Work, server: Server, clients: Clients, dataset: Dataset) -> pl.DataFrame:

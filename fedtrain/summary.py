@@ -18,6 +18,9 @@ __all__ = ["hardly_moved", "summary", "told"]
 
 ENDED = ("test", "valid")
 
+STOOD_STILL = "the loss did not move"
+"""The event of a Run whose training changed nothing; see `measures.standstill`."""
+
 LITTLE, LONG = 0.05, 5
 """A train loss that fell by less than this share, in this many rounds or more, hardly moved."""
 
@@ -55,7 +58,30 @@ def summary(run: Run) -> dict[str, Any]:
         "events": run.events()[-20:],
         "rounds_without_clients": n_without_clients(rounds),
         "note": hardly_moved(rounds),
+        "stood_still": stood_still(run),
     }
+
+
+def stood_still(run: Run) -> str:
+    """Returns what a Run was told of a loss that training has not changed, "" where it has."""
+    last = [event for event in run.events() if event["event"] == STOOD_STILL]
+    return (
+        str(last[-1]["what"]) if last and last[-1]["round"] == run.manifest["rounds_done"] else ""
+    )
+
+
+def seldom_fell(rounds: pl.DataFrame) -> bool:
+    """Returns whether a train loss has not fallen by a tenth: it is worth asking if anything moved."""
+    ends = _ends(rounds)
+    return ends is not None and not ends[1] < 0.9 * ends[0]
+
+
+def _ends(rounds: pl.DataFrame) -> tuple[float, float] | None:
+    """Returns the first train loss and the mean of the last tenth; None of fewer than `LONG` rounds."""
+    loss = rounds.filter(metric="loss/train").sort("round")["value"].to_numpy()
+    if len(loss) < LONG:
+        return None
+    return float(loss[0]), float(loss[-max(1, len(loss) // 10) :].mean())
 
 
 def hardly_moved(rounds: pl.DataFrame) -> str:
@@ -64,10 +90,10 @@ def hardly_moved(rounds: pl.DataFrame) -> str:
     Args:
         rounds: `round`, `metric`, `value`, as `Run.rounds` returns them.
     """
-    loss = rounds.filter(metric="loss/train").sort("round")["value"].to_numpy()
-    if len(loss) < LONG:
+    ends = _ends(rounds)
+    if ends is None:
         return ""
-    begun, end = float(loss[0]), float(loss[-max(1, len(loss) // 10) :].mean())
+    begun, end = ends
     if not abs(begun - end) < LITTLE * abs(begun):
         return ""
     return (

@@ -24,7 +24,7 @@ from fedtrain.extension import forget_before
 from fedtrain.figures import figures_of, n_without_clients
 from fedtrain.idle import idle_settings
 from fedtrain.loggers import open_loggers
-from fedtrain.measures import Truth, lists_of_all, ranking, task_measures
+from fedtrain.measures import Truth, lists_of_all, ranking, standstill, task_measures
 from fedtrain.memory import is_out_of_memory, no_memory
 from fedtrain.privacy import epsilon, uncounted
 from fedtrain.rounds import Outcome
@@ -35,6 +35,7 @@ from fedtrain.schedules import factor
 from fedtrain.setup import begin
 from fedtrain.state import refuse_unfit, restored, tensors_of
 from fedtrain.stopping import best_round, history_of, require_metric, should_stop
+from fedtrain.summary import STOOD_STILL, seldom_fell
 from fedtrain.unseen import unseen_measures
 
 __all__ = ["DoRound", "Report", "Trainer", "silent"]
@@ -189,6 +190,12 @@ class Trainer:
             on_test |= unseen_measures(
                 self.work, self.server, self.clients, np.flatnonzero(self.test_clients), "test"
             )
+        if seldom_fell(self.run.rounds()):
+            still = standstill(
+                self.work, begin(self.work), (self.server, self.clients), self.truths["valid"]
+            )
+            if still:
+                self.run.event(self.done, STOOD_STILL, what=still)
         write_tensors(self.run.path / MODEL, self.server.values)
         on_test["seconds/end"] = time.perf_counter() - begun
         self.run.log(self.done, on_test)

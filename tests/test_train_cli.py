@@ -230,6 +230,34 @@ def test_what_the_recipe_expects_is_compared_and_less_is_exit_1(
     assert "not compared with what the recipe expects: lr, seed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("model", "task", "optimizer"),
+    [
+        ("mf", "implicit", "sgd"),
+        ("mf", "rating", "sgd"),
+        ("mf", "bpr", "adam"),
+        ("two_tower", "binary", "momentum"),
+        ("mult_vae", "implicit", "adam"),
+        ("rating_vae", "rating", "adam"),
+    ],
+)
+def test_a_loss_that_did_not_move_is_exit_1_and_one_that_moved_a_little_is_not(
+    data: Path,
+    tmp_path: Path,
+    model: str,
+    task: str,
+    optimizer: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    what = ("--model", model, "--task", task, "--rounds", "6", "--set", f"optimizer={optimizer}")
+    plain = ("--set", "threads=1", "--set", "eval_every=6")
+    assert run("run", data, "--out", tmp_path / "still", *what, *plain, "--set", "lr=1e-8") == 1
+    assert "did not move" in capsys.readouterr().err
+    assert run("run", data, "--out", tmp_path / "moved", *what, *plain) == 0
+    short = (*what[:4], "--rounds", "2", *plain, "--set", "lr=1e-8")
+    assert run("run", data, "--out", tmp_path / "short", *short) == 0  # too short to say
+
+
 def test_a_recipe_that_gives_what_it_expects_is_exit_0(data: Path, tmp_path: Path) -> None:
     expected = {"loss/train": {"value": 0.7, "tolerance": 0.1}}
     place = with_recipe(data, tmp_path / "data", expected=expected)

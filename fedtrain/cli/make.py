@@ -182,6 +182,9 @@ def _verdict(done: Run, found: Mapping[str, Any], stopped: int) -> int:
     if not any(better(metric) != "neither" for metric in found["measures"]):
         say("error: the run measured nothing: it cannot be judged")
         return 1
+    if found["stood_still"]:
+        say(f"error: the loss did not move: {found['stood_still']}: other rates (fedtrain sweep)")
+        return 1
     short = [row["metric"] for row in found.get("expected", ()) if not row["ok"]]
     if short:
         say(f"error: less than the recipe expects: {', '.join(short)}")
