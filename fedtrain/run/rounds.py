@@ -105,10 +105,7 @@ def read_values(path: Path) -> pl.DataFrame:
     Raises:
         TrainingError: a line is not of this form.
     """
-    return _measures_in(_whole_lines(path.read_bytes()) if path.is_file() else b"", path)
-
-
-def _measures_in(block: bytes, path: Path) -> pl.DataFrame:
+    block = _whole_lines(path.read_bytes()) if path.is_file() else b""
     if not block:
         return pl.DataFrame(schema=SCHEMA)
     try:
@@ -116,14 +113,17 @@ def _measures_in(block: bytes, path: Path) -> pl.DataFrame:
     except DAMAGED:
         rows = None
     if rows is None or rows.height != block.count(b"\n") or not _all_measures(rows):
-        number = _first_bad(block)
-        raise TrainingError(
-            "a line of the Run's measures cannot be read",
-            where=f"{path}:{number}",
-            expected='{"round": 3, "metric": "ndcg@10", "value": 0.04}',
-            hint="take the line out of the file",
-        )
+        raise _no_measure(path, _first_bad(block) or 1)
     return rows
+
+
+def _no_measure(path: Path, number: int) -> TrainingError:
+    return TrainingError(
+        "a line of the Run's measures cannot be read",
+        where=f"{path}:{number}",
+        expected='{"round": 3, "metric": "ndcg@10", "value": 0.04}',
+        hint="take the line out of the file",
+    )
 
 
 def _all_measures(rows: pl.DataFrame) -> bool:
@@ -191,7 +191,10 @@ def require_lines(path: Path, n: int) -> None:
         )
     if n:
         first = b"".join(line + b"\n" for line in _lines(path.read_bytes())[:n])
-        (_events_in if path.name == EVENTS else _measures_in)(first, path)
+        if path.name == EVENTS:
+            _events_in(first, path)
+        elif bad := _first_bad(first):  # without polars, whose threads a forked process has not
+            raise _no_measure(path, bad)
 
 
 def cut(path: Path, keep: int) -> None:
@@ -241,7 +244,7 @@ def _whole_lines(block: bytes) -> bytes:
 
 
 def _first_bad(block: bytes) -> int:
-    """Returns the number, from 1, of the first line that is no measure."""
+    """Returns the number, from 1, of the first line that is no measure, 0 if there is none."""
     for number, line in enumerate(_lines(block), 1):
         try:
             row = parse_json(line)
@@ -252,4 +255,4 @@ def _first_bad(block: bytes) -> int:
                 return number
         except (ValueError, KeyError, TypeError):
             return number
-    return 1
+    return 0
