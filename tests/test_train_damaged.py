@@ -115,7 +115,7 @@ def test_a_manifest_that_is_none_is_refused_and_not_even_replaced(
 ) -> None:
     (run / "manifest.json").write_text(text)
     refused(data, run)
-    with pytest.raises(TrainingError):
+    with pytest.raises(FedprepError):
         train(Dataset.open(data), parse_plan(PLAN), run, force=True)
     assert (run / "manifest.json").read_text() == text
 
