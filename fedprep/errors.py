@@ -66,7 +66,13 @@ class FedprepError(Exception):
 
 
 class RecipeError(FedprepError, ValueError):
-    """A recipe key or value is wrong."""
+    """A recipe key or value is wrong; `key` is that key, such as `partition.alpha`, "" where it is none."""
+
+    def __init__(
+        self, what: str, *, where: str = "", expected: str = "", hint: str = "", key: str = ""
+    ) -> None:
+        super().__init__(what, where=where, expected=expected, hint=hint)
+        self.key = key
 
 
 class FetchError(FedprepError, OSError):

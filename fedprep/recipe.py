@@ -11,13 +11,28 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from fedprep.errors import RecipeError, nearest
 from fedprep.files import checked_name
+from fedprep.keys import (
+    Above0,
+    Count,
+    Cut,
+    Finite,
+    From0,
+    Positive,
+    Seed,
+    Share,
+    Width,
+    blamed_on,
+    converted,
+    read_toml,
+    value_of,
+)
 
 __all__ = [
     "Clean",
@@ -25,6 +40,7 @@ __all__ = [
     "EmbedBehavior",
     "EmbedImage",
     "EmbedText",
+    "Eval",
     "ItemsTable",
     "Partition",
     "Recipe",
@@ -42,10 +58,11 @@ __all__ = [
     "seconds_of",
 ]
 
-Count = Annotated[int, Meta(ge=0)]
-Positive = Annotated[int, Meta(ge=1)]
-Share = Annotated[float, Meta(ge=0.0, le=1.0)]
-Above0 = Annotated[float, Meta(gt=0.0)]
+Concentration = Annotated[float, Meta(ge=1e-6, le=1e9)]
+Exponent = Annotated[float, Meta(ge=1e-6, le=100.0)]
+BehaviorWidth = Annotated[int, Meta(ge=0, le=4096)]
+ImageSide = Annotated[int, Meta(ge=1, le=8192)]
+ImageSize = Annotated[int, Meta(ge=0, le=8192)]
 Quote = Literal["auto", "double", "none"]
 Decimal = Literal[".", ","]
 
@@ -82,13 +99,15 @@ class Synthetic(Table, frozen=True, kw_only=True):
     n_users: Positive = 600
     n_items: Positive = 300
     n_interactions: Positive = 12_000
-    n_topics: Positive = 8
-    n_factors: Positive = 8
-    power: Above0 = 1.0  # exponent of the popularity law
-    noise: Annotated[float, Meta(ge=0.0)] = 0.5  # deviation of the ratings' noise, in stars
-    drift: Share = 0.3  # how far tastes move from the first day to the last
-    image_size: Positive = 96
-    images: Share = 0.9  # share of items that have a picture
+    n_topics: Width = 8
+    n_factors: Width = 8
+    power: Annotated[Exponent, Meta(description="exponent of the popularity law")] = 1.0
+    noise: Annotated[From0, Meta(description="deviation of the ratings' noise, in stars")] = 0.5
+    drift: Annotated[
+        Share, Meta(description="how far tastes move from the first day to the last")
+    ] = 0.3
+    image_size: ImageSide = 96
+    images: Annotated[Share, Meta(description="share of items that have a picture")] = 0.9
     faults: list[str] = []
 
 
@@ -97,21 +116,37 @@ class Source(Table, frozen=True, kw_only=True):
 
     name: Literal["movielens", "amazon", "yelp", "table", "synthetic"]
     edition: str = ""
-    category: str = ""  # amazon
-    subset: Literal["", "5core", "all"] = (
-        ""  # amazon: which reviews file; "" is the edition's usual one
+    category: Annotated[str, Meta(description="amazon")] = ""
+    subset: Annotated[
+        Literal["", "5core", "all"],
+        Meta(description="amazon: which reviews file; empty: the edition's usual one"),
+    ] = ""
+    file: Annotated[str, Meta(description="table: the interactions; glob patterns allowed")] = ""
+    format: Annotated[
+        Literal["auto", "csv", "jsonl", "parquet", "sequences"], Meta(description="table")
+    ] = "auto"
+    separator: Annotated[str, Meta(description="table")] = ","
+    header: Annotated[bool, Meta(description="table")] = True
+    encoding: Annotated[str, Meta(description="table")] = "utf-8"
+    quote: Annotated[Quote, Meta(description="table: whether quotation marks enclose fields")] = (
+        "auto"
     )
-    file: str = ""  # table: the interactions; glob patterns allowed
-    format: Literal["auto", "csv", "jsonl", "parquet", "sequences"] = "auto"  # table
-    separator: str = ","  # table
-    header: bool = True  # table
-    encoding: str = "utf-8"  # table
-    quote: Quote = "auto"  # table: whether quotation marks enclose fields
-    decimal: Decimal = "."  # table: the decimal mark of ratings and times
-    max_bad_share: Share = 0.01  # of the lines of a file; more stop the build
-    markup: Literal["clean", "keep"] = "clean"  # tags and entities in texts on items
-    time_unit: Literal["auto", "s", "ms", "us", "ns", "text"] = "auto"  # table
-    columns: dict[str, str | int] = {}  # table: user, item, rating, timestamp → the file's names
+    decimal: Annotated[
+        Decimal, Meta(description="table: the decimal mark of ratings and times")
+    ] = "."
+    max_bad_share: Annotated[
+        Share, Meta(description="of the lines of a file; more stop the build")
+    ] = 0.01
+    markup: Annotated[
+        Literal["clean", "keep"], Meta(description="tags and entities in texts on items")
+    ] = "clean"
+    time_unit: Annotated[
+        Literal["auto", "s", "ms", "us", "ns", "text"], Meta(description="table")
+    ] = "auto"
+    columns: Annotated[
+        dict[str, str | int],
+        Meta(description="table: user, item, rating, timestamp → the file's names"),
+    ] = {}
     items: ItemsTable | None = None
     synthetic: Synthetic = Synthetic()
 
@@ -123,51 +158,57 @@ class Clean(Table, frozen=True, kw_only=True):
     k_core: Count = 0
     user_core: Count = 0
     item_core: Count = 0
-    min_rating: float | None = None
-    max_rating: float | None = None
-    from_date: str = ""  # ISO date or date-time, UTC, included
-    to_date: str = ""  # likewise, excluded
+    min_rating: Finite | None = None
+    max_rating: Finite | None = None
+    from_date: Annotated[str, Meta(description="ISO date or date-time, UTC, included")] = ""
+    to_date: Annotated[str, Meta(description="likewise, excluded")] = ""
     label: Literal["binary", "classes", "implicit"] = "binary"
-    threshold: float = 4.0  # binary: label 1 from here on
-    metadata: Literal["keep", "drop"] = "keep"  # items without metadata
+    threshold: Annotated[Finite, Meta(description="binary: label 1 from here on")] = 4.0
+    metadata: Annotated[Literal["keep", "drop"], Meta(description="items without metadata")] = (
+        "keep"
+    )
 
 
 class Split(Table, frozen=True, kw_only=True):
     """Which rows are train, valid and test."""
 
     method: Literal["leave_last_out", "global_time", "user_ratio", "ratio"] = "leave_last_out"
-    n_valid: Count = 1  # leave_last_out
-    n_test: Count = 1  # leave_last_out
-    valid: Share = 0.1  # the other methods: share of rows
+    n_valid: Annotated[Count, Meta(description="leave_last_out")] = 1
+    n_test: Annotated[Count, Meta(description="leave_last_out")] = 1
+    valid: Annotated[Share, Meta(description="the other methods: share of rows")] = 0.1
     test: Share = 0.1
-    valid_from: str = ""  # global_time: ISO dates in place of shares
+    valid_from: Annotated[str, Meta(description="global_time: ISO dates in place of shares")] = ""
     test_from: str = ""
     cold_items: Literal["keep", "drop"] = "keep"
 
 
 class EmbedText(Table, frozen=True, kw_only=True):
-    encoder: str = "all-MiniLM-L6-v2"  # any sentence-transformers name or folder | hashing | none
+    encoder: Annotated[
+        str, Meta(description="any sentence-transformers name or folder | hashing | none")
+    ] = "all-MiniLM-L6-v2"
     template: str = "{title}. {categories}"
-    max_tokens: Count = 0  # 0: the encoder's own limit
+    max_tokens: Annotated[Count, Meta(description="0: the encoder's own limit")] = 0
     normalise: Literal["l2", "standardize", "whiten", "none"] = "l2"
-    whiten_dim: Count = 0  # whiten: 0 keeps as many dimensions as the encoder has
-    dim: Positive = 384  # hashing: how many features
+    whiten_dim: Annotated[
+        Count, Meta(description="whiten: 0 keeps as many dimensions as the encoder has")
+    ] = 0
+    dim: Annotated[Width, Meta(description="hashing: how many features")] = 384
     batch_size: Positive = 64
 
 
 class EmbedImage(Table, frozen=True, kw_only=True):
-    encoder: str = "none"  # any timm name, checkpoint file, or none
-    images: str = ""  # folder, zip, or "urls"
+    encoder: Annotated[str, Meta(description="any timm name, checkpoint file, or none")] = "none"
+    images: Annotated[str, Meta(description='folder, zip, or "urls"')] = ""
     normalise: Literal["l2", "standardize", "whiten", "none"] = "l2"
     whiten_dim: Count = 0
-    size: Count = 0  # pixels a side; 0: the encoder's own
+    size: Annotated[ImageSize, Meta(description="pixels a side; 0: the encoder's own")] = 0
     batch_size: Positive = 32
-    max_bytes: Positive = 20_000_000  # of one picture
-    per_second: Above0 = 10.0  # urls: requests a second to one host
+    max_bytes: Annotated[Positive, Meta(description="of one picture")] = 20_000_000
+    per_second: Annotated[Above0, Meta(description="urls: requests a second to one host")] = 10.0
 
 
 class EmbedBehavior(Table, frozen=True, kw_only=True):
-    dim: Count = 32  # 0: none
+    dim: Annotated[BehaviorWidth, Meta(description="0: none")] = 32
     normalise: Literal["standardize", "l2", "none"] = "standardize"
 
 
@@ -190,21 +231,31 @@ class Partition(Table, frozen=True, kw_only=True):
         "by_cluster",
         "by_time",
     ] = "by_user"
-    n_clients: Positive | None = None  # all but by_user, by_column
-    alpha: Above0 = 0.5  # dirichlet, quantity
-    on: Literal["label", "category"] = "label"  # dirichlet, pathological
-    law: Literal["dirichlet", "power"] = "dirichlet"  # quantity
-    exponent: Above0 = 1.5  # quantity with law = "power"
-    k: Positive = 2  # pathological: classes (or categories) a client
-    column: str = ""  # by_column: a column of items or users
+    n_clients: Annotated[Positive | None, Meta(description="all but by_user, by_column")] = None
+    alpha: Annotated[Concentration, Meta(description="dirichlet, quantity")] = 0.5
+    on: Annotated[Literal["label", "category"], Meta(description="dirichlet, pathological")] = (
+        "label"
+    )
+    law: Annotated[Literal["dirichlet", "power"], Meta(description="quantity")] = "dirichlet"
+    exponent: Annotated[Exponent, Meta(description='quantity with law = "power"')] = 1.5
+    k: Annotated[Positive, Meta(description="pathological: classes (or categories) a client")] = 2
+    column: Annotated[str, Meta(description="by_column: a column of items or users")] = ""
     unit: Literal["user", "interaction"] = "user"
     min_rows: Count = 1
-    seed: Count | None = None  # None: the recipe's
+    seed: Annotated[Seed | None, Meta(description="None: the recipe's")] = None
 
 
 class Validate(Table, frozen=True, kw_only=True):
     fail_on: Literal["fail", "warn", "never"] = "fail"
-    limits: dict[str, float | int | bool] = {}
+    limits: dict[str, Finite | bool] = {}
+
+
+class Eval(Table, frozen=True, kw_only=True):
+    """What fedeval measures, where nobody says otherwise."""
+
+    metrics: list[str] = []
+    k: Annotated[list[Cut], Meta(description="cut-offs, each from 1")] = []
+    baselines: list[str] = []
 
 
 class Recipe(Table, frozen=True, kw_only=True):
@@ -214,7 +265,7 @@ class Recipe(Table, frozen=True, kw_only=True):
     """
 
     name: str
-    seed: Count = 0
+    seed: Seed = 0
     description: str = ""
     source: Source
     clean: Clean = Clean()
@@ -298,15 +349,16 @@ def load_recipe(name: str | Path, settings: Iterable[str] = ()) -> Recipe:
     Raises:
         RecipeError: no such recipe, TOML that cannot be read, an unknown key or a value of a wrong kind.
     """
-    path = find_recipe(name)
+    path, settings = find_recipe(name), list(settings)
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = read_toml(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"the recipe is no TOML: {error}", where=str(path)) from None
     for setting in settings:
         _lay_over(tree, setting)
     tree.setdefault("name", re.sub(r"[^\w.\-]+", "-", path.stem))
-    recipe = parse_recipe(tree, where=str(path))
+    with blamed_on(settings):
+        recipe = parse_recipe(tree, where=str(path))
     filled = {key: _filled(getattr(recipe, key), recipe.source) for key in ("name", "description")}
     return msgspec.structs.replace(recipe, **filled)
 
@@ -321,6 +373,7 @@ def change_partition(tree: Mapping[str, Any], settings: Iterable[str]) -> Partit
     Raises:
         RecipeError: a setting of another table, an unknown key or a value of a wrong kind.
     """
+    settings = list(settings)
     changed = {**tree, "partition": dict(tree.get("partition", {}))}
     for setting in settings:
         if not setting.strip().startswith("partition."):
@@ -330,7 +383,8 @@ def change_partition(tree: Mapping[str, Any], settings: Iterable[str]) -> Partit
                 hint="`fedprep build` changes the other tables",
             )
         _lay_over(changed, setting)
-    return parse_recipe(changed, where="--set").partition
+    with blamed_on(settings):
+        return parse_recipe(changed, where="the Dataset's recipe").partition
 
 
 def parse_recipe(tree: Mapping[str, Any], *, where: str = "") -> Recipe:
@@ -339,17 +393,9 @@ def parse_recipe(tree: Mapping[str, Any], *, where: str = "") -> Recipe:
     Raises:
         RecipeError: an unknown key (the nearest known one is named) or a value of a wrong kind.
     """
-    _refuse_unknown_keys(tree, Recipe, path="", where=where)
-    try:
-        recipe = msgspec.convert(_with_dates_as_text(tree), Recipe)
-    except msgspec.ValidationError as error:
-        what, _, at = str(error).partition(" - at `$.")
-        key = at.rstrip("`")
-        raise RecipeError(
-            f"{key or 'the recipe'}: {what[:1].lower()}{what[1:]}",
-            where=where,
-            expected=_expectation(key),
-        ) from None
+    plain = _with_dates_as_text(tree)
+    converted(plain.get("eval", {}), Eval, "eval", where)
+    recipe: Recipe = converted(plain, Recipe, where=where)
     return _with_names(recipe, where)
 
 
@@ -399,39 +445,6 @@ def _with_dates_as_text(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
-def _refuse_unknown_keys(
-    tree: Mapping[str, Any], table: type[Table], *, path: str, where: str
-) -> None:
-    types = {f.name: f.type for f in msgspec.structs.fields(table)}
-    for key, value in tree.items():
-        if key not in types:
-            raise RecipeError(
-                f"unknown key '{path}{key}' in the recipe", where=where, hint=nearest(key, types)
-            )
-        inner = _table_in(types[key])
-        if inner is not None and isinstance(value, Mapping):
-            _refuse_unknown_keys(value, inner, path=f"{path}{key}.", where=where)
-
-
-def _table_in(annotation: Any) -> type[Table] | None:
-    candidates = (annotation, *get_args(annotation))
-    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Table)), None)
-
-
-def _expectation(key: str) -> str:
-    """Returns the choices of a key in words, or nothing where its type says it all."""
-    table: type[Table] | None = Recipe
-    annotation: Any = None
-    for part in key.split("."):
-        if table is None:
-            return ""
-        annotation = {f.name: f.type for f in msgspec.structs.fields(table)}.get(part)
-        table = _table_in(annotation)
-    if get_origin(annotation) is Literal:
-        return " | ".join(str(a) or '""' for a in get_args(annotation))
-    return ""
-
-
 def _lay_over(tree: dict[str, Any], setting: str) -> None:
     """Sets one `a.b.c=value` in a tree of tables."""
     key, equals, text = setting.partition("=")
@@ -440,10 +453,6 @@ def _lay_over(tree: dict[str, Any], setting: str) -> None:
         raise RecipeError(
             f"'{setting}' is no setting", expected="key=value, such as partition.alpha=0.3"
         )
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a bare word: --set split.method=ratio
     table = tree
     for depth, part in enumerate(parts[:-1], start=1):
         below = table.setdefault(part, {})
@@ -452,4 +461,4 @@ def _lay_over(tree: dict[str, Any], setting: str) -> None:
                 f"'{'.'.join(parts[:depth])}' is a value, not a table", where=f"--set {setting}"
             )
         table = below
-    table[parts[-1]] = value
+    table[parts[-1]] = value_of(text)

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from fedprep.keys import Above0, Count, Finite, From0, PartShare, Positive, Rate, Share
+
 __all__ = [
     "LR",
     "SERVER_LR",
@@ -26,13 +28,6 @@ __all__ = [
     "Stop",
 ]
 
-Count = Annotated[int, Meta(ge=0)]
-Positive = Annotated[int, Meta(ge=1)]
-Share = Annotated[float, Meta(ge=0.0, le=1.0)]
-PartShare = Annotated[float, Meta(ge=0.0, lt=1.0)]
-From0 = Annotated[float, Meta(ge=0.0)]
-Above0 = Annotated[float, Meta(gt=0.0)]
-
 
 LR = {"sgd": 0.1, "momentum": 0.01, "adam": 0.01}
 """A client's rate of what all share, by its optimiser."""
@@ -44,16 +39,24 @@ SERVER_LR = {"sgd": 1.0, "momentum": 1.0, "adam": 0.01, "yogi": 0.01, "adagrad":
 class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What goes wrong on purpose: clients that never answer, clients that do less."""
 
-    dropout: PartShare = 0.0  # share of a cohort's clients whose answer is lost
-    stragglers: Share = 0.0  # share of a cohort's clients that do only a part of their steps
-    straggler_work: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.5  # the least part that they do
+    dropout: Annotated[
+        PartShare, Meta(description="share of a cohort's clients whose answer is lost")
+    ] = 0.0
+    stragglers: Annotated[
+        Share, Meta(description="share of a cohort's clients that do only a part of their steps")
+    ] = 0.0
+    straggler_work: Annotated[
+        Annotated[float, Meta(gt=0.0, le=1.0)], Meta(description="the least part that they do")
+    ] = 0.5
 
 
 class Privacy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Client-level differential privacy: clipped updates, Gaussian noise on their sum."""
 
-    clip: From0 = 0.0  # L2 norm that an update is clipped to; 0: none
-    noise_multiplier: From0 = 0.0  # deviation of the noise over `clip`; 0: none
+    clip: Annotated[From0, Meta(description="L2 norm that an update is clipped to; 0: none")] = 0.0
+    noise_multiplier: Annotated[
+        From0, Meta(description="deviation of the noise over `clip`; 0: none")
+    ] = 0.0
     delta: Annotated[float, Meta(gt=0.0, lt=1.0)] = 1e-5
     accountant: Literal["rdp", "pld"] = "rdp"
 
@@ -62,7 +65,10 @@ class Compression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """How an update is made smaller on its way up."""
 
     method: Literal["none", "topk", "int8"] = "none"
-    share: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.1  # topk: part of the values that is sent
+    share: Annotated[
+        Annotated[float, Meta(gt=0.0, le=1.0)],
+        Meta(description="topk: part of the values that is sent"),
+    ] = 0.1
 
 
 class Secure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,16 +80,19 @@ class Secure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Stop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which round is the best one, and when there is no better one to come."""
 
-    metric: str = ""  # empty: the last round is the best
-    patience: Count = 0  # values without an improvement before the run stops; 0: it never does
-    min_delta: From0 = 0.0  # what counts as an improvement
+    metric: Annotated[str, Meta(description="empty: the last round is the best")] = ""
+    patience: Annotated[
+        Count,
+        Meta(description="values without an improvement before the run stops; 0: it never does"),
+    ] = 0
+    min_delta: Annotated[From0, Meta(description="what counts as an improvement")] = 0.0
     mode: Literal["max", "min"] = "max"
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a recipe should give for a measure, and how far from it is still right."""
 
-    value: float
+    value: Finite
     tolerance: From0
 
 
@@ -102,53 +111,78 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         "implicit", "binary", "classes", "rating", "bce", "bpr", "softmax", "contrastive"
     ] = "implicit"
     rounds: Positive = 50
-    clients_per_round: Count = 100  # 0: all
+    clients_per_round: Annotated[Count, Meta(description="0: all")] = 100
 
     local_epochs: Positive = 1
-    local_steps: Count = 0  # steps of a client a round; 0: whole epochs
-    batch_size: Count = 64  # 0: all rows of the client
-    optimizer: Literal["sgd", "momentum", "adam"] = "sgd"  # of the client; starts anew each round
-    lr: From0 | None = None  # None: each rate that is not given is derived, by `defaults.settled`
-    lr_user: From0 | None = None  # of rows of users; None: lr, or derived with it
-    lr_item: From0 | None = None  # of rows of items; None: lr, or derived with it
-    lr_head: From0 | None = None  # of a personal head; None: lr
+    local_steps: Annotated[
+        Count, Meta(description="steps of a client a round; 0: whole epochs")
+    ] = 0
+    batch_size: Annotated[Count, Meta(description="0: all rows of the client")] = 64
+    optimizer: Annotated[
+        Literal["sgd", "momentum", "adam"],
+        Meta(description="of the client; starts anew each round"),
+    ] = "sgd"
+    lr: Annotated[
+        Rate | None,
+        Meta(description="None: each rate that is not given is derived, by `defaults.settled`"),
+    ] = None
+    lr_user: Annotated[
+        Rate | None, Meta(description="of rows of users; None: lr, or derived with it")
+    ] = None
+    lr_item: Annotated[
+        Rate | None, Meta(description="of rows of items; None: lr, or derived with it")
+    ] = None
+    lr_head: Annotated[Rate | None, Meta(description="of a personal head; None: lr")] = None
     momentum: PartShare = 0.9
     weight_decay: From0 = 0.0
-    clip_norm: From0 = 0.0  # L2 norm that a client's gradient is clipped to; 0: none
+    clip_norm: Annotated[
+        From0, Meta(description="L2 norm that a client's gradient is clipped to; 0: none")
+    ] = 0.0
 
     server_optimizer: Literal["sgd", "momentum", "adam", "yogi", "adagrad"] = "sgd"
-    server_lr: From0 | None = None  # None: by `server_optimizer`, see SERVER_LR
+    server_lr: Annotated[
+        Rate | None, Meta(description="None: by `server_optimizer`, see SERVER_LR")
+    ] = None
     server_momentum: PartShare = 0.9
     server_beta2: PartShare = 0.99
     server_tau: Above0 = 1e-3
     item_mean: Literal["touched", "cohort", "sum"] = "touched"
     weights: Literal["rows", "uniform"] = "rows"
 
-    negatives: Count = 4  # a positive row, in implicit tasks
+    negatives: Annotated[Count, Meta(description="a positive row, in implicit tasks")] = 4
     negative_pool: Literal["train", "all", "leaky"] = "train"
-    max_history: Positive = 200  # longest sequence: a user's latest rows; training cuts longer ones
+    max_history: Annotated[
+        Positive,
+        Meta(description="longest sequence: a user's latest rows; training cuts longer ones"),
+    ] = 200
 
     sampler: Literal["uniform", "by_size", "cyclic", "trace", "poisson"] = "uniform"
     trace: str = ""
-    valid_clients: PartShare = 0.0  # share of clients that never train, for valid
-    test_clients: PartShare = 0.0  # share of clients that never train, for test
+    valid_clients: Annotated[
+        PartShare, Meta(description="share of clients that never train, for valid")
+    ] = 0.0
+    test_clients: Annotated[
+        PartShare, Meta(description="share of clients that never train, for test")
+    ] = 0.0
 
     schedule: Literal["constant", "cosine", "warmup", "plateau"] = "constant"
     warmup_rounds: Count = 0
     schedule_floor: Share = 0.0
-    schedule_metric: str = "loss/valid"  # plateau
-    schedule_mode: Literal["max", "min"] = "min"  # plateau
-    schedule_patience: Positive = 5  # plateau
-    schedule_factor: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.5  # plateau
+    schedule_metric: Annotated[str, Meta(description="plateau")] = "loss/valid"
+    schedule_mode: Annotated[Literal["max", "min"], Meta(description="plateau")] = "min"
+    schedule_patience: Annotated[Positive, Meta(description="plateau")] = 5
+    schedule_factor: Annotated[
+        Annotated[float, Meta(gt=0.0, lt=1.0)], Meta(description="plateau")
+    ] = 0.5
 
     eval_every: Positive = 5
-    eval_clients: Count = 0  # 0: all
+    eval_clients: Annotated[Count, Meta(description="0: all")] = 0
     checkpoint_every: Positive = 1
     on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
     rollback_factor: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.5
 
     chunk_rows: Positive = 10_000
-    threads: Count = 0  # 0: as many as there are cores
+    threads: Annotated[Count, Meta(description="0: as many as there are cores")] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     mixed_precision: bool = False
     compile: bool = False
@@ -159,9 +193,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     secure: Secure = Secure()
     stop: Stop = Stop()
     loggers: Loggers = Loggers()
-    expected: dict[str, Expected] = {}  # by measure, such as "ndcg@10/test"
+    expected: Annotated[
+        dict[str, Expected], Meta(description='by measure, such as "ndcg@10/test"')
+    ] = {}
 
-    tables: dict[str, dict[str, Any]] = {}  # of algorithms and models, by name
+    tables: Annotated[
+        dict[str, dict[str, Any]], Meta(description="of algorithms and models, by name")
+    ] = {}
 
     @property
     def loss(self) -> str:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-import tomllib
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import msgspec
 
 from fedprep.errors import RecipeError, nearest
+from fedprep.keys import blamed_on, converted, value_of
 from fedtrain.plan import Plan
 
 __all__ = ["known_tables", "laid_over", "parse_plan", "plan_defaults", "with_settings"]
@@ -36,17 +36,23 @@ def plan_defaults(algorithm: str) -> Plan:
     return parse_plan({"algorithm": algorithm})
 
 
-def parse_plan(table: Mapping[str, Any], where: str = "") -> Plan:
+def parse_plan(table: Mapping[str, Any], where: str = "", settings: Iterable[str] = ()) -> Plan:
     """Returns the plan that a table `[train]` describes; `Algorithm.defaults` stand in for missing keys.
 
     Args:
         table: plain values, as TOML gives them, or `Plan.to_dict()`.
         where: the recipe's file, for messages.
+        settings: `key=value` that were laid over it: what is wrong with their values is said of them.
 
     Raises:
         RecipeError: an unknown key, algorithm or model (the nearest known one is named), or a value of
             a wrong kind.
     """
+    with blamed_on(settings, "train."):
+        return _plan_of(table, where)
+
+
+def _plan_of(table: Mapping[str, Any], where: str) -> Plan:
     from fedtrain.algorithms import ALGORITHMS
     from fedtrain.models import MODELS
 
@@ -60,6 +66,7 @@ def parse_plan(table: Mapping[str, Any], where: str = "") -> Plan:
                 f"unknown key 'train.{key}' in the recipe",
                 where=where,
                 hint=nearest(key, keys | set(constructors)),
+                key=f"train.{key}",
             )
     tables = {
         name: _keywords(constructors[name], values, name, where) for name, values in free.items()
@@ -68,7 +75,7 @@ def parse_plan(table: Mapping[str, Any], where: str = "") -> Plan:
     changed: Mapping[str, Any] = {}
     if isinstance(name, str) and name in ALGORITHMS:
         changed = ALGORITHMS[name](**tables.get(name, {})).defaults
-    plan: Plan = _converted({**changed, **own}, Plan, "train", where)
+    plan: Plan = converted({**changed, **own}, Plan, "train", where)
     for kind, name, known in (
         ("algorithm", plan.algorithm, ALGORITHMS),
         ("model", plan.model, MODELS),
@@ -78,6 +85,7 @@ def parse_plan(table: Mapping[str, Any], where: str = "") -> Plan:
                 f"train.{kind}: there is no {kind} '{name}'",
                 where=where,
                 hint=nearest(name, known),
+                key=f"train.{kind}",
             )
     return msgspec.structs.replace(plan, tables=tables)
 
@@ -106,7 +114,7 @@ def with_settings(table: Mapping[str, Any], settings: Iterable[str]) -> dict[str
                 raise RecipeError(
                     f"'train.{part}' is a value, not a table", where=f"--set {setting}"
                 )
-        inner[last] = _value(text)
+        inner[last] = value_of(text)
     return tree
 
 
@@ -141,11 +149,12 @@ def laid_over(
     Raises:
         RecipeError: of `with_settings` and `parse_plan`.
     """
+    settings = list(settings)
     given = with_settings({}, settings) | dict(named or {})
     laid = with_settings(table, settings) | dict(named or {})
     if not (table and given.keys() & (BOUND.keys() | {"algorithm"})):
         return laid, ""
-    before, now = parse_plan(table, where), parse_plan(laid, where)
+    before, now = parse_plan(table, where), parse_plan(laid, where, settings)
     left: list[str] = []
     for by, keys in BOUND.items():
         was, is_now = getattr(before, by), getattr(now, by)
@@ -156,64 +165,10 @@ def laid_over(
     return laid, "; ".join(left)
 
 
-def _value(text: str) -> Any:
-    """Returns a TOML value; a bare word is a string."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text.strip()
-
-
 def _copy(table: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: _copy(value) if isinstance(value, Mapping) else value for key, value in table.items()
     }
-
-
-def _converted(value: Any, kind: Any, path: str, where: str) -> Any:
-    """Returns a value as msgspec converts it; a mistake is said with its key."""
-    _refuse_unknown_keys(value, kind, path, where)
-    try:
-        converted = msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        what, _, at = str(error).partition(" - at `$")
-        key = path + at.rstrip("`")
-        raise RecipeError(
-            f"{key}: {what[:1].lower()}{what[1:]}", where=where, expected=_choices(kind, at)
-        ) from None
-    _refuse_infinite(converted, path, where)
-    return converted
-
-
-def _refuse_unknown_keys(value: Any, kind: Any, path: str, where: str) -> None:
-    if not (isinstance(value, Mapping) and isinstance(kind, type)):
-        return
-    if not issubclass(kind, msgspec.Struct):
-        return
-    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
-    for key, inner in value.items():
-        if key not in types:
-            raise RecipeError(
-                f"unknown key '{path}.{key}' in the recipe", where=where, hint=nearest(key, types)
-            )
-        _refuse_unknown_keys(inner, types[key], f"{path}.{key}", where)
-
-
-def _refuse_infinite(value: Any, path: str, where: str) -> None:
-    """TOML knows nan and inf; no key of a plan does."""
-    if isinstance(value, msgspec.Struct):
-        for name in value.__struct_fields__:
-            _refuse_infinite(getattr(value, name), f"{path}.{name}", where)
-    elif isinstance(value, float) and not abs(value) < float("inf"):
-        raise RecipeError(f"{path}: {value} is no finite number", where=where)
-
-
-def _choices(kind: Any, at: str) -> str:
-    """Returns the choices of the key at `.a.b` in words, or nothing where its type says it all."""
-    for part in filter(None, at.rstrip("`").split("[")[0].split(".")):
-        kind = {field.name: field.type for field in msgspec.structs.fields(kind)}[part]
-    literal = next((k for k in (kind, *get_args(kind)) if get_origin(k) is Literal), None)
-    return " | ".join(map(str, get_args(literal)))
 
 
 def _keywords(
@@ -225,12 +180,14 @@ def _keywords(
             f"train.{name} is a value, not a table",
             where=where,
             expected=f"[train.{name}] with keys of its own",
+            key=f"train.{name}",
         )
     signature = inspect.signature(constructor).parameters
     inner = constructor.func if isinstance(constructor, functools.partial) else constructor
     hints = typing.get_type_hints(
         SimpleNamespace(__annotations__={key: p.annotation for key, p in signature.items()}),
         vars(sys.modules[inner.__module__]),
+        include_extras=True,
     )
     for key in values:
         if key not in signature:
@@ -238,8 +195,9 @@ def _keywords(
                 f"unknown key 'train.{name}.{key}' in the recipe",
                 where=where,
                 hint=nearest(key, signature) if signature else f"{name} has no keys",
+                key=f"train.{name}.{key}",
             )
     return {
-        key: _converted(value, hints[key], f"train.{name}.{key}", where)
+        key: converted(value, hints[key], f"train.{name}.{key}", where)
         for key, value in values.items()
     }

@@ -98,7 +98,9 @@ def trials_of(
             for (key, values), place in zip(axes.items(), places, strict=True)
         )
         whole = " ".join([where, *settings])
-        plan = parse_plan(laid_over(table, settings, where=whole)[0], where=whole)
+        plan = parse_plan(
+            laid_over(table, settings, where=whole)[0], where=whole, settings=settings
+        )
         trials += [Trial(_name(settings, seed), settings, seed, plan) for seed in seeds]
     return trials
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("fedprep", "fedeval", "fedtrain")
 GROUND_FLOOR = (
     "errors", "schema", "frames", "files", "terminal", "decoding", "manifest", "integrity", "dataset",
-    "recipe", "behavior",
+    "keys", "recipe", "behavior",
 )  # fmt: skip
 HALLS = (
     "",

@@ -66,7 +66,7 @@ def test_the_promised_recipes_are_there() -> None:
             {"partition": {"method": "dirichlett"}},
             ["partition.method", "by_user | iid | dirichlet"],
         ),
-        ({"partition": {"alpha": 0}}, ["partition.alpha", "> 0"]),
+        ({"partition": {"alpha": 0}}, ["partition.alpha", "from 1e-06"]),
         ({"partition": {"n_clients": "ten"}}, ["partition.n_clients", "`int"]),
         ({"split": {"n_test": -1}}, ["split.n_test", ">= 0"]),
         ({"source": {"edition": "1m"}}, ["name"]),

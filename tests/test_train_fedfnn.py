@@ -27,7 +27,7 @@ from federations import (  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from fedprep.errors import TrainingError  # noqa: E402
+from fedprep.errors import RecipeError, TrainingError  # noqa: E402
 from fedtrain.algorithms import ALGORITHMS  # noqa: E402
 from fedtrain.algorithms.fedfnn import fedfnn, reference  # noqa: E402
 from fedtrain.batch import Features  # noqa: E402
@@ -46,6 +46,7 @@ from fedtrain.metamodels import (  # noqa: E402
     starts,
 )
 from fedtrain.rounds import do_round  # noqa: E402
+from fedtrain.settings import parse_plan  # noqa: E402
 
 FITTING = Fitting(hidden=16, epochs=80, patience=10, batch=32, lr=0.02, seed=7)
 MF = {"model": "mf", "mf": {"dim": 3, "start": 0.5, "bias": False}, "lr": 0.3}
@@ -426,8 +427,9 @@ def test_one_delegate_is_too_few_for_folds_and_nobody_is_moved() -> None:
     ],
 )
 def test_numbers_out_of_range_are_refused(keyword: dict[str, Any]) -> None:
-    with pytest.raises(TrainingError, match=f"{next(iter(keyword))} is"):
-        fedfnn(**keyword)
+    with pytest.raises(RecipeError) as caught:
+        parse_plan({"algorithm": "fedfnn", "fedfnn": keyword})
+    assert caught.value.key == f"train.fedfnn.{next(iter(keyword))}"
 
 
 def test_the_least_and_the_most_that_are_in_range_are_taken() -> None:

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from fedprep.keys import LARGEST_SEED, MOST
+
 __all__ = [
     "SYSTEM",
     "against_option",
@@ -170,14 +172,14 @@ def test_options(command: Command) -> Command:
         ),
         click.option(
             "--resamples",
-            type=click.IntRange(1),
+            type=click.IntRange(1, MOST),
             default=1000,
             show_default=True,
             help="Resamples of the bootstrap.",
         ),
         click.option(
             "--seed",
-            type=click.IntRange(0),
+            type=click.IntRange(0, LARGEST_SEED),
             default=0,
             show_default=True,
             help="Seed of every draw.",

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from fedeval.metrics import accuracy, beyond, ratings
 from fedeval.ties import auc_of
 from fedprep.errors import EvaluationError, nearest
+from fedprep.keys import MOST
 
 __all__ = ["METRICS", "Ask", "Metric", "asked"]
 
@@ -188,8 +189,10 @@ def asked(metrics: str | Iterable[str], k: int | Iterable[int] | None = None) ->
     if not found:
         raise EvaluationError("no metric was asked for", hint=nearest("", METRICS))
     for ask in found:
-        if ask.k is not None and ask.k < 1:
-            raise EvaluationError(f"a cut-off must be at least 1, not {ask.k}", where=ask.text)
+        if ask.k is not None and not 1 <= ask.k <= MOST:
+            raise EvaluationError(
+                f"a cut-off must be at least 1 and at most {MOST:,}, not {ask.k}", where=ask.text
+            )
     return list(dict.fromkeys(found))
 
 

@@ -21,6 +21,7 @@ from fedprep.cli.options import (
     unverified_option,
     verify_option,
 )
+from fedprep.keys import LARGEST_SEED, MOST
 from fedprep.terminal import console, print_json, progress_bars, show
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ __all__ = ["build", "fetch", "partition"]
 @set_option
 @clients_option
 @click.option(
-    "--seed", type=click.IntRange(0), help="Seed of everything random; else the recipe's."
+    "--seed",
+    type=click.IntRange(0, LARGEST_SEED),
+    help="Seed of everything random; else the recipe's.",
 )
 @click.option(
     "--device",
@@ -48,7 +51,7 @@ __all__ = ["build", "fetch", "partition"]
     help="Device of the encoders: auto, cpu, cuda, cuda:1, mps.",
 )
 @click.option(
-    "--threads", type=click.IntRange(1), help="CPU threads of the encoders; else one a core."
+    "--threads", type=click.IntRange(1, MOST), help="CPU threads of the encoders; else one a core."
 )
 @click.option(
     "--engine",
@@ -136,7 +139,9 @@ def fetch(
 )
 @set_option
 @clients_option
-@click.option("--seed", type=click.IntRange(0), help="Seed of the partition; else the recipe's.")
+@click.option(
+    "--seed", type=click.IntRange(0, LARGEST_SEED), help="Seed of the partition; else the recipe's."
+)
 @force_option
 @gate_option
 @verify_option(True)

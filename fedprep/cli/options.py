@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from fedprep.keys import MOST
+
 __all__ = [
     "clients_option",
     "dataset_argument",
@@ -52,7 +54,7 @@ unverified_option = click.option(
 clients_option = click.option(
     "--clients",
     "n_clients",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MOST),
     help="Number of clients (partition.n_clients).",
 )
 

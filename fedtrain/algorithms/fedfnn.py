@@ -26,12 +26,14 @@ abstract tells none of these, which are our reading:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
+from msgspec import Meta
 
 from fedprep.errors import TrainingError
+from fedprep.keys import Count, Positive, Rate, Share, Width
 from fedtrain.algorithms.algorithm import Algorithm, Answer, Phase, everything, keeps_users
 from fedtrain.axes import squares
 from fedtrain.metamodels import META_MODELS, Fitted, Fitting, Samples, folds_of
@@ -54,21 +56,24 @@ BLOCK = 1 << 16
 """Users whose changes are predicted at a time."""
 
 
+Folds = Annotated[int, Meta(ge=2, le=1000)]
+
+
 def fedfnn(
     *,
     meta: Literal["mlp", "linear"] = "mlp",
-    hidden: int = 64,
-    epochs: int = 200,
-    meta_patience: int = 10,
-    folds: int = 5,
-    meta_batch: int = 64,
-    meta_lr: float = 0.01,
+    hidden: Width = 64,
+    epochs: Positive = 200,
+    meta_patience: Positive = 10,
+    folds: Folds = 5,
+    meta_batch: Positive = 64,
+    meta_lr: Rate = 0.01,
     side: bool = True,
-    discount: float = 1.0,
-    decay: float = 1.0,
+    discount: Share = 1.0,
+    decay: Share = 1.0,
     item_weights: Literal["magnitude", "interactions"] = "interactions",
-    patience: int = 0,
-    tolerance: float = 0.001,
+    patience: Count = 0,
+    tolerance: Share = 0.001,
 ) -> Algorithm:
     """Returns FedFNN.
 
@@ -83,26 +88,7 @@ def fedfnn(
         patience: rounds in a row whose train loss is no better, before nobody is predicted any more and the
             rest is plain averaging; 0: predicting never ends.
         tolerance: a loss is better that is less than the best before by more than this share of it.
-
-    Raises:
-        TrainingError: a number out of its range.
     """
-    limits: Mapping[str, tuple[float, float, float]] = {
-        "hidden": (hidden, 1, np.inf),
-        "epochs": (epochs, 1, np.inf),
-        "meta_patience": (meta_patience, 1, np.inf),
-        "patience": (patience, 0, np.inf),
-        "tolerance": (tolerance, 0, 1),
-        "meta_batch": (meta_batch, 1, np.inf),
-        "folds": (folds, 2, np.inf),
-        "meta_lr": (meta_lr, 0, np.inf),
-        "discount": (discount, 0, 1),
-        "decay": (decay, 0, 1),
-    }
-    for name, (value, least, most) in limits.items():
-        if not least <= value <= most:
-            bounds = f"at least {least}" if np.isinf(most) else f"{least} to {most}"
-            raise TrainingError(f"{name} is {value}", where="[train.fedfnn]", expected=bounds)
 
     def fit(samples: Samples, seed: int) -> Fitted:
         fitting = Fitting(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fedprep.errors import TrainingError
+from fedprep.keys import From0
 from fedtrain.algorithms.algorithm import Algorithm
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["fedprox", "reference"]
 
 
-def fedprox(*, mu: float = 0.01) -> Algorithm:
+def fedprox(*, mu: From0 = 0.01) -> Algorithm:
     """Returns FedProx.
 
     Args:

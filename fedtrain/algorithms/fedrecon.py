@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fedprep.errors import RecipeError, TrainingError
+from fedprep.keys import Count, Positive, Rate
 from fedtrain.algorithms.algorithm import Algorithm, Phase, keeps_users
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ __all__ = ["fedrecon", "reference"]
 
 def fedrecon(
     *,
-    recon_epochs: int = 1,
-    recon_steps: int = 0,
-    recon_lr: float | None = None,
+    recon_epochs: Positive = 1,
+    recon_steps: Count = 0,
+    recon_lr: Rate | None = None,
     split: bool = True,
 ) -> Algorithm:
     """Returns Federated Reconstruction.
@@ -45,13 +46,8 @@ def fedrecon(
         split: whether support and query rows are different ones; False: both are all rows.
 
     Raises:
-        RecipeError: a number out of its range, or passes and steps at once.
+        RecipeError: passes and steps at once.
     """
-    for name, value, least in (("recon_epochs", recon_epochs, 1), ("recon_steps", recon_steps, 0)):
-        if value < least:
-            raise RecipeError(
-                f"train.fedrecon.{name} is {value}", expected=f"a whole number, at least {least}"
-            )
     if recon_steps and recon_epochs != 1:
         raise RecipeError(
             f"recon_steps = {recon_steps} and recon_epochs = {recon_epochs} both say how long users "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from fedprep.errors import DatasetError, TrainingError
+from fedprep.keys import LARGEST_SEED, MOST
 from fedprep.terminal import interruptible, print_json, say, show
 from fedtrain.cli.options import allow_invalid_option, data_option, json_option, what_argument
 from fedtrain.cli.rounds import progress_of_rounds
@@ -38,9 +39,11 @@ TABLE_FLAGS = ("algorithm", "model", "task", "rounds", "clients_per_round")
 @click.option(
     "--task", help="Task: implicit, binary, classes, rating, bpr, softmax or contrastive."
 )
-@click.option("--rounds", type=click.IntRange(1), help="Rounds; else the plan's, or 50.")
+@click.option("--rounds", type=click.IntRange(1, MOST), help="Rounds; else the plan's, or 50.")
 @click.option(
-    "--clients-per-round", type=click.IntRange(0), help="Clients that train in a round; 0: all."
+    "--clients-per-round",
+    type=click.IntRange(0, MOST),
+    help="Clients that train in a round; 0: all.",
 )
 @click.option(
     "--set",
@@ -50,7 +53,9 @@ TABLE_FLAGS = ("algorithm", "model", "task", "rounds", "clients_per_round")
     help="Override a key of [train], such as lr=0.3 or mf.dim=64; may be repeated.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0), help="Seed of everything random; else the recipe's."
+    "--seed",
+    type=click.IntRange(0, LARGEST_SEED),
+    help="Seed of everything random; else the recipe's.",
 )
 @click.option(
     "--engine", type=click.Choice(["own", "flower"]), default="own", show_default=True,
@@ -104,7 +109,7 @@ def run(
     dataset, recipe = _found(what, data, verify, allow_invalid)
     named = {key: flags[key] for key in TABLE_FLAGS if flags[key] is not None}
     table, left = laid_over(recipe.get("train") or {}, settings, named, where=what)
-    plan = parse_plan(table, where=what)
+    plan = parse_plan(table, where=what, settings=settings)
     if left:
         say(f"the recipe's {left}: left out, and derived anew")
     usual = int(recipe.get("seed") or 0)
@@ -224,7 +229,7 @@ def _say_what_came_of(out: Path, was: Mapping[str, Any], now: Mapping[str, Any])
     help="Seeds, such as 0,1,2: each setting is run with each.",
 )
 @click.option(
-    "--patience", type=click.IntRange(0), default=2, show_default=True,
+    "--patience", type=click.IntRange(0, MOST), default=2, show_default=True,
     help="Measured rounds below the median of the others before a run is stopped; 0: never.",
 )  # fmt: skip
 @click.option(
@@ -304,7 +309,7 @@ def _seeds(text: str) -> list[int]:
         seeds = [int(word) for word in text.split(",")]
     except ValueError:
         seeds = [-1]
-    if min(seeds) < 0:
+    if not 0 <= min(seeds) <= max(seeds) <= LARGEST_SEED:
         raise TrainingError(
             f"'{text}' are no seeds",
             where="--seeds",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from fedprep.keys import LARGEST_SEED
 from fedprep.terminal import print_json, show
 from fedtrain.cli.options import data_option, json_option, run_argument
 from fedtrain.extras import need_trainer
@@ -25,7 +26,7 @@ __all__ = ["rank"]
 )  # fmt: skip
 @click.option(
     "--seed",
-    type=click.IntRange(0),
+    type=click.IntRange(0, LARGEST_SEED),
     default=0,
     show_default=True,
     help="Seed of the candidates' draw.",

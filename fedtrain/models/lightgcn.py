@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fedprep.keys import Depth, Finite, From0, PartShare, Width
 from fedtrain.models.layers import distinct, mean_over_places
 from fedtrain.parameters import Parameter
 
@@ -47,11 +48,11 @@ class LightGCN:
     start: deviation of the vectors at the start.
     """
 
-    dim: int = 32
-    layers: int = 2
-    hidden: float = 0.5
-    mean: float | None = None
-    start: float = 0.1
+    dim: Width = 32
+    layers: Depth = 2
+    hidden: PartShare = 0.5
+    mean: Finite | None = None
+    start: From0 = 0.1
 
     examples: ClassVar[Examples] = "graphs"
 

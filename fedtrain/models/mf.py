@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fedprep.keys import Finite, From0, Width
 from fedtrain.parameters import Parameter
 
 if TYPE_CHECKING:
@@ -30,10 +31,10 @@ class MatrixFactorisation:
     task rating the mean of the train ratings, else 0 · start: deviation of the vectors at the start.
     """
 
-    dim: int = 32
+    dim: Width = 32
     bias: bool = True
-    mean: float | None = None
-    start: float = 0.1
+    mean: Finite | None = None
+    start: From0 = 0.1
 
     examples: ClassVar[Examples] = "rows"
 

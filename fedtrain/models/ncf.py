@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from fedprep.errors import RecipeError, TrainingError
+from fedprep.keys import Depth, From0, PartShare, Width
 from fedtrain.models.layers import (
     dropout,
     linear,
@@ -48,12 +49,12 @@ class NeuMF:
     training, of all layers or of each · start: deviation of the vectors at the start.
     """
 
-    dim: int = 32
-    layers: int | list[int] = 2
-    hidden: int | list[int] | None = None
+    dim: Width = 32
+    layers: Depth | list[Width] = 2
+    hidden: Width | list[Width] | None = None
     product: bool = True
-    dropout: float | list[float] = 0.0
-    start: float = 0.1
+    dropout: PartShare | list[PartShare] = 0.0
+    start: From0 = 0.1
 
     examples: ClassVar[Examples] = "rows"
 

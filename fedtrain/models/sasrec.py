@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from fedprep.errors import TrainingError
+from fedprep.keys import Depth, From0, PartShare, Positive, Width
 from fedtrain.models.layers import (
     dropout,
     layer_norm,
@@ -47,11 +48,11 @@ class SASRec:
     items' rows and positions at the start. There are as many positions as the plan's `max_history`.
     """
 
-    dim: int = 64
-    blocks: int = 2
-    heads: int = 1
-    dropout: float = 0.2
-    start: float = 0.02
+    dim: Width = 64
+    blocks: Depth = 2
+    heads: Positive = 1
+    dropout: PartShare = 0.2
+    start: From0 = 0.02
 
     examples: ClassVar[Examples] = "sequences"
 

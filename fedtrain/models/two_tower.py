@@ -24,6 +24,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from fedprep.errors import TrainingError
+from fedprep.keys import Above0, From0, PartShare, Share, Width
 from fedtrain.models.layers import (
     distinct,
     dropout,
@@ -66,8 +67,8 @@ class TwoTower:
     a weight uniform in [0, mixup); 1 is α = 1 of the paper · start: deviation of the rows at the start.
     """
 
-    dim: int = 64
-    hidden: int | list[int] = 64
+    dim: Width = 64
+    hidden: Width | list[Width] = 64
     text: bool | None = None
     image: bool | None = None
     behavior: bool | None = None
@@ -75,11 +76,11 @@ class TwoTower:
     user_id: bool | None = None
     fusion: Literal["gated", "concat"] = "gated"
     head: Literal["mlp", "cosine"] = "mlp"
-    temperature: float = 0.1
-    modality_dropout: float = 0.0
-    dropout: float | list[float] = 0.0
-    mixup: float = 0.0
-    start: float = 0.1
+    temperature: Above0 = 0.1
+    modality_dropout: Share = 0.0
+    dropout: PartShare | list[PartShare] = 0.0
+    mixup: Share = 0.0
+    start: From0 = 0.1
 
     examples: ClassVar[Examples] = "rows"
 

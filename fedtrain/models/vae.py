@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fedprep.keys import Finite, From0, PartShare, Share, Width
 from fedtrain.models.layers import (
     linear,
     linear_parameters,
@@ -55,12 +56,12 @@ class MultVAE:
     Reference: Liang et al., Variational Autoencoders for Collaborative Filtering, WWW 2018.
     """
 
-    dim: int = 64
-    hidden: int | list[int] = 128
-    dropout: float = 0.5
-    kl_weight: float = 0.2
-    annealing: float = 0.5
-    start: float = 0.1
+    dim: Width = 64
+    hidden: Width | list[Width] = 128
+    dropout: PartShare = 0.5
+    kl_weight: From0 = 0.2
+    annealing: Share = 0.5
+    start: From0 = 0.1
 
     examples: ClassVar[Examples] = "bags"
 
@@ -143,15 +144,15 @@ class RatingVAE:
     Reference: Sedhain et al., AutoRec: Autoencoders Meet Collaborative Filtering, WWW 2015.
     """
 
-    dim: int = 32
-    hidden: int | list[int] = 64
-    mean: float | None = None
-    dropout: float = 0.5
+    dim: Width = 32
+    hidden: Width | list[Width] = 64
+    mean: Finite | None = None
+    dropout: PartShare = 0.5
     hidden_only: bool = False
-    kl_weight: float = 0.1
-    annealing: float = 0.5
-    shrinkage: float = 5.0
-    start: float = 0.1
+    kl_weight: From0 = 0.1
+    annealing: Share = 0.5
+    shrinkage: From0 = 5.0
+    start: From0 = 0.1
 
     examples: ClassVar[Examples] = "bags"
 
