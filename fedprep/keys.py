@@ -85,13 +85,18 @@ def converted(value: Any, kind: Any, path: str = "", where: str = "") -> Any:
         found = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         what, _, at = str(error).partition(" - at `$")
-        key = _joined(path, at.rstrip("`"))
-        annotation = _annotation(kind, at.rstrip("`"))
-        what = what[:1].lower() + what[1:] + _shown(value, at.rstrip("`"))
+        at = at.rstrip("`")
+        key = _joined(path, at)
+        said = _cut(what[:1].lower() + what[1:], 2 * SHOWN)
+        given = _at(value, at)
+        if isinstance(given, float) and not math.isfinite(given):
+            said = f"{given} is no finite number"
+        elif type(given) in (int, float):
+            said += f", not {_cut(_digits(given))}"
         raise RecipeError(
-            f"{key or 'the recipe'}: {what}{_shown(value, at.rstrip('`'))}",
+            f"{key or 'the recipe'}: {said}",
             where=where,
-            expected=range_of(annotation),
+            expected=range_of(_annotation(kind, at)),
             key=key.split("[")[0],
         ) from None
     _refuse_beyond(value, path, where)
@@ -203,8 +208,10 @@ def _refuse_beyond(value: Any, path: str, where: str) -> None:
         )
 
 
-def _digits(value: int) -> str:
-    """Python refuses to spell whole numbers of thousands of digits."""
+def _digits(value: float) -> str:
+    """Returns a number's digits; Python refuses to spell whole numbers of thousands of them."""
+    if isinstance(value, float):
+        return repr(value)
     return str(value) if value.bit_length() < 1000 else f"a number of {value.bit_length():,} bits"
 
 
@@ -246,15 +253,17 @@ def _annotation(kind: Any, at: str) -> Any:
     return kind
 
 
-def _shown(value: Any, at: str) -> str:
-    """Returns `, not 0` for the value at `.a.b`, "" where it is no number."""
-    for part in filter(None, at.split("[")[0].split(".")):
+def _at(value: Any, at: str) -> Any:
+    """Returns the plain value at `.a.b` or `.a.b[0]`, None where there is none."""
+    at, _, index = at.partition("[")
+    for part in filter(None, at.split(".")):
         if not isinstance(value, Mapping) or part not in value:
-            return ""
+            return None
         value = value[part]
-    if type(value) is int:
-        return f", not {_cut(_digits(value))}"
-    return f", not {value!r}" if isinstance(value, float) else ""
+    index = index.rstrip("]")
+    if isinstance(value, list) and index.isdigit() and int(index) < len(value):
+        return value[int(index)]
+    return None if isinstance(value, Mapping) and index else value
 
 
 def _joined(path: str, at: str) -> str:
@@ -270,5 +279,5 @@ def _number(bound: float) -> str:
     return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= SHOWN else text[:SHOWN] + "…"
+def _cut(text: str, most: int = SHOWN) -> str:
+    return text if len(text) <= most else text[:most] + "…"
