@@ -1,15 +1,19 @@
-"""What there is to choose from: names, one line of what each is, and its paper, from the docstrings."""
+"""What there is to choose from: names, one line of what each is, and its paper. Nothing here loads torch."""
 
 from __future__ import annotations
 
 import inspect
 import re
+import tomllib
 from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fedprep.recipe import load_recipe, recipe_names
+from fedtrain.plan import Plan
 
-__all__ = ["CATALOGUES", "Entry", "catalogue"]
+__all__ = ["CATALOGUES", "Entry", "catalogue", "from_docstrings"]
 
 Entry = dict[str, str]
 """`about`: one line · `paper`: where it is from, "" where it needs none."""
@@ -20,66 +24,54 @@ def catalogue(name: str) -> dict[str, Entry]:
     return CATALOGUES[name]()
 
 
-def _algorithms() -> dict[str, Entry]:
-    from fedtrain.algorithms import ALGORITHMS
-
-    return {
-        name: {"about": _about(make, ALGORITHMS), "paper": make().reference}
-        for name, make in ALGORITHMS.items()
-    }
-
-
-def _models() -> dict[str, Entry]:
-    from fedtrain.models import MODELS
-
-    return _told(MODELS)
+def _of_table(kind: str) -> dict[str, Entry]:
+    """Returns what the table says of a kind whose docstrings would take torch to load."""
+    text = (Path(__file__).parent / "catalogue.toml").read_text(encoding="utf-8")
+    told = tomllib.loads(text)[kind]
+    return {name: {"about": about, "paper": paper} for name, (about, paper) in told.items()}
 
 
 def _tasks() -> dict[str, Entry]:
     from fedtrain.tasks import TASKS
 
-    return _told({name: task.loss for name, task in TASKS.items()})
+    return from_docstrings({name: task.loss for name, task in TASKS.items()})
 
 
 def _samplers() -> dict[str, Entry]:
     from fedtrain.samplers import SAMPLERS
 
-    return _told(SAMPLERS)
+    return from_docstrings(SAMPLERS)
 
 
 def _schedules() -> dict[str, Entry]:
     from fedtrain.schedules import SCHEDULES
 
-    found = _told(SCHEDULES)
+    found = from_docstrings(SCHEDULES)
     return found | {"warmup": {"about": "1, after rounds in which it grows evenly", "paper": ""}}
-
-
-def _server_optimizers() -> dict[str, Entry]:
-    from fedtrain.server_optimizers import SERVER_OPTIMIZERS
-
-    return _told(SERVER_OPTIMIZERS)
 
 
 def _compressions() -> dict[str, Entry]:
     from fedtrain.compression import COMPRESSIONS
 
-    return _told(COMPRESSIONS)
+    return from_docstrings(COMPRESSIONS)
 
 
 def _recipes() -> dict[str, Entry]:
-    from fedtrain.settings import parse_plan
-
     found = {}
     for name in recipe_names():
         recipe = load_recipe(name)
         if recipe.train:
-            plan = parse_plan(recipe.train, where=name)
-            how = f"{plan.algorithm}, {plan.model}, {plan.task}, {plan.rounds} rounds"
+            algorithm, model, task, rounds = (
+                recipe.train.get(key, getattr(Plan(), key))
+                for key in ("algorithm", "model", "task", "rounds")
+            )
+            how = f"{algorithm}, {model}, {task}, {rounds} rounds"
             found[name] = {"about": f"{recipe.description} ({how})", "paper": ""}
     return found
 
 
-def _told(things: Mapping[str, Any]) -> dict[str, Entry]:
+def from_docstrings(things: Mapping[str, Any]) -> dict[str, Entry]:
+    """Returns what the docstrings of things, or of their modules, say."""
     return {
         name: {"about": _about(thing, things), "paper": _paper(thing, things)}
         for name, thing in things.items()
@@ -110,12 +102,12 @@ def _paper(thing: Any, things: Mapping[str, Any]) -> str:
 
 
 CATALOGUES: Mapping[str, Callable[[], dict[str, Entry]]] = {
-    "algorithms": _algorithms,
-    "models": _models,
+    "algorithms": partial(_of_table, "algorithms"),
+    "models": partial(_of_table, "models"),
     "tasks": _tasks,
     "samplers": _samplers,
     "schedules": _schedules,
-    "server-optimizers": _server_optimizers,
+    "server-optimizers": partial(_of_table, "server-optimizers"),
     "compressions": _compressions,
     "recipes": _recipes,
 }

@@ -22,7 +22,7 @@ from fedprep.dataset import Dataset
 from fedprep.errors import MissingExtraError
 from fedprep.manifest import read_manifest, write_manifest
 from fedprep.recipe import load_recipe, recipe_names
-from fedtrain.catalogue import CATALOGUES
+from fedtrain.catalogue import CATALOGUES, catalogue, from_docstrings
 from fedtrain.cli import command, main
 from fedtrain.cli.look import LISTS
 from fedtrain.compression import COMPRESSIONS
@@ -111,7 +111,7 @@ def test_help_starts_without_anything_heavy_and_at_once() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["run", "sweep", "predict", "list"])
+@pytest.mark.parametrize("name", ["run", "sweep", "predict"])
 def test_without_torch_a_command_names_the_extra(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,7 +121,7 @@ def test_without_torch_a_command_names_the_extra(
     )
     with pytest.raises(MissingExtraError, match="training needs torch"):
         need_trainer()
-    arguments = {"list": [], "predict": ["x", "--client", "1"]}.get(name, ["demo"])
+    arguments = {"predict": ["x", "--client", "1"]}.get(name, ["demo"])
     assert run(name, *arguments) == 2
     assert "pip install 'fedprep[train]'" in capsys.readouterr().err
 
@@ -154,6 +154,34 @@ def test_list_names_all_that_can_be_chosen_with_one_line_and_the_paper(
     )
     assert "ICML 2020" in lists["algorithms"]["scaffold"]["paper"]
     assert "fedavg, two_tower, implicit" in lists["recipes"]["demo"]["about"]
+
+
+def test_the_lists_say_what_the_docstrings_say() -> None:
+    for kind, things in (
+        ("algorithms", fedtrain.algorithms.ALGORITHMS),
+        ("models", MODELS),
+        ("server-optimizers", SERVER_OPTIMIZERS),
+    ):
+        said = from_docstrings(things)
+        if kind == "algorithms":
+            said = {
+                name: {**entry, "paper": fedtrain.algorithms.ALGORITHMS[name]().reference}
+                for name, entry in said.items()
+            }
+        assert catalogue(kind) == said, f"fedtrain/catalogue.toml: [{kind}]"
+
+
+@pytest.mark.parametrize(
+    "words", [["fedtrain", "list"], ["fedprep", "list"], ["fedeval", "metrics"]]
+)
+def test_lists_load_no_torch(words: list[str]) -> None:
+    script = (
+        f"import sys; from {words[0]}.cli import main\n"
+        f"try: main({words[1:]!r})\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert not {'torch', 'matplotlib', 'duckdb'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
 def test_list_of_one_kind_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:

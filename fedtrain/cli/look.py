@@ -33,7 +33,6 @@ def list_(what: str | None, as_json: bool) -> None:
     Examples:
       fedtrain list algorithms
     """
-    need_trainer()
     from fedtrain.catalogue import catalogue
     from fedtrain.show import show_list
 
