@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,6 +80,18 @@ class Candidates:
         for column in (self.user_id, self.offsets, self.item_id, self.relevant):
             found.update(np.ascontiguousarray(column).tobytes())
         return found.hexdigest()[:8]
+
+    def of_users(self, users: npt.NDArray[np.integer]) -> Candidates:
+        """Returns the candidates of these users alone."""
+        kept = np.isin(self.user_id, users)
+        rows = np.repeat(kept, self.counts)
+        return replace(
+            self,
+            user_id=self.user_id[kept],
+            offsets=np.concatenate([[0], np.cumsum(self.counts[kept])]),
+            item_id=self.item_id[rows],
+            relevant=self.relevant[rows],
+        )
 
     def frame(self) -> pl.DataFrame:
         """Returns user_id, item_id, relevant; a row a candidate."""

@@ -17,6 +17,7 @@ __all__ = [
     "negatives_of_run",
     "pool_of_run",
     "rounds_of_run",
+    "sample_of_run",
     "trained_otherwise",
 ]
 
@@ -93,6 +94,26 @@ def trained_otherwise(path: Path, rounds: Sequence[Mapping[str, Any]]) -> str:
     measured = ", ".join(f"{name} {last[name]:.4f}" for name in wanted if name in last)
     text = f"it was trained {TASKS[task]} (task {task}), and not to rank what a user has not rated"
     return f"{text}; of its task the Run measured {measured}" if measured else text
+
+
+def sample_of_run(path: Path) -> tuple[int, int, int] | None:
+    """Returns of how many users' lists a Run has made a sample, of how many, by which seed; None of all.
+
+    Raises:
+        EvaluationError: the manifest cannot be read.
+    """
+    said = _facts(path).get("ranked")
+    if not isinstance(said, dict):
+        return None
+    found = [said.get(key) for key in ("users", "of", "seed")]
+    if not all(isinstance(value, int) for value in found):
+        raise EvaluationError(
+            "the Run's manifest does not say which users its lists are of",
+            where=str(path / MANIFEST),
+            expected="ranked: users, of, seed",
+        )
+    users, everybody, seed = (int(value) for value in found if value is not None)
+    return (users, everybody, seed) if users < everybody else None
 
 
 def rounds_of_run(path: Path) -> list[dict[str, Any]]:

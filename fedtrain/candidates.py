@@ -15,6 +15,7 @@ from fedeval.ranking import rank_pairs
 from fedeval.setting import SEEN, setting_of
 from fedprep.errors import EvaluationError, TrainingError
 from fedprep.files import whole_file
+from fedtrain.measures import part_of_users
 from fedtrain.reopen import reopened
 from fedtrain.scoring import Scorer
 
@@ -62,7 +63,13 @@ def rank_candidates(
     setting = setting_of(found.dataset, split=split, candidates=candidates, seed=seed)
     assert setting.candidates is not None
     scorer = Scorer(found.work, found.server, found.clients, SEEN[split])
-    lists = ranked_candidates(scorer, setting.candidates)
+    plan = found.work.plan
+    most = plan.test_users if split == "test" else 0
+    among = setting.candidates
+    if most:
+        drawn = part_of_users(among.user_id.astype(np.int64), most, found.work.seed)
+        among = among.of_users(drawn)
+    lists = ranked_candidates(scorer, among)
     place = found.run.path / table_name(candidates, split, seed) if out is None else Path(out)
     with whole_file(place) as beside:
         lists.write_parquet(beside)

@@ -48,6 +48,7 @@ UNLIKE = {
     "dataset_id": "Datasets",
     "task": "tasks",
     "eval_clients": "eval_clients (how many users of valid are ranked for)",
+    "test_users": "test_users (how many users of test are ranked for, drawn by which seed)",
     "held_out": "valid_clients or test_clients (clients that never train)",
 }
 """What Runs have in common if their numbers can be compared, and how it is called."""
@@ -64,11 +65,12 @@ def compare(
     """Returns a row for each Run, in the order given.
 
     run (its name, or its path where several have that name), path, status, algorithm, model, task, seed,
-    dataset_id, eval_clients, held_out (the shares `valid_clients` and `test_clients`): what it is · rounds:
-    those measured · bytes_up, bytes_down, seconds: of all rounds; None where they were not measured ·
-    best: for each metric that has a direction `value` and the first `round` that had it ·
-    final: the last value of each metric · to_target: for each metric of the target `target`, `rounds`,
-    `bytes` (up and down) and `seconds` up to the first round that reached it; None where none did.
+    dataset_id, eval_clients, test_users (with the seed that drew them), held_out (the shares
+    `valid_clients` and `test_clients`): what it is · rounds: those measured · bytes_up, bytes_down,
+    seconds: of all rounds; None where they were not measured · best: for each metric that has a direction
+    `value` and the first `round` that had it · final: the last value of each metric · to_target: for each
+    metric of the target `target`, `rounds`, `bytes` (up and down) and `seconds` up to the first round that
+    reached it; None where none did.
 
     Args:
         runs: their folders.
@@ -106,6 +108,7 @@ def _row(run: Run, rounds: pl.DataFrame, goals: Mapping[str, float]) -> dict[str
         "seed": run.manifest["seed"],
         "dataset_id": run.manifest["dataset_id"],
         "eval_clients": plan.get("eval_clients", 0),
+        "test_users": [plan["test_users"], run.manifest["seed"]] if plan.get("test_users") else 0,
         "held_out": [plan.get("valid_clients", 0.0), plan.get("test_clients", 0.0)],
         "rounds": rounds["round"].max() or 0,
         "bytes_up": _bytes(rounds, "bytes/up"),

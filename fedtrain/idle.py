@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fedtrain.engine import Work
     from fedtrain.plan import Plan
 
-__all__ = ["READS", "READS_OF_MODELS", "idle_settings"]
+__all__ = ["READS", "READS_OF_MODELS", "flat", "idle_settings"]
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def idle_settings(work: Work) -> list[str]:
 
     A key is set where it has another value than a plan that names the algorithm alone.
     """
-    usual, own = _flat(plan_defaults(work.plan.algorithm)), _flat(work.plan)
+    usual, own = flat(plan_defaults(work.plan.algorithm)), flat(work.plan)
     found = [
         f"{key} (for {reader.who})"
         for key, reader in READS.items()
@@ -171,7 +171,7 @@ def idle_settings(work: Work) -> list[str]:
     return found
 
 
-def _flat(plan: Plan) -> dict[str, Any]:
+def flat(plan: Plan) -> dict[str, Any]:
     """Returns the keys of a plan with their values; those of its tables with a point."""
     found: dict[str, Any] = {}
     for key, value in msgspec.structs.asdict(plan).items():

@@ -35,6 +35,7 @@ __all__ = [
     "RANKING",
     "Truth",
     "lists_of_all",
+    "part_of_users",
     "ranking",
     "standstill",
     "task_measures",
@@ -71,16 +72,26 @@ class Truth:
     @functools.cached_property
     def users(self) -> Ints:
         """int64: users with a truth row, ascending; a random part of them where not all are asked for."""
+        return part_of_users(self.everybody, self.most_users, self.seed)
+
+    @functools.cached_property
+    def everybody(self) -> Ints:
+        """int64: all users with a truth row, ascending."""
         found: Ints = self.setting.truth[USER_ID].unique().sort().to_numpy().astype(np.int64)
-        if self.most_users and self.most_users < len(found):
-            rng = np.random.default_rng([self.seed, 7])
-            found = np.sort(rng.choice(found, self.most_users, replace=False))
         return found
 
     @functools.cached_property
     def rows(self) -> pl.DataFrame:
         rows: pl.DataFrame = self.setting.truth.filter(pl.col(USER_ID).is_in(self.users.tolist()))
         return rows
+
+
+def part_of_users(users: Ints, most: int, seed: int) -> Ints:
+    """Returns int64, ascending: so many of these users, drawn by the seed; all of them for 0."""
+    if not most or most >= len(users):
+        return users
+    found: Ints = np.sort(np.random.default_rng([seed, 7]).choice(users, most, replace=False))
+    return found
 
 
 def ranking(
@@ -130,9 +141,11 @@ def _by_user(work: Work, server: Server, clients: Clients, truth: Truth) -> npt.
     return found.per_user[metric].fill_nan(0.0).to_numpy()
 
 
-def lists_of_all(work: Work, server: Server, clients: Clients, dataset: Dataset) -> pl.DataFrame:
-    """Returns the lists of every user with a row, what train and valid have left out."""
-    users = np.flatnonzero(work.federation.home >= 0)
+def lists_of_all(
+    work: Work, server: Server, clients: Clients, dataset: Dataset, most_users: int = 0
+) -> pl.DataFrame:
+    """Returns the lists of every user with a row, or of so many, what train and valid have left out."""
+    users = part_of_users(np.flatnonzero(work.federation.home >= 0), most_users, work.seed)
     seen = interactions_of(dataset, *SEEN["test"])
     return Scorer(work, server, clients, SEEN["test"]).lists(users, LIST_LENGTH, seen)
 

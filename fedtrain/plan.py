@@ -177,6 +177,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     eval_every: Positive = 5
     eval_clients: Annotated[Count, Meta(description="0: all")] = 0
+    test_users: Annotated[Count, Meta(description="of test that are ranked for; 0: all")] = 0
     checkpoint_every: Positive = 1
     on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
     rollback_factor: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.5

@@ -56,6 +56,7 @@ def summary(run: Run) -> dict[str, Any]:
         "total": total,
         "measures": measures,
         "events": run.events()[-20:],
+        "ranked": manifest.get("ranked"),
         "rounds_without_clients": n_without_clients(rounds),
         "note": hardly_moved(rounds),
         "stood_still": stood_still(run),
@@ -131,6 +132,10 @@ def told(found: Mapping[str, Any]) -> RenderableType:
     if found["status"] == "finished" and data:  # else there is nothing to report on yet
         foot += f"; fedeval report {found['run']} --data {data}"
     note = [Text(f"note: {found['note']}")] if found["note"] else []
+    part = found["ranked"]
+    if part:
+        told = f"test is a sample: {part['users']:,} of {part['of']:,} users, drawn by seed {part['seed']}"
+        note.insert(0, Text(f"note: {told}"))
     empty = found["rounds_without_clients"]
     if empty:
         told = f"{empty} of {found['rounds']} rounds had no client that counts: they moved nothing"

@@ -84,10 +84,9 @@ class Trainer:
         self.dataset, self.work, self.run, self.plan = dataset, work, run, work.plan
         self.server, self.clients = begin(work)
         self.state, self.done, self.saved = _State(), 0, 0
-        # Valid may be looked at in part; the test is of everybody.
         self.truths = {
             "valid": Truth(dataset, "valid", work.plan.eval_clients, work.seed),
-            "test": Truth(dataset, "test", 0, work.seed),
+            "test": Truth(dataset, "test", work.plan.test_users, work.seed),
         }
         n_rows = work.federation.train.counts
         self.valid_clients, self.test_clients = held_out(
@@ -372,10 +371,12 @@ class Trainer:
         there = len(self.work.federation.splits[split]) > 0
         found: dict[str, float] = {}
         state = self.work, self.server, self.clients
+        if split == "test" and self.plan.test_users:
+            self.run.update(ranked=self._sample(there))
         if there:
             found, lists = ranking(*state, self.truths[split])
         elif split == "test":
-            lists = lists_of_all(*state, self.dataset)
+            lists = lists_of_all(*state, self.dataset, self.plan.test_users)
         if split == "test":
             with whole_file(self.run.path / RECOMMENDATIONS) as place:
                 lists.select(
@@ -385,6 +386,17 @@ class Trainer:
                     pl.col("score").cast(pl.Float32),
                 ).write_parquet(place)
         return found
+
+    def _sample(self, there: bool) -> dict[str, Any]:
+        """Returns which users of test are ranked for, of how many, and the seed that drew them."""
+        truth = self.truths["test"]
+        n = len(truth.everybody) if there else int((self.work.federation.home >= 0).sum())
+        return {
+            "split": "test",
+            "users": min(self.plan.test_users, n),
+            "of": n,
+            "seed": self.work.seed,
+        }
 
     # --- what is kept ------------------------------------------------------------------------------
 

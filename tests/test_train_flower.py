@@ -19,7 +19,7 @@ import torch
 from built import write_built
 
 from fedprep.dataset import Dataset
-from fedprep.errors import DatasetError, MissingExtraError, TrainingError
+from fedprep.errors import DatasetError, MissingExtraError, RecipeError, TrainingError
 from fedprep.export import export
 from fedtrain.algorithms import ALGORITHMS, Server
 from fedtrain.clients import Clients
@@ -79,7 +79,9 @@ def work_of(dataset: Dataset, **table: Any) -> Work:
 def begun(work: Work) -> tuple[Server, Clients]:
     federation = work.federation
     server = Server(values=initial(work.parameters, federation.n_items, SEED), round_number=1)
-    return server, Clients.new(federation.n_clients, federation.n_slots, work.parameters, SEED)
+    sizes = federation.n_clients, federation.n_slots
+    forgets = work.algorithm.stateless
+    return server, Clients.new(*sizes, work.parameters, SEED, forgets=forgets)
 
 
 COHORTS = (np.array([0, 3, 4, 7, 11]), np.array([1, 3, 7, 8, 10]))
@@ -179,9 +181,11 @@ class Here:
         self.replies: dict[str, Any] = {}
         self.seen: list[tuple[str, Any]] = []
         self.silent: set[int] = set()
+        self.dies: dict[int, int] = {}  # by node: the round from which on it is gone
+        self.gone: set[int] = set()
 
     def get_node_ids(self) -> list[int]:
-        return list(self.contexts)
+        return [node for node in self.contexts if node not in self.gone]
 
     def push_messages(self, messages: Iterable[Any]) -> Iterator[str]:
         from flwr.app import Error, Message
@@ -191,6 +195,13 @@ class Here:
         for number, message in enumerate(messages, start=len(self.seen)):
             message.metadata.__dict__["_message_id"] = str(number)
             self.seen.append(("down", message.content))
+            node, group = message.metadata.dst_node_id, message.metadata.group_id
+            if node in self.dies and group.isdigit() and int(group) >= self.dies[node]:
+                self.gone.add(node)
+                error = Error(code=3, reason="Error: Node Unavailable")
+                self.replies[str(number)] = Message(error, reply_to=message)
+                yield str(number)
+                continue
             try:
                 reply = app(message, self.contexts[message.metadata.dst_node_id])
                 self.seen.append(("up", reply.content))
@@ -348,6 +359,99 @@ def test_the_app_for_real_nodes_trains_what_the_own_engine_trains(
     known = task_measures(work, server, clients, "valid")
     assert known.keys() == {"loss/valid"}
     assert mine["loss/valid"] == pytest.approx(known["loss/valid"], abs=CLOSE)
+
+
+def grid_over(dataset: Dataset, folder: Path) -> Here:
+    """Nodes that hold the exported shards, each of a client of its own."""
+    if not (folder / "shards").is_dir():
+        export(dataset, folder / "shards", to="client-files")
+    shards = sorted((folder / "shards").glob("client-*"))
+    return Here([{"data": str(shard), "state": str(folder / "kept")} for shard in shards])
+
+
+TRAIN: dict[str, Any] = {"rounds": 4, "clients_per_round": 0, "batch_size": 8, "lr": 0.5}
+
+
+@needs_flower
+def test_a_node_that_dies_is_a_client_that_dropped_out_and_the_others_go_on(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    grid = grid_over(dataset, tmp_path)
+    grid.dies = {2: 2}
+    app_over(grid, run_config(tmp_path, len(grid.contexts), **TRAIN))
+    run = Run.open(tmp_path / "run")
+    assert (run.manifest["status"], run.manifest["rounds_done"]) == ("finished", 4)
+    n = len(grid.contexts)
+    counted = run.rounds().filter(metric="clients")["value"].to_list()
+    assert counted == [n, n - 1, n - 1, n - 1]
+    assert run.rounds().filter(metric="clients/dropped")["value"].to_list() == [0, 1, 1, 1]
+    lost = [e for e in run.events() if e["event"] == "clients dropped out"]
+    assert [e["round"] for e in lost] == [2, 3, 4]
+    assert "Unavailable" in lost[0]["clients"]["1"]
+    assert read_tensors(run.path / "model.safetensors")[1]["round"] == 4
+
+
+@needs_flower
+def test_where_all_nodes_die_the_run_has_failed_and_holds_what_was_trained_until_then(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    grid = grid_over(dataset, tmp_path)
+    n = len(grid.contexts)
+    grid.dies = dict.fromkeys(grid.contexts, 3)
+    with pytest.raises(TrainingError, match=f"{n} of {n} clients failed"):
+        app_over(grid, run_config(tmp_path, n, **TRAIN))
+    run = Run.open(tmp_path / "run")
+    assert (run.manifest["status"], run.manifest["rounds_done"]) == ("failed", 2)
+    after_two, header = read_tensors(run.path / "model.safetensors")
+    assert header["round"] == 2
+    # Nodes that come back go on from there, where the app is told to.
+    config = run_config(tmp_path, n, **TRAIN)
+    app_over(grid_over(dataset, tmp_path), config | {"resume": True})
+    run = Run.open(tmp_path / "run")
+    assert (run.manifest["status"], run.manifest["rounds_done"]) == ("finished", 4)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    app_over(grid_over(dataset, whole), run_config(whole, n, **TRAIN))
+    one, other = (read_tensors(p / "run" / "model.safetensors")[0] for p in (tmp_path, whole))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not torch.equal(after_two["item_factors"], one["item_factors"])
+
+
+@needs_flower
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("secure", {"enabled": True}),
+        ("stop", {"metric": "loss/valid", "mode": "min"}),
+        ("valid_clients", 0.2),
+        ("test_clients", 0.2),
+        ("on_nonfinite", "rollback"),
+        ("faults", {"dropout": 0.5}),
+        ("algorithm", "centralised"),
+        ("algorithm", "fedfnn"),
+    ],
+)
+def test_what_the_app_does_not_do_is_refused_before_a_node_is_asked(
+    dataset: Dataset, tmp_path: Path, key: str, value: Any
+) -> None:
+    inner = value if isinstance(value, dict) else {}
+    keys = {f"{key}.{name}": own for name, own in inner.items()} or {key: value}
+    grid = Here([{}])
+    with pytest.raises((RecipeError, TrainingError)):
+        app_over(grid, run_config(tmp_path, 1, rounds=1, **keys))
+    assert not grid.seen
+    assert not (tmp_path / "run").exists()
+
+
+@needs_flower
+def test_numbers_that_go_wrong_at_a_node_end_the_run_unless_it_is_to_be_left_out(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    wrong = TRAIN | {"lr": 1e30, "task": "rating", "rounds": 2}
+    grid = grid_over(dataset, tmp_path)
+    with pytest.raises(TrainingError, match="not finite"):
+        app_over(grid, run_config(tmp_path, len(grid.contexts), **wrong))
+    assert Run.open(tmp_path / "run").manifest["status"] == "failed"
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])

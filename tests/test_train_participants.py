@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from built import write_built
 
+from fedeval.assessment import assess
+from fedeval.setting import setting_of
 from fedprep.dataset import Dataset
-from fedprep.errors import RecipeError, TrainingError
+from fedprep.errors import EvaluationError, RecipeError, TrainingError
 from fedtrain import trainer
+from fedtrain.candidates import rank_candidates
 from fedtrain.cli import main
+from fedtrain.compare import compare, unlike
 from fedtrain.run import Run, load
 from fedtrain.settings import parse_plan
 from fedtrain.summary import summary
@@ -218,3 +223,38 @@ def test_a_resumed_run_remembers_for_how_long_the_loss_has_been_stable(
     train(data, parse_plan(PLAN | FNN), part.path, go_on=True, allow_invalid=True)
     for name in ("model.safetensors", "rounds.jsonl", "events.jsonl"):
         assert (whole.path / name).read_bytes() == (part.path / name).read_bytes(), name
+
+
+def test_test_users_are_drawn_by_the_seed_and_lists_and_measures_are_of_them_alone(
+    data: Dataset, tmp_path: Path
+) -> None:
+    whole = trained(data, tmp_path / "all", rounds=1)
+    run = trained(data, tmp_path / "r", rounds=1, test_users=10)
+    lists = pl.read_parquet(run.path / "recommendations.parquet")
+    everybody = pl.read_parquet(whole.path / "recommendations.parquet")
+    assert lists["user_id"].n_unique() == 10
+    assert lists.equals(everybody.filter(pl.col("user_id").is_in(lists["user_id"].to_list())))
+    hit = run.rounds().filter(metric="hr@10/test")["value"].item() * 10
+    assert hit == pytest.approx(round(hit))
+    n = everybody["user_id"].n_unique()
+    said = {"split": "test", "users": 10, "of": n, "seed": 0}
+    assert run.manifest["ranked"] == summary(run)["ranked"] == said
+    assert "ranked" not in whole.manifest
+    other = train(data, parse_plan(PLAN | {"rounds": 1, "test_users": 10}), tmp_path / "s",
+                  seed=1, allow_invalid=True)  # fmt: skip
+    lists_of_other = pl.read_parquet(other.path / "recommendations.parquet")
+    assert set(lists_of_other["user_id"]) != set(lists["user_id"])
+    assert unlike(compare([run.path, other.path]))
+    assert not unlike(compare([run.path, run.path]))
+    # What fedeval measures is of the same users, baselines too; of others at once it measures nothing.
+    setting = setting_of(data)
+    found = assess(
+        {"r": run.path, "all": whole.path}, setting, metrics=["hr@10"], baselines=["popularity"]
+    )
+    assert found["systems"][0]["values"]["hr@10"]["value"] * 10 == pytest.approx(round(hit))
+    assert {row["counts"]["users"] for row in found["systems"]} == {10}
+    assert [row for row in found["notices"] if "sample" in row["text"].lower()]
+    with pytest.raises(EvaluationError, match="other samples"):
+        assess({"r": run.path, "s": other.path}, setting, metrics=["hr@10"])
+    place = rank_candidates(run.path, "uniform:9", data=data.path)
+    assert set(pl.read_parquet(place)["user_id"]) == set(lists["user_id"])

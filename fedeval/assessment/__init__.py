@@ -16,7 +16,7 @@ from fedeval.assessment.few import few_units
 from fedeval.assessment.measured import Measured
 from fedeval.assessment.notices import facts_of, in_order, leak_of, notices_of
 from fedeval.assessment.rivals import baseline_names, gathered, length_of
-from fedeval.assessment.ruled import protocol_of
+from fedeval.assessment.ruled import of_sample, protocol_of
 from fedeval.assessment.sane import draws_of, pool_of, sanity_lines, sanity_systems
 from fedeval.assessment.scored import (
     Scored,
@@ -95,6 +95,7 @@ def assess(
     """
     begun = time.perf_counter()
     how = inference or Inference()
+    setting, sample = of_sample(systems, setting)
     asks = wanted_metrics(setting, metrics, k)
     headline = _headline(asks)
     clients = _clients(setting, over)
@@ -138,7 +139,7 @@ def assess(
         "clients": parts.over_clients(measured),
     }
     few = [{"level": "warn", "text": text} for text in few_units(measured, result["comparisons"])]
-    result["notices"] = in_order([*result["notices"], *few])
+    result["notices"] = in_order([*result["notices"], *sample, *few])
     progress("slices", 0, None)
     result["slices"] = slices_of(measured, by)
     result["learning"] = {one.name: list(one.system.rounds) for one in scored if one.system.rounds}
@@ -163,6 +164,7 @@ def score(
         EvaluationError: something that is asked for cannot be had.
     """
     begun = time.perf_counter()
+    setting, sample = of_sample(systems, setting)
     asks = wanted_metrics(setting, metrics, k)
     protocol = protocol_of(setting, asks)
     names = columns_by_system(systems, columns, columns_of)
@@ -172,6 +174,7 @@ def score(
         system = read_system(name, source, setting, names[name], ids=ids)
         scored.append(score_system(system, setting, asks, protocol))
     result = _result(scored, setting, asks, _headline(asks), protocol, (), (), alone=True)
+    result["notices"] = in_order([*result["notices"], *sample])
     result |= {"comparisons": [], "seconds": time.perf_counter() - begun}
     return dict(plain(result))
 

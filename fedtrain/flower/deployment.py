@@ -6,6 +6,7 @@ with each round's figures, and at the end the model. See docs/flower.md.
 
 from __future__ import annotations
 
+import logging
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -18,28 +19,39 @@ import torch
 from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from fedprep.errors import TrainingError
+from fedprep.errors import RecipeError, TrainingError
+from fedprep.manifest import MANIFEST
 from fedtrain.algorithms import ALGORITHMS, Server
 from fedtrain.batch import Features
 from fedtrain.clients import Clients
 from fedtrain.engine import Work
 from fedtrain.federation import Federation, Rows
-from fedtrain.figures import figures_of
+from fedtrain.figures import figures_of, n_without_clients
 from fedtrain.flower.messages import MODALITY
 from fedtrain.flower.server_app import Fleet, do_round_with, measured_with, own_words
+from fedtrain.flower.simulation import fitting
+from fedtrain.idle import flat
 from fedtrain.models import MODELS, Sizes
 from fedtrain.parameters import initial
-from fedtrain.run import MODEL, Run, write_tensors
+from fedtrain.privacy import epsilon, uncounted
+from fedtrain.run import MODEL, Run, refuse_other, resume, save, write_tensors
 from fedtrain.samplers import SAMPLERS, SamplerOptions
 from fedtrain.schedules import factor
-from fedtrain.settings import parse_plan
+from fedtrain.settings import parse_plan, plan_defaults
+from fedtrain.state import refuse_unfit, restored, tensors_of
+from fedtrain.stopping import history_of
 from fedtrain.tasks import TASKS
+from fedtrain.trainer import DIVERGED, NOBODY
 
 if TYPE_CHECKING:
     from fedtrain.plan import Plan
     from fedtrain.rounds import Outcome
+    from fedtrain.run import Saved
+    from fedtrain.stopping import History
 
 __all__ = ["app", "federation_of_nodes", "main", "measures"]
+
+log = logging.getLogger(__name__)
 
 PAUSE = 1.0
 """Seconds between two looks for nodes."""
@@ -49,7 +61,12 @@ def main(grid: Grid, context: Context) -> None:
     """Trains over the nodes, as `[tool.flwr.app.config]` says.
 
     recipe: a TOML file with the table [train] · nodes: how many to wait for · out: where the Run goes ·
-    seed · patience: seconds that a round waits for its clients · classes: how many, for the task `classes`.
+    seed · patience: seconds that a round waits for its clients · classes: how many, for the task `classes` ·
+    resume: whether to go on with the Run that is there, from its last checkpoint.
+
+    Raises:
+        TrainingError, RecipeError: the plan asks for what is not done here, or numbers went wrong, or all
+            nodes are gone: then the Run has failed, and what was trained is in it.
     """
     config = context.run_config
     missing = [key for key in ("recipe", "nodes", "out") if key not in config]
@@ -60,7 +77,9 @@ def main(grid: Grid, context: Context) -> None:
         )
     recipe = Path(str(config["recipe"]))
     plan = parse_plan(tomllib.loads(recipe.read_text(encoding="utf-8"))["train"], str(recipe))
-    seed = int(config.get("seed", 0))
+    plan = _doable(plan)
+    seed, go_on = int(config.get("seed", 0)), bool(config.get("resume", False))
+    Run.refuse_taken(str(config["out"]), go_on=go_on)
     nodes = _nodes(grid, int(config["nodes"]))
     who = _who(grid, nodes)
     work = _work(plan, seed, who, int(config.get("classes", 2)))
@@ -70,47 +89,171 @@ def main(grid: Grid, context: Context) -> None:
         clients=tuple(one["client"] for one in who),
         patience=float(config.get("patience", 3600)),
     )
-    facts = {"dataset_id": str(config.get("dataset-id", "")), "plan": plan.to_dict(), "seed": seed}
-    run = Run.create(str(config["out"]), {**facts, "engine": "flower"})
+    facts: dict[str, Any] = {
+        "dataset_id": str(config.get("dataset-id", "")),
+        "plan": plan.to_dict(),
+        "seed": seed,
+    }
+    place = Path(str(config["out"]))
+    if go_on and (place / MANIFEST).is_file():
+        run = Run.open(place)
+        refuse_other(run, facts["plan"], facts["dataset_id"], seed=seed)
+        if run.manifest["status"] == "finished":
+            return
+    else:
+        run = Run.create(place, {**facts, "engine": "flower"})
     with run.lock():
-        server = _train(run, work, fleet)
-        write_tensors(run.path / MODEL, server.values, {"round": server.round_number})
+        saved = resume(run)
+        if saved is None:
+            _tell(run, plan)
+        try:
+            _train(run, work, fleet, saved)
+        except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt)
+            run.update(status="stopped" if stopped else "failed")
+            raise
         run.update(status="finished")
 
 
-def _train(run: Run, work: Work, fleet: Fleet) -> Server:
-    """Returns the server after the last round; each round's figures are in the Run when it ends."""
+UNDONE: Mapping[str, str] = {
+    "stop.metric": "no round is chosen and none is the last before its time",
+    "stop.patience": "no round is chosen and none is the last before its time",
+    "valid_clients": "every node trains",
+    "test_clients": "every node trains",
+    "trace": "a node that is not there drops out",
+    "faults.dropout": "a node that is not there drops out",
+    "faults.stragglers": "a node does what it can",
+    "loggers.names": "measures go to the Run alone",
+}
+"""Keys that would change what comes out and that the app does not follow, and what it does instead."""
+
+UNREAD = ("eval_clients", "test_users", "expected", "compile", "mixed_precision", "threads")
+"""Keys that change nothing here: nothing is ranked, and nodes have their own machines."""
+
+
+def _doable(plan: Plan) -> Plan:
+    """Returns the plan; refuses what the app would not do.
+
+    Raises:
+        RecipeError, TrainingError: it names the keys.
+    """
+    plan = fitting(plan, hint="see docs/flower.md, or train by `fedtrain run` on the Dataset")
+    now, usual = flat(plan), flat(plan_defaults(plan.algorithm))
+    undone = {key: why for key, why in UNDONE.items() if now[key] != usual[key]}
+    if plan.on_nonfinite == "rollback":
+        undone["on_nonfinite"] = "clients cannot be brought back to an earlier round: stop or skip"
+    if undone:
+        key, why = next(iter(undone.items()))
+        raise RecipeError(
+            f"the app for real nodes does not follow {', '.join(undone)}",
+            where=f"train.{key}: {why}",
+            hint="leave it out, or train by `fedtrain run` on the Dataset",
+        )
+    return plan
+
+
+def _tell(run: Run, plan: Plan) -> None:
+    """Notes what the plan sets and nothing here reads, and what epsilon does not count."""
+    now, usual = flat(plan), flat(plan_defaults(plan.algorithm))
+    idle = [key for key in UNREAD if now[key] != usual[key]]
+    if idle:
+        log.warning("set, and nothing reads it: %s", ", ".join(idle))
+        run.event(0, "idle settings", settings=idle)
+    loose = uncounted(plan)
+    if loose:
+        log.warning("epsilon does not count: %s", "; ".join(loose))
+        run.event(0, "not counted in epsilon", what=loose)
+
+
+def _train(run: Run, work: Work, fleet: Fleet, saved: Saved | None) -> None:
+    """Trains to the last round. Each round's figures are in the Run when it ends, and so is the model.
+
+    Raises:
+        TrainingError: numbers went wrong, all nodes are gone, or no round had a client.
+    """
     plan, federation = work.plan, work.federation
     server = Server(values=initial(work.parameters, federation.n_items, work.seed))
     nobody = Clients(federation.n_clients, {})  # what nodes keep is theirs
-    counts = federation.train.counts
+    if saved is not None:
+        refuse_unfit(saved[1], server, nobody, str(run.path))
+        server = restored(saved[0], saved[1], nobody, work.device)
+    try:
+        for number in range(server.round_number + 1, plan.rounds + 1):
+            server = _round(run, work, fleet, server.at(number), nobody)
+            if number % plan.checkpoint_every == 0 or number == plan.rounds:
+                save(run, number, tensors_of(server, nobody), {})
+            run.update(rounds_done=number)
+    finally:
+        if server.round_number:
+            write_tensors(run.path / MODEL, server.values, {"round": server.round_number})
+    empty = n_without_clients(run.rounds())
+    if empty:
+        log.warning("%d of %d rounds had no client that counts", empty, plan.rounds)
+        run.update(rounds_without_clients=empty)
+    if empty >= plan.rounds:
+        raise TrainingError("nothing was trained: no round had a client that counts")
+
+
+def _round(run: Run, work: Work, fleet: Fleet, server: Server, nobody: Clients) -> Server:
+    """Returns the server after a round, once its figures are in the Run."""
+    plan, number = work.plan, server.round_number
+    counts = work.federation.train.counts
     everyone = np.flatnonzero(counts > 0)
-    history: dict[str, list[tuple[int, float]]] = {}
-    for number in range(1, plan.rounds + 1):
-        begin = time.perf_counter()
-        cohort = SAMPLERS[plan.sampler](
-            counts, plan.clients_per_round, number, work.seed, SamplerOptions()
+    history = history_of(run.rounds())
+    begin = time.perf_counter()
+    cohort = SAMPLERS[plan.sampler](
+        counts, plan.clients_per_round, number, work.seed, SamplerOptions()
+    )
+    lr_factor = factor(number, plan, history)
+    outcome = do_round_with(
+        fleet,
+        work,
+        server,
+        nobody,
+        cohort,
+        lr_factor=lr_factor,
+        progress=(number - 1) / plan.rounds,
+    )
+    lost = dict(fleet.lost)
+    if lost:
+        log.warning("round %d: %d clients dropped out", number, len(lost))
+        run.event(number, "clients dropped out", clients={str(c): w for c, w in lost.items()})
+    _refuse_wrong(number, outcome, plan, history)
+    found = {**measures(outcome), "lr": plan.rates["shared"] * lr_factor}
+    found["clients/dropped"] = len(cohort) - len(outcome.client)
+    if found["clients"] <= found["clients/skipped"]:
+        run.event(number, NOBODY, what=f"{len(outcome.client)} of {len(cohort)} answered")
+    if plan.privacy.noise_multiplier:
+        privacy = plan.privacy
+        rate = min(1.0, (plan.clients_per_round or len(everyone)) / len(everyone))
+        noise = privacy.noise_multiplier, privacy.delta, privacy.accountant
+        found["epsilon"] = epsilon(number, rate, *noise)
+    if number % plan.eval_every == 0 or number == plan.rounds:
+        found |= measured_with(fleet, work, outcome.server, everyone)
+    run.log(number, {**found, "seconds": time.perf_counter() - begin})
+    return outcome.server
+
+
+def _refuse_wrong(number: int, outcome: Outcome, plan: Plan, history: History) -> None:
+    """Refuses a round whose numbers went wrong.
+
+    Raises:
+        TrainingError: a client's or the server's are not finite, or the loss has grown beyond reason.
+    """
+    bad = outcome.client[~outcome.sound]
+    wrong = [name for name, v in outcome.server.values.items() if not v.isfinite().all()]
+    told = f"the server's {wrong[0]} is not finite after the join" if wrong else ""
+    if len(bad) and plan.on_nonfinite != "skip":
+        told = f"the numbers of {len(bad):,} clients are not finite, of client {bad[0]} first"
+    loss, first = figures_of(outcome).get("loss/train"), history.get("loss/train", ())
+    if loss is not None and first and loss > DIVERGED * max(first[0][1], 1.0 / DIVERGED):
+        told = (
+            told or f"the loss diverges: {loss:.4g}, and {first[0][1]:.4g} in round {first[0][0]}"
         )
-        lr_factor = factor(number, plan, history)
-        outcome = do_round_with(
-            fleet,
-            work,
-            server.at(number),
-            nobody,
-            cohort,
-            lr_factor=lr_factor,
-            progress=(number - 1) / plan.rounds,
+    if told:
+        raise TrainingError(
+            told, where=f"round {number}", hint="lower the learning rates, or set clip_norm"
         )
-        server = outcome.server
-        found = {**measures(outcome), "lr": plan.rates["shared"] * lr_factor}
-        found["clients/dropped"] = len(cohort) - len(outcome.client)
-        if number % plan.eval_every == 0 or number == plan.rounds:
-            found |= measured_with(fleet, work, server, everyone)
-        run.log(number, {**found, "seconds": time.perf_counter() - begin})
-        for name, value in found.items():
-            history.setdefault(name, []).append((number, value))
-        run.update(rounds_done=number)
-    return server
 
 
 def measures(outcome: Outcome) -> dict[str, float]:

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Fleet", "do_round_with", "measured_with", "own_words"]
 
+GONE = "the node is gone"
+LOOK = 1.0
+"""Seconds between two looks at which nodes are there, while some do not answer."""
+
 PAUSE = 0.05
 """Seconds between two looks for replies."""
 
@@ -45,7 +49,8 @@ class Fleet:
 
     nodes: node ids · clients: which client each of them is, in their order; None: any, as the order says
     (simulation) · dataset, state: what a simulation's orders say, see `Order` · patience: seconds that a
-    round waits for replies; those that come later are lost · stopped: set where none will come any more.
+    round waits for replies; those that come later are lost · stopped: set where none will come any more ·
+    lost: why a node did not answer the last messages, by its client: real nodes die, and the rest goes on.
     """
 
     grid: Grid
@@ -55,12 +60,19 @@ class Fleet:
     state: str = ""
     patience: float = math.inf
     stopped: threading.Event = field(default_factory=threading.Event)
+    lost: dict[int, str] = field(default_factory=dict)
 
     def node_of(self, place: int, client: int) -> int:
         """Returns the node of a client, the `place`-th of its cohort."""
         if self.clients is None:
             return self.nodes[place % len(self.nodes)]
         return self.nodes[self.clients.index(client)]
+
+    def gone(self) -> set[int]:
+        """Returns the nodes of real clients that are not there any more."""
+        if self.clients is None:
+            return set()
+        return set(self.nodes) - set(self.grid.get_node_ids())
 
 
 def do_round_with(
@@ -143,34 +155,49 @@ def _messages(
 def _contents(fleet: Fleet, messages: list[Message]) -> Iterator[RecordDict]:
     """Sends the messages and yields what comes back, as it comes.
 
+    A real node that is gone, or whose answer is an error, is one that dropped out: `fleet.lost` says why.
+
     Raises:
-        TrainingError: nodes answered with an error, none answered, or they are gone.
+        TrainingError: in a simulation a node answered with an error, or they are gone; nobody answered.
     """
     n_sent = len(messages)
     ends = time.monotonic() + fleet.patience
-    waiting = set(fleet.grid.push_messages(messages))
+    fleet.lost.clear()
+    nobody = fleet.gone()
+    failed = {m.metadata.dst_node_id: GONE for m in messages if m.metadata.dst_node_id in nobody}
+    here = [message for message in messages if message.metadata.dst_node_id not in nobody]
+    node_of = [message.metadata.dst_node_id for message in here]
+    waiting = dict(zip(fleet.grid.push_messages(here), node_of, strict=True)) if here else {}
     messages.clear()
-    failed: list[str] = []
-    n_answers = 0
+    here.clear()
+    n_answers, looked = 0, time.monotonic()
     while waiting and time.monotonic() < ends and not fleet.stopped.is_set():
-        replies = list(fleet.grid.pull_messages(waiting))
+        replies = list(fleet.grid.pull_messages(list(waiting)))
         for reply in replies:
-            waiting.discard(reply.metadata.reply_to_message_id)
+            node = waiting.pop(reply.metadata.reply_to_message_id, None)
             if reply.has_error():
-                failed.append(reply.error.reason)
+                failed[reply.metadata.src_node_id if node is None else node] = reply.error.reason
                 continue
             n_answers += 1
             yield reply.content
         if not replies:
             time.sleep(PAUSE)
+            if time.monotonic() - looked > LOOK:
+                looked, nobody = time.monotonic(), fleet.gone()
+                failed |= dict.fromkeys(nobody & set(waiting.values()), GONE)
+                waiting = {name: node for name, node in waiting.items() if node not in nobody}
     if waiting and fleet.stopped.is_set():
         raise TrainingError(
             f"{len(waiting)} of {n_sent} clients will not answer any more",
             where="the nodes of Flower",
         )
-    if failed:
+    if fleet.clients is not None:
+        silent = dict.fromkeys(waiting.values(), "no answer in time")
+        client = dict(zip(fleet.nodes, fleet.clients, strict=True))
+        fleet.lost.update({client[n]: own_words(why) for n, why in (silent | failed).items()})
+    if failed and (fleet.clients is None or len(failed) == n_sent):
         raise TrainingError(
-            f"{len(failed)} of {n_sent} clients failed: {own_words(failed[0])}",
+            f"{len(failed)} of {n_sent} clients failed: {own_words(next(iter(failed.values())))}",
             where="a node of Flower",
         )
     if n_sent and not n_answers:

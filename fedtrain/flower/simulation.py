@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from fedtrain.rounds import Outcome
     from fedtrain.run import Run
 
-__all__ = ["in_simulation", "train_with_flower"]
+__all__ = ["fitting", "in_simulation", "train_with_flower"]
 
 Result = TypeVar("Result")
 
@@ -70,7 +70,7 @@ def train_with_flower(
     """
     from fedtrain.train import train
 
-    plan = _fitting(plan)
+    plan = fitting(plan)
     facts = facts_of(dataset)
     check_plan(filled(plan, facts), facts)  # `train` does so too; here before Ray starts
     n_clients = len(dataset.client_ids())
@@ -83,18 +83,26 @@ def train_with_flower(
     )
 
 
-def _fitting(plan: Plan) -> Plan:
-    """Returns the plan, on the CPU; refuses what only the own engine does."""
+def fitting(plan: Plan, hint: str = "--engine own") -> Plan:
+    """Returns the plan, on the CPU; refuses what only the own engine does.
+
+    Args:
+        plan: of a simulation, or of real nodes.
+        hint: where it can be done.
+
+    Raises:
+        TrainingError: it names what.
+    """
     algorithm = ALGORITHMS[plan.algorithm](**plan.table(plan.algorithm))
     if algorithm.pooled:
         raise TrainingError(
             f"the algorithm '{algorithm.name}' has no clients: there is nothing for Flower to do",
-            hint="--engine own",
+            hint=hint,
         )
     if algorithm.extrapolate is not None:
         raise TrainingError(
             f"the algorithm '{algorithm.name}' moves users whose nodes are not asked",
-            hint="--engine own",
+            hint=hint,
         )
     if plan.secure.enabled:
         raise TrainingError(
