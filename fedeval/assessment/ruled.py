@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from fedeval.metrics import Ask
-from fedeval.opening import RECOMMENDATIONS
+from fedeval.opening import opened
 from fedeval.protocol import Protocol
 from fedeval.runs import is_run, sample_of_run
 from fedeval.setting import Setting
@@ -68,7 +68,7 @@ def of_sample(systems: Mapping[str, Any], setting: Setting) -> tuple[Setting, li
         sample = sample_of_run(run) if is_run(run) else None
         if sample is not None:
             drawn.setdefault(sample, []).append(name)
-            lists = pl.scan_parquet(run / RECOMMENDATIONS, glob=False)
+            lists = opened(run, "recommendations").lazy()
             users = lists.select(pl.col(USER_ID).unique()).collect()[USER_ID]
     if len(drawn) > 1:
         told = "; ".join(
