@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -24,7 +25,7 @@ from fedprep.schema import (
     silent,
 )
 
-__all__ = ["EXPORTS", "export", "flat"]
+__all__ = ["EXPORTS", "export", "flat", "safe"]
 
 MARKER = "exported-from.txt"
 """Names the Dataset and its id, and below that every file of the export."""
@@ -47,29 +48,47 @@ PLACE = ("file", "row_group", "offset")
 
 
 def export(
-    dataset: Dataset, out: Path, *, to: str, force: bool = False, progress: Progress = silent
+    dataset: Dataset,
+    out: Path,
+    *,
+    to: str,
+    force: bool = False,
+    safe_cells: bool = False,
+    progress: Progress = silent,
 ) -> list[Path]:
     """Returns the files that it wrote below `out`, in the format `to` (see `EXPORTS`).
 
+    Args:
+        safe_cells: of CSV alone: no text is a formula to a spreadsheet, see `safe`.
+
     Raises:
-        FedprepError: no such format. OutputError: `out` is taken, or cannot be written.
+        FedprepError: no such format, or no such cells in it. OutputError: `out` is taken, or cannot be
+            written.
     """
     if to not in EXPORTS:
         raise FedprepError(f"no export is called '{to}'", hint=nearest(to, EXPORTS))
+    if safe_cells and to != "csv":
+        raise FedprepError(f"cells of '{to}' are read by programs as they are", hint="--to csv")
+    write = partial(to_csv, safe_cells=True) if safe_cells else EXPORTS[to]
     with whole_folder(out, kind=EXPORT, force=force) as folder:
-        EXPORTS[to](dataset, folder, progress)
+        write(dataset, folder, progress)
         names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
         lines = "\n".join((f"{dataset.name} {dataset.id}", *names))
         (folder / MARKER).write_text(f"{lines}\n", encoding="utf-8")
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 
-def to_csv(dataset: Dataset, folder: Path, progress: Progress) -> None:
+def to_csv(dataset: Dataset, folder: Path, progress: Progress, *, safe_cells: bool = False) -> None:
     """interactions, items, users and clients as CSV; lists are joined by "|"."""
-    dataset.interactions().sink_csv(folder / "interactions.csv")
-    for name, table in (("items", dataset.items()), ("users", dataset.users())):
-        flat(table).sink_csv(folder / f"{name}.csv")
-    flat(dataset.index.lazy().drop(PLACE)).sink_csv(folder / "clients.csv")
+    tables = {
+        "interactions": dataset.interactions(),
+        "items": dataset.items(),
+        "users": dataset.users(),
+        "clients": dataset.index.lazy().drop(PLACE),
+    }
+    for name, table in tables.items():
+        shown = safe(flat(table)) if safe_cells else flat(table)
+        shown.sink_csv(folder / f"{name}.csv")
 
 
 def to_recbole(dataset: Dataset, folder: Path, progress: Progress) -> None:
@@ -177,6 +196,19 @@ def flat(table: pl.LazyFrame) -> pl.LazyFrame:
         elif isinstance(dtype, pl.List):
             texts.append(column.cast(pl.List(pl.String)).list.join("|").alias(name))
     return table.with_columns(texts)
+
+
+def safe(table: pl.LazyFrame) -> pl.LazyFrame:
+    """Returns the table with a `'` before each text, and each column's name, that a spreadsheet may run.
+
+    Those are the ones that begin with `=`, `+`, `-`, `@`, a tab or a carriage return, blanks before it or
+    not. Numbers stay numbers.
+
+    Source: OWASP, CSV Injection.
+    """
+    return table.with_columns(
+        pl.col(pl.String).str.replace(r"^(\s*[=+\-@＝＋－＠\t\r])", "'$1")
+    ).rename(lambda name: f"'{name}" if name.lstrip()[:1] in set("=+-@") else name)
 
 
 def _one_line(column: str) -> pl.Expr:

@@ -12,7 +12,7 @@ from fedprep.build import build_dataset
 from fedprep.checks import validate
 from fedprep.dataset import Dataset
 from fedprep.errors import FedprepError, OutputError
-from fedprep.export import EXPORTS, export
+from fedprep.export import EXPORTS, export, safe
 from fedprep.recipe import parse_recipe
 
 
@@ -139,3 +139,48 @@ def test_an_export_replaces_only_an_export_and_only_with_force(
 def test_an_unknown_format_names_the_nearest(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(FedprepError, match="did you mean 'csv'"):
         export(dataset, tmp_path / "out", to="cvs")
+
+
+def test_safe_cells_hold_no_formula_and_numbers_stay_numbers() -> None:
+    texts = ["=1+1", "+a", "-a", "@a", "\ta", "\ra", " =a", "＝a", "plain", "a=b", None]
+    table = pl.LazyFrame({"title": texts, "n": [-1.5] * len(texts), "=odd": ["x"] * len(texts)})
+    shown = safe(table).collect()
+    assert shown.columns == ["title", "n", "'=odd"]
+    assert [text for text in shown["title"] if text and text.startswith("'")] == [
+        f"'{text}" for text in texts[:8]
+    ]
+    assert shown["title"].to_list()[8:] == texts[8:]
+    assert shown["n"].to_list() == [-1.5] * len(texts)
+
+
+def test_safe_cells_are_of_csv_and_of_every_table_of_it(dataset: Dataset, tmp_path: Path) -> None:
+    items = dataset.path / "items.parquet"
+    before = items.read_bytes()
+    pl.read_parquet(items).with_columns(
+        pl.lit("=HYPERLINK()").alias("title"), pl.lit(["@x", "y"]).alias("categories")
+    ).write_parquet(items)
+    try:
+        export(dataset, tmp_path / "csv", to="csv", safe_cells=True)
+    finally:
+        items.write_bytes(before)
+    shown = pl.read_csv(tmp_path / "csv" / "items.csv")
+    assert set(shown["title"]) == {"'=HYPERLINK()"}
+    assert set(shown["categories"]) == {"'@x|y"}
+    with pytest.raises(FedprepError):
+        export(dataset, tmp_path / "hf", to="hf", safe_cells=True)
+
+
+@pytest.mark.parametrize(
+    "change", ["photo.txt", "data/photo.txt", "items.csv.bak"], ids=lambda name: name
+)
+def test_force_replaces_an_export_and_nothing_that_lies_in_it(
+    dataset: Dataset, tmp_path: Path, change: str
+) -> None:
+    out = tmp_path / "out"
+    export(dataset, out, to="csv")
+    export(dataset, out, to="hf", force=True)
+    assert not (out / "items.csv").exists()
+    (out / change).write_text("dear")
+    with pytest.raises(OutputError):
+        export(dataset, out, to="csv", force=True)
+    assert (out / change).read_text() == "dear"

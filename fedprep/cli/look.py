@@ -8,7 +8,13 @@ from typing import Any
 
 import click
 
-from fedprep.cli.options import dataset_argument, force_option, json_option, verify_option
+from fedprep.cli.options import (
+    dataset_argument,
+    force_option,
+    json_option,
+    safe_cells_option,
+    verify_option,
+)
 from fedprep.terminal import echo, print_json, print_table, progress_bars, show
 
 __all__ = ["export", "inspect", "list_", "sql"]
@@ -83,6 +89,7 @@ def inspect(dataset: Path, client_id: int | None, verify: bool, as_json: bool) -
     help="Rows to show, of the table alone: --csv and --json print all.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print all rows as CSV.")
+@safe_cells_option
 @click.option(
     "--allow-files", is_flag=True, help="Let functions such as read_csv read other files."
 )
@@ -93,6 +100,7 @@ def sql(
     query: str,
     limit: int,
     as_csv: bool,
+    safe_cells: bool,
     allow_files: bool,
     verify: bool,
     as_json: bool,
@@ -107,13 +115,14 @@ def sql(
       fedprep sql datasets/demo "select split, count(*), avg(rating) from interactions group by split"
     """
     from fedprep.dataset import Dataset
-    from fedprep.export import flat
+    from fedprep.export import flat, safe
     from fedprep.query import query as run
     from fedprep.show import show_frame
 
     rows = run(Dataset.open(dataset, verify=verify), query, allow_files=allow_files)
     if as_csv:
-        print_table(flat(rows.lazy()).collect().write_csv())
+        table = flat(rows.lazy())
+        print_table((safe(table) if safe_cells else table).collect().write_csv())
     elif as_json:
         print_json(rows.to_dicts())
     else:
@@ -132,9 +141,12 @@ def sql(
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder to write to; else DATASET-FORMAT."
 )
+@safe_cells_option
 @force_option
 @verify_option(True)
-def export(dataset: Path, to: str, out: Path | None, force: bool, verify: bool) -> None:
+def export(
+    dataset: Path, to: str, out: Path | None, safe_cells: bool, force: bool, verify: bool
+) -> None:
     """Write another tool's format.
 
     \b
@@ -145,8 +157,9 @@ def export(dataset: Path, to: str, out: Path | None, force: bool, verify: bool) 
     from fedprep.dataset import Dataset
     from fedprep.export import export as run
 
-    out = out or dataset.with_name(f"{dataset.absolute().name}-{to}")
     with progress_bars() as progress:
         opened = Dataset.open(dataset, verify=verify)
-        files = run(opened, out, to=to, force=force, progress=progress)
+        named = dataset if dataset.name not in ("", "..") else dataset.resolve()
+        out = out or named.with_name(f"{named.name}-{to}")
+        files = run(opened, out, to=to, force=force, safe_cells=safe_cells, progress=progress)
     echo(f"{len(files):,} files in {out}")

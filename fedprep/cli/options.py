@@ -19,6 +19,7 @@ __all__ = [
     "json_option",
     "out_option",
     "recipe_argument",
+    "safe_cells_option",
     "set_option",
     "unverified_option",
     "verify_option",
@@ -33,6 +34,11 @@ out_option = click.option(
 )
 force_option = click.option(
     "--force", is_flag=True, help="Replace what is there, once the new one is whole."
+)
+safe_cells_option = click.option(
+    "--safe-cells",
+    is_flag=True,
+    help="In CSV, put ' before texts that a spreadsheet would run as a formula.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 set_option = click.option(
