@@ -69,7 +69,7 @@ class _Subject(Struct):
 
 class _Check(Struct):
     name: str
-    status: Literal["pass", "warn", "fail", "error", "skipped"]
+    status: Literal["pass", "note", "warn", "fail", "error", "skipped"]
     reason: str = ""
 
 

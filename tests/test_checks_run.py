@@ -591,3 +591,30 @@ def test_a_rating_that_is_nan_infinite_or_null_shuts_the_gate_and_names_its_row(
     assert {k: found.examples[0][k] for k in ("user_id", "item_id")} == {
         k: row[k] for k in ("user_id", "item_id")
     }
+
+
+@pytest.mark.parametrize(
+    ("recipe", "check", "status"),
+    [
+        ({"split": {"method": "leave_last_out"}}, "train_precedes_test_globally", "note"),
+        ({"split": {"method": "global_time"}}, "train_precedes_test_globally", "warn"),
+        ({}, "train_precedes_test_globally", "warn"),
+        ({"partition": {"method": "by_user"}}, "classes_are_balanced_per_client", "note"),
+        ({"partition": {"method": "dirichlet"}}, "classes_are_balanced_per_client", "warn"),
+    ],
+)
+def test_what_the_recipe_asks_for_is_noted_and_never_the_verdict(
+    recipe: dict[str, Any], check: str, status: str
+) -> None:
+    day = 24 * 3600
+    early = pl.int_range(pl.len()) < 8  # a user long before all others, who likes everything
+    rows = interactions().with_columns(
+        timestamp=pl.when(early).then(pl.col("timestamp") - 900 * day).otherwise("timestamp"),
+        label=pl.lit(1, pl.Int8),
+    )
+    tables = tables_of(rows, manifest={"recipe": recipe})
+    found = validate(tables)
+    assert (found[check].status, found[check].count > 0) == (status, True)
+    assert found.verdict != "note"
+    (limit, *_) = found[check].limits
+    assert validate(tables, {limit: 0.0})[check].status == "fail"  # a limit that is set is a gate

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -31,6 +31,8 @@ class Check:
     means, todo: one sentence each: what it means when it is red, what to do then.
     needs: tables and columns that must be there: `items`, `interactions.rating`, `manifest`, `folder` …
     severity: of a finding while the limits are at their defaults. A limit that was set makes it `fail`.
+    by_design: told the recipe, says why a finding is what the recipe asks for, "" where it is not: it is a
+        `note` then, while the limits are at their defaults.
     limits: the limits that it looks at.
     blocks: which part of the rows it may be given. `""`: all of them at once, lazily. `"rows"`: any block of
         rows. `"users"`: a block that holds every row of its users. Counts of the blocks are added up.
@@ -45,5 +47,6 @@ class Check:
     todo: str
     needs: tuple[str, ...] = ()
     severity: Literal["fail", "warn"] = "fail"
+    by_design: Callable[[Mapping[str, Any]], str] = lambda recipe: ""
     limits: tuple[str, ...] = ()
     blocks: Literal["", "rows", "users"] = ""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -184,6 +186,16 @@ def _farthest(clients: pl.DataFrame, limit: float) -> pl.LazyFrame:
     return far.sort("drift", CLIENT_ID, descending=[True, False])
 
 
+def _one_user(recipe: Mapping[str, Any]) -> str:
+    by_user = recipe.get("partition", {}).get("method") == "by_user"
+    return "a client is one user, and as one-sided as that user is" if by_user else ""
+
+
+def _drawn_by_chance(recipe: Mapping[str, Any]) -> str:
+    by_chance = recipe.get("split", {}).get("method") == "ratio" and _one_user(recipe)
+    return "rows are drawn by chance, and a client of few rows may have none" if by_chance else ""
+
+
 CHECKS = (
     Check(
         name="every_row_has_one_client",
@@ -246,6 +258,7 @@ CHECKS = (
         function=clients_have_every_split,
         needs=(HAVE_CLIENTS, "interactions.split"),
         severity="warn",
+        by_design=_drawn_by_chance,
         limits=("min_split_rows",),
         means="Clients have no train, valid or test rows: they cannot train, or cannot be judged.",
         todo="Raise clean.user_core above split.n_valid + split.n_test, or make fewer clients.",
@@ -270,6 +283,7 @@ CHECKS = (
         function=classes_are_balanced_per_client,
         needs=("interactions.label", HAVE_CLIENTS),
         severity="warn",
+        by_design=_one_user,
         limits=("max_client_class_share", "min_client_class_share"),
         means="Clients have rows of one class nearly alone: a model of their own learns a constant.",
         todo="Make fewer clients, raise partition.alpha, or use an algorithm for label skew.",
@@ -282,6 +296,7 @@ CHECKS = (
         function=label_drift_is_bounded,
         needs=("interactions.label", HAVE_CLIENTS),
         severity="warn",
+        by_design=_one_user,
         limits=("max_label_drift",),
         means="The labels of clients are far from those of all rows (Jensen–Shannon, bits).",
         todo="Raise partition.alpha, or use an algorithm for label skew.",
@@ -294,6 +309,7 @@ CHECKS = (
         function=item_drift_is_bounded,
         needs=(HAVE_CLIENTS, "items.categories"),
         severity="warn",
+        by_design=_one_user,
         limits=("max_item_drift",),
         means="The item categories of clients are far from those of all rows (Jensen–Shannon, bits).",
         todo="Make fewer clients, raise partition.alpha, or use an algorithm that personalises.",

@@ -73,7 +73,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_duplicate_share: Share = 0.0  # of the vectors of a modality
     max_cosine: Annotated[float, Meta(ge=-1.0, le=1.0)] = 0.9999  # of two different vectors
     max_compared_items: Count = 10_000  # more are not compared each with each
-    max_dead_share: Share = 0.0  # of the dimensions of a modality
+    max_dead_share: Share = (
+        0.03  # of the dimensions of a modality: networks cut at 0, and leave a few there
+    )
     max_scale_ratio: Annotated[float, Meta(ge=1.0)] = 5.0  # between two modalities
     max_scale_error: Amount = 0.05  # of a statistic to the manifest's
     # splits

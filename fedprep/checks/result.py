@@ -12,19 +12,22 @@ __all__ = ["FORMAT", "STATUSES", "Result", "Status", "Validation", "plain"]
 
 FORMAT = 1
 
-Status = Literal["pass", "warn", "fail", "error", "skipped"]
-STATUSES: tuple[Status, ...] = ("pass", "warn", "fail", "error", "skipped")
+Status = Literal["pass", "note", "warn", "fail", "error", "skipped"]
+STATUSES: tuple[Status, ...] = ("pass", "note", "warn", "fail", "error", "skipped")
 WORST_FIRST: tuple[Status, ...] = ("error", "fail", "warn")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What one check found. `reason` says why it was skipped, or the error's words."""
+    """What one check found. `reason` says why it was skipped, or the error's words.
+
+    A `note` is a finding that follows from how the Dataset was to be made: told, and no part of the verdict.
+    """
 
     name: str
     group: str
     status: Status
-    severity: Literal["fail", "warn"]
+    severity: Literal["fail", "warn", "note"]
     count: int
     unit: str
     denominator: int

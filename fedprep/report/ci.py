@@ -134,6 +134,11 @@ def markdown(validation: Validation) -> str:
     ]
     parts += [_section(check) for check in of_status(validation, "error", "fail", "warn")]
     passed, skipped = of_status(validation, "pass"), of_status(validation, "skipped")
+    notes = of_status(validation, "note")
+    if notes:
+        rows = [[_code(c["name"]), c["group"], found(c), _literal(c["means"])] for c in notes]
+        table = _table(["check", "group", "found", "why it is meant so"], rows)
+        parts.append(_folded(f"{len(notes)} note", table))
     if passed:
         rows = [[_code(c["name"]), c["group"], found(c), limits(c)] for c in passed]
         table = _table(["check", "group", "found", "limits"], rows)

@@ -186,9 +186,22 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], kind: str) -> 
 def _quiet(validation: Mapping[str, Any]) -> Iterator[str]:
     """Yields what passed and what was skipped, folded."""
     passed, skipped = of_status(validation, "pass"), of_status(validation, "skipped")
-    if not (passed or skipped):
+    notes = of_status(validation, "note")
+    if not (passed or skipped or notes):
         return
     yield '<section id="checks">\n<h2>Checks that passed or were skipped</h2>'
+    if notes:
+        rows = [
+            [
+                escape(c["group"]),
+                f"<code>{escape(c['name'])}</code>",
+                escape(found(c)),
+                escape(c["means"]),
+            ]
+            for c in notes
+        ]
+        table = _table(("group", "check", "found", "why it is meant so"), rows, "checks passed")
+        yield _folded(f"{SYMBOLS['note']} {len(notes)} noted", table)
     if passed:
         rows = [
             [escape(group), f"<code>{escape(c['name'])}</code>", escape(found(c)), escape(limits(c)),

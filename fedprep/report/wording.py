@@ -28,10 +28,10 @@ __all__ = [
 Check = Mapping[str, Any]
 Validation = Mapping[str, Any]
 
-STATUSES = ("error", "fail", "warn", "skipped", "pass")
+STATUSES = ("error", "fail", "warn", "note", "skipped", "pass")
 """Worst first: the order in which checks are listed."""
 
-SYMBOLS = {"error": "‼", "fail": "✗", "warn": "!", "skipped": "–", "pass": "✓"}
+SYMBOLS = {"error": "‼", "fail": "✗", "warn": "!", "note": "·", "skipped": "–", "pass": "✓"}
 """Told apart by shape, so that nothing hangs on a colour."""
 
 LONGEST = 160

@@ -20,6 +20,7 @@ LOOKS = {
     "error": ("‼", "bold magenta"),
     "fail": ("✗", "bold red"),
     "warn": ("!", "bold yellow"),
+    "note": ("·", "cyan"),
     "skipped": ("–", "dim"),
     "pass": ("✓", "green"),
 }
@@ -36,6 +37,10 @@ def show_validation(validation: Mapping[str, Any]) -> RenderableType:
         for check in checks:
             if check["status"] == status:
                 _add_attention(table, check)
+    for check in checks:
+        if check["status"] == "note":
+            text = Text.assemble(_found(check), (f": {_plain(check['means'])}", "dim"))
+            table.add_row(_status("note"), check["name"], text)
     for status in ("pass", "skipped"):
         _add_quiet(table, [check for check in checks if check["status"] == status], status)
     return Group(_headline(validation), table)
