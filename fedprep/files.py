@@ -387,4 +387,5 @@ def checked_name(name: str, what: str, *, where: str = "") -> str:
         f"{what}: {shown!r} is no name",
         where=where,
         expected=f"letters, digits, '-', '_' and '.', no folders, at most {LONGEST_NAME} bytes",
+        key=what,
     )

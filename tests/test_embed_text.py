@@ -187,7 +187,10 @@ def test_a_cut_that_leaves_no_word_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "texts", "lacks"),
-    [(MINILM, [None, " "], "a text"), (HASHING, ["?!", None], "a text with a letter or digit")],
+    [
+        (MINILM, [None, " "], "a text"),
+        (HASHING, ["\u200b", None], "a text with a visible character"),
+    ],
     ids=["blank", "wordless"],
 )
 def test_items_without_any_text_are_one_error_and_no_encoder_is_looked_for(
@@ -292,7 +295,7 @@ def test_hashing_takes_no_cache_and_names_itself(tmp_path: Path) -> None:
 
 
 def test_a_text_without_a_word_has_no_hashing_features_and_is_counted(tmp_path: Path) -> None:
-    made = embed(pl.Series(["?!", "yes", None, "…"]), HASHING, tmp_path)
+    made = embed(pl.Series(["\u200b", "yes", None, "\u2060"]), HASHING, tmp_path)
     assert made.present.tolist() == [False, True, False, False]
     assert [(s.rows_in, s.rows_out) for s in made.steps] == [(4, 3), (3, 1)]
     assert made.steps[1].examples == ("item 0", "item 3")

@@ -61,7 +61,7 @@ def embed_text(
 
     Equal texts are embedded once. Finished chunks are kept in the cache, so a killed run resumes, and
     a second run with equal texts embeds nothing and does not load the model. Null and blank texts get
-    none, nor do texts without a word under `hashing`.
+    none, nor do texts without a visible character under `hashing`.
 
     Args:
         texts: String (n,); null where there is none.
@@ -75,7 +75,7 @@ def embed_text(
             model and kind of device as this machine.
 
     Raises:
-        EmptyDataError: no item has a text, or under `hashing` a word in it.
+        EmptyDataError: no item has a text, or under `hashing` a visible character in it.
         EncoderError: the encoder cannot be had or loaded, or gives what is not finite.
         MissingExtraError: a package is not installed; the message names the extra.
         OutputError: the cache cannot be written.
@@ -96,8 +96,8 @@ def embed_text(
         values[present] = made
     if kind == "hashing":
         has_word: NDArray[np.bool_] = (values != 0).any(axis=1)
-        _refuse_nothing(has_word, options, "a text with a letter or digit")
-        steps.append(_step("texts with words", has_word, "no letter or digit", among=present))
+        _refuse_nothing(has_word, options, "a text with a visible character")
+        steps.append(_step("visible texts", has_word, "no visible character", among=present))
         present = has_word
     return Embedded(values=values, present=present, encoder=encoder, steps=steps)
 
