@@ -128,14 +128,16 @@ class RawFile:
     """A role that a source wants filled (`"ratings"`, `"meta"`), by the first candidate that can be had.
 
     `members` are the paths wanted from an archive (empty: all of it); after fetching, a role that is
-    an archive is a folder and any other a file. `optional` roles may stay unfilled. `form` is the page
-    on which the file must be asked for by hand; it then has no URL.
+    an archive is a folder and any other a file. `optional` roles may stay unfilled, `beside` ones where
+    the user has other roles' files by hand or in a mirror. `form` is the page on which the file must be
+    asked for by hand; it then has no URL.
     """
 
     role: str
     candidates: tuple[Candidate, ...]
     members: tuple[str, ...] = ()
     optional: bool = False
+    beside: bool = False
     form: str = ""
 
 

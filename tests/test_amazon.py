@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -233,3 +234,48 @@ def test_the_official_gift_cards_have_their_published_counts(mirror, tmp_path):
     # The first, the tenth and the last record, by their hash: the rows themselves are not ours.
     assert fingerprint(rows.drop("line")) == "9cd4746bedca03f0"
     assert fingerprint(items.select("item", "title", "categories", "price")) == "0a9a894a89040629"
+
+
+@pytest.mark.parametrize("edition", ["2014", "2018", "2023"])
+def test_without_metadata_there_are_reviews_and_no_titles_and_it_is_said_once(
+    tmp_path, edition, caplog
+):
+    row = new if edition == "2023" else old
+    path = tmp_path / "reviews.jsonl"
+    path.write_text("\n".join(json.dumps(row("u", f"i{n}", 4)) for n in range(5)))
+    with caplog.at_level("WARNING"):
+        tables = SOURCES["amazon"].read(
+            {"reviews": path}, source(edition), tmp_path / "alone", silent
+        )
+    whole, _ = read(tmp_path, edition, [row("u", "i", 4)])
+    assert tables.interactions.collect().height == 5
+    assert tables.items.collect().height == 0
+    assert tables.items.collect_schema() == whole.items.collect_schema()
+    assert sum("metadata" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("edition", ["2014", "2018", "2023"])
+def test_metadata_may_lack_where_reviews_are_given_and_never_else(tmp_path, edition):
+    from fedprep import fetch
+    from fedprep.errors import FetchError
+
+    unreachable = [
+        replace(raw, candidates=tuple(replace(c, urls=()) for c in raw.candidates))
+        for raw in SOURCES["amazon"].files(
+            source(edition, "Baby" if edition == "2014" else "Gift_Cards")
+        )
+    ]
+    with pytest.raises(FetchError):
+        fetch.fetch(unreachable, cache=tmp_path / "cache", mirrors=[])
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / unreachable[0].candidates[-1].name).write_text("{}")
+    for given, mirrors in ((folder, []), (next(folder.iterdir()), []), (None, [str(folder)])):
+        found = fetch.fetch(
+            unreachable,
+            cache=tmp_path / "cache",
+            mirrors=mirrors,
+            by_hand=given,
+            allow_unverified=True,
+        )
+        assert set(found) == {"reviews"}

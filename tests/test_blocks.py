@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import random
 import threading
+import zlib
 
 import pyarrow as pa
 import pytest
@@ -71,3 +73,28 @@ def test_a_writer_that_is_broken_off_leaves_no_file(tmp_path):
     ):
         raise KeyError
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda packed: packed[: int(len(packed) * 0.6)],
+        lambda packed: packed[:-8] + bytes(4) + packed[-4:],
+        lambda packed: packed + b"garbage",
+    ],
+    ids=["cut", "checksum", "garbage behind it"],
+)
+def test_a_broken_gzip_says_how_many_whole_lines_can_be_read(tmp_path, damage):
+    rng = random.Random(4)
+    content = "".join(f"{rng.random()}\n" for _ in range(5000)).encode()
+    path = tmp_path / "rows.gz"
+    path.write_bytes(damage(gzip.compress(content)))
+    inflated = zlib.decompressobj(-15).decompress(path.read_bytes()[10:])  # behind gzip's header
+    n_lines = inflated.count(b"\n")
+    assert n_lines > 1000
+    with (
+        pytest.raises(SourceError) as caught,
+        blocks_of_lines(path, name="rows", expected="lines") as found,
+    ):
+        list(found)
+    assert caught.value.where.endswith(f"after line {n_lines:,}")

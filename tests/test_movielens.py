@@ -167,11 +167,46 @@ def test_members_are_found_wherever_the_archive_was_unpacked(tmp_path):
 
 def test_another_editions_archive_and_a_wrong_header_are_refused(tmp_path):
     folder = write(tmp_path, "25m")
-    with pytest.raises(SourceError, match=r"holds no 'ml-1m/ratings\.dat'"):
+    with pytest.raises(SourceError, match=r"no 'ml-1m/ratings\.dat'"):
         read(folder, "1m")
     (folder / "ml-25m" / "ratings.csv").write_text("user,movieId,rating,timestamp\n1,1,1,1\n")
     with pytest.raises(SourceError, match="userId"):
         read(folder, "25m")
+
+
+@pytest.mark.parametrize("edition", FORMATS)
+def test_without_movies_there_are_ratings_and_no_titles_and_it_is_said_once(
+    tmp_path, edition, caplog
+):
+    _, rows, items, _ = read(write(tmp_path / "whole", edition), edition)
+    folder = write(tmp_path / "part", edition)
+    form = FORMATS[edition]
+    (folder / form.folder / form.movies).unlink()
+    with caplog.at_level("WARNING"):
+        _, alone, none, _ = read(folder, edition)
+    assert alone.equals(rows)
+    assert none.is_empty()
+    assert none.schema == items.schema
+    assert [form.movies in record.message for record in caplog.records] == [True]
+    _, of_file, _, _ = read_file(folder / form.folder / form.ratings, edition, tmp_path)
+    assert of_file.equals(rows)
+
+
+def test_without_ratings_the_file_that_is_missing_is_named(tmp_path):
+    folder = write(tmp_path, "latest-small")
+    (folder / "ml-latest-small" / "ratings.csv").unlink()
+    with pytest.raises(SourceError) as caught:
+        read(folder, "latest-small")
+    assert "ratings.csv" in caught.value.what
+    with pytest.raises(SourceError) as caught:
+        read_file(folder / "ml-latest-small" / "movies.csv", "latest-small", tmp_path)
+    assert "ratings.csv" in caught.value.what
+
+
+def read_file(path: Path, edition: str, work: Path):
+    options = Source(name="movielens", edition=edition, max_bad_share=1.0)
+    raw = MOVIELENS.read({"archive": path}, options, work / ".work-of-file", silent)
+    return raw, raw.interactions.collect(), raw.items.collect(), raw.users.collect()
 
 
 def test_ratings_of_which_none_can_be_used_are_refused(tmp_path):

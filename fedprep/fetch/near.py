@@ -42,7 +42,7 @@ def from_hand(
     if not is_file(given) and not is_folder(given):
         raise FetchError(f"there is nothing at --from {given}, or it may not be read")
     inside = files_below(given) if is_folder(given) else [given]
-    required = [raw for raw in files if not raw.optional]
+    required = [raw for raw in files if not (raw.optional or raw.beside)]
     found = {}
     for raw in files:
         paths = files_given(raw, inside)

@@ -62,7 +62,12 @@ def fetch(
     for raw in files:
         if raw.role not in found and (near := from_near(raw, search, tried[raw.role])):
             found[raw.role] = near
-    missing = [raw for raw in files if raw.role not in found]
+    own = any(file.how in ("by hand", "mirror") for file in found.values())
+    missing = [
+        replace(raw, optional=raw.optional or (own and raw.beside))
+        for raw in files
+        if raw.role not in found
+    ]
     if missing:
         found |= from_network(missing, search, tried)
     return _unpack([raw for raw in files if raw.role in found], found, search)

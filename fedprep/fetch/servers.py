@@ -49,6 +49,8 @@ def from_network(
             fetched = _from_servers(raw, search, tried[raw.role], network)
             if fetched is not None:
                 found[raw.role] = fetched
+            elif raw.optional and raw.beside:
+                log.info("%s is left out: it cannot be had", names_of(raw))
             elif raw.optional:
                 log.warning("%s is left out: it cannot be had", names_of(raw))
             else:

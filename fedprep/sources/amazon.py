@@ -6,6 +6,7 @@ Reference: R. He and J. McAuley, WWW 2016 (edition 2014). J. Ni, J. Li and J. Mc
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import polars as pl
 from fedprep import recipe
 from fedprep.errors import RecipeError
 from fedprep.schema import Candidate, Progress, RawFile, RawTables, Step
-from fedprep.sources.amazon_items import read_items
+from fedprep.sources.amazon_items import no_items, read_items
 from fedprep.sources.delimited import stage_delimited
 from fedprep.sources.facts import chosen, facts, terms_of
 from fedprep.sources.jsonl import stage_jsonl
@@ -23,6 +24,8 @@ from fedprep.sources.kind import SourceKind, Terms
 from fedprep.sources.tidy import tidy_id, unusable, without_duplicates
 
 __all__ = ["AMAZON"]
+
+log = logging.getLogger(__name__)
 
 EDITIONS = ("2014", "2018", "2023")
 RATINGS = (1.0, 5.0)
@@ -48,7 +51,7 @@ def _subset(options: recipe.Source) -> str:
 
 
 def files(options: recipe.Source) -> tuple[RawFile, ...]:
-    """Returns the two files of a category: `reviews` and `meta`.
+    """Returns the two files of a category: `reviews` and `meta`, without which items have no titles.
 
     Raises:
         RecipeError: no such edition, no such category in it, or no such subset of it.
@@ -60,7 +63,10 @@ def files(options: recipe.Source) -> tuple[RawFile, ...]:
     )
     find = {"2014": _files_2014, "2018": _files_2018, "2023": _files_2023}[edition]
     reviews, meta = find(known, category, _subset(options))
-    return (RawFile(role="reviews", candidates=reviews), RawFile(role="meta", candidates=meta))
+    return (
+        RawFile(role="reviews", candidates=reviews),
+        RawFile(role="meta", candidates=meta, beside=True),
+    )
 
 
 Candidates = tuple[Candidate, ...]
@@ -138,7 +144,7 @@ def read(
     `features`. In 2023 a product is a `parent_asin`, with all of its variants.
 
     Args:
-        paths: `reviews` and `meta`.
+        paths: `reviews` and `meta`; without `meta` there are no titles, texts, categories and pictures.
 
     Raises:
         SourceError: a file is not of its format, or nothing of it can be used.
@@ -154,7 +160,13 @@ def read(
     )
     why = "no user, item, time, or rating from 1 to 5"
     rows, lost = unusable(rows, usable, "reviews", why, share)
-    items, more = read_items(paths["meta"], edition, work / "meta", progress, share)
+    items, more = no_items(edition), list[Step]()
+    if "meta" in paths:
+        items, more = read_items(paths["meta"], edition, work / "meta", progress, share)
+    else:
+        log.warning(
+            "there is no file of metadata: items have no titles, texts, categories, pictures"
+        )
     return RawTables(
         interactions=rows.select(*needed, "line"),
         items=items,

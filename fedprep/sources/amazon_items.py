@@ -16,7 +16,7 @@ from fedprep.sources.jsonl import stage_jsonl
 from fedprep.sources.markup import has_markup, plain_text, price, strings_of_json, text_of_json
 from fedprep.sources.tidy import BAD_SHARE, repeated, tidy_ids
 
-__all__ = ["read_items"]
+__all__ = ["no_items", "read_items"]
 
 KEYS: Mapping[str, Mapping[str, str]] = {
     "2014": {
@@ -86,6 +86,21 @@ def read_items(
         _lost(rows, "prices", "price", "price_unread", "were no single number"),
     ]
     return rows.drop("line", "title_markup", "price_unread"), [bad, twice, *lost]
+
+
+def no_items(edition: str) -> pl.LazyFrame:
+    """Returns no product, with the columns of `read_items`."""
+    texts = [name for name in TEXTS[1:] if name in KEYS[edition]]
+    return pl.LazyFrame(
+        schema={
+            "item": pl.String(),
+            "title": pl.String(),
+            "categories": pl.List(pl.String()),
+            "image": pl.String(),
+            **dict.fromkeys(texts, pl.String()),
+            "price": pl.Float32(),
+        }
+    )
 
 
 def _plain(rows: pl.DataFrame) -> pl.DataFrame:

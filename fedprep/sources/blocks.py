@@ -11,7 +11,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -25,6 +25,7 @@ from fedprep.schema import Progress, silent
 __all__ = ["blocks_of_lines", "first_bytes", "parquet_writer"]
 
 BLOCK_BYTES = 16 << 20
+PIECE_BYTES = 1 << 20
 LONGEST_LINE = 64 << 20  # a longer one is no line, and reading on would fill the memory
 
 GZIP = b"\x1f\x8b"
@@ -90,9 +91,10 @@ def _blocks(
             progress(f"reading {name}", at, total)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         trouble = "cut short" if isinstance(error, EOFError) else f"broken ({error})"
+        whole = _whole_lines(path)
         raise SourceError(
-            f"{name}: the gzip file is {trouble}: {at:,} of its {total:,} bytes could be used",
-            where=f"{path}, after line {line - 1:,}",
+            f"{name}: the gzip file is {trouble}: {whole:,} whole lines can be read of it",
+            where=f"{path}, after line {whole:,}",
             hint="it did not arrive whole: delete it and fetch it again",
         ) from None
     except _LineTooLong:
@@ -149,6 +151,15 @@ def _text_of(raw: BinaryIO, name: str, path: Path, expected: str) -> BinaryIO:
                 f"{name}: this is {form}", where=str(path), expected=f"{expected}; plain or gzip"
             )
     return cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if head.startswith(GZIP) else raw
+
+
+def _whole_lines(path: Path) -> int:
+    """Returns how many whole lines a gzip file gives before it breaks off."""
+    n_lines = 0
+    with suppress(EOFError, OSError, zlib.error), gzip.open(path) as stream:
+        while piece := stream.read1(PIECE_BYTES):
+            n_lines += piece.count(b"\n")
+    return n_lines
 
 
 class _LineTooLong(Exception):

@@ -8,6 +8,7 @@ Reference: F. M. Harper and J. A. Konstan. The MovieLens Datasets: History and C
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from fedprep.sources.kind import SourceKind, Terms
 from fedprep.sources.tidy import null_if_empty, repeated, unusable
 
 __all__ = ["MOVIELENS"]
+
+log = logging.getLogger(__name__)
 
 GENRES_100K = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
@@ -66,6 +69,13 @@ class _Format:
         return tuple(f"{self.folder}/{file}" for file in files if file)
 
 
+ITEMS = {
+    "item": pl.Int64(),
+    "title": pl.String(),
+    "categories": pl.List(pl.String()),
+    "image": pl.String(),
+    "year": pl.Int32(),
+}
 IN_ORDER = {"user": 0, "item": 1, "rating": 2, "timestamp": 3}
 COLONS = Dialect(separator="::", header=False, quote="none")
 BARS = Dialect(separator="|", header=False, quote="none")
@@ -169,18 +179,25 @@ def read(
     `age` i32 (of 1m the youngest age of its bracket), `occupation`, `zip`.
 
     Args:
-        paths: `archive` → the folder that it was unpacked to, or any folder that holds its members.
+        paths: `archive` → the folder that it was unpacked to, or any folder that holds its members, or
+            the file of ratings alone. Without the file of movies items have no titles.
 
     Raises:
-        SourceError: a member is missing, or not of its format.
+        SourceError: the ratings are missing, or a member is not of its format.
     """
     form = FORMATS[_edition(options)]
     folder = paths["archive"]
     interactions, steps = _interactions(form, folder, work, options, progress)
-    items, more = _movies(form, folder, work, options, progress)
-    steps += more
+    items = pl.DataFrame(schema=ITEMS)
+    if _find(folder, form, form.movies):
+        items, more = _movies(form, folder, work, options, progress)
+        steps += more
+    else:
+        _without(form.movies, "items have no titles and no categories")
     users = pl.DataFrame(schema={"user": pl.Int64})
-    if form.user_fields is not None:
+    if form.user_fields is not None and not _find(folder, form, form.users):
+        _without(form.users, "nothing is known of users but their ratings")
+    elif form.user_fields is not None:
         users, more = _users(form, folder, work, options, progress)
         steps += more
     return RawTables(interactions=interactions, items=items.lazy(), users=users.lazy(), steps=steps)
@@ -268,15 +285,35 @@ def _users(
 
 
 def _member(folder: Path, form: _Format, name: str) -> Path:
-    """Returns the path of a member, in the archive's own folder or wherever it lies below `folder`."""
-    for path in (folder / form.folder / name, folder / name, *sorted(folder.rglob(name))):
-        if path.is_file():
-            return path
-    raise SourceError(
-        f"the archive holds no '{form.folder}/{name}'",
-        where=str(folder),
-        hint="is it the archive of another edition? `source.edition` says which is read",
-    )
+    """Returns the path of a member (see `_find`).
+
+    Raises:
+        SourceError: it is not there.
+    """
+    path = _find(folder, form, name)
+    if path is None:
+        raise SourceError(
+            f"there is no '{form.folder}/{name}'",
+            where=str(folder),
+            hint="is it another edition? `source.edition` says which is read",
+        )
+    return path
+
+
+def _find(folder: Path, form: _Format, name: str) -> Path | None:
+    """Returns the path of a member, in the archive's own folder or wherever it lies below `folder`.
+
+    `folder` may be one member itself, given as a file by hand: then the others are not there.
+    """
+    if folder.is_file():
+        plain = folder.name.removesuffix(".gz")
+        return folder if plain == name else None
+    paths = (folder / form.folder / name, folder / name, *sorted(folder.rglob(name)))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _without(name: str, what: str) -> None:
+    log.warning("there is no %s: %s", name, what)
 
 
 MOVIELENS = SourceKind(
