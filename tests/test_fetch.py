@@ -141,22 +141,50 @@ def test_of_several_files_without_a_checksum_the_one_that_lies_as_its_url_is_tak
     assert got.sha256 == hashlib.sha256(b"2018").hexdigest()
 
 
-def test_a_digest_is_remembered_until_the_file_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+def replaced_unseen(path: Path, data: bytes) -> None:
+    """Puts other bytes of equal number in a file's place, with its time of last change."""
+    status = path.stat()
+    assert len(data) == status.st_size
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_other_bytes_of_equal_size_and_time_are_other_bytes() -> None:
     path = put("mirror/ml-1m.zip", ZIP)
     os.utime(path, (1_000_000_000, 1_000_000_000))
-    get(ML_1M, mirrors=("mirror",))
-    with monkeypatch.context() as patch:
-        patch.setattr("fedprep.fetch.checksums.Hasher.read", None)
-        assert get(ML_1M, mirrors=("mirror",))["archive"].verified == "official"
-    put("mirror/ml-1m.zip", ZIP[:-1] + b"?")
+    assert get(ML_1M, mirrors=("mirror",))["archive"].verified == "official"
+    replaced_unseen(path, ZIP[:-1] + b"?")
     with pytest.raises(ChecksumError):
         get(ML_1M, mirrors=("mirror",))
 
 
-def test_a_file_that_was_written_just_now_is_not_remembered() -> None:
-    put("mirror/ml-1m.zip", ZIP)
-    get(ML_1M, mirrors=("mirror",))
-    assert not Path("cache/checksums").exists()
+def test_a_file_of_ones_own_that_was_replaced_unseen_has_the_digest_of_its_bytes() -> None:
+    raw = RawFile(role="reviews", candidates=(Candidate(name="reviews.json.gz"),))
+    path = put("mirror/reviews.json.gz", b"first")
+    get(raw, mirrors=("mirror",))
+    replaced_unseen(path, b"other")
+    assert get(raw, mirrors=("mirror",))["reviews"].sha256 == hashlib.sha256(b"other").hexdigest()
+
+
+def test_an_archive_that_was_replaced_unseen_is_unpacked_anew() -> None:
+    raw = RawFile(role="archive", candidates=(Candidate(name="own.zip"),), members=("ratings.dat",))
+    old, new = (zip_of({"ratings.dat": text}) for text in (b"old rows", b"new rows"))
+    path = put("mirror/own.zip", old)
+    first = get(raw, mirrors=("mirror",))["archive"]
+    assert (first.path / "ratings.dat").read_bytes() == b"old rows"
+    replaced_unseen(path, new)
+    again = get(raw, mirrors=("mirror",))["archive"]
+    assert (again.path / "ratings.dat").read_bytes() == b"new rows"
+    assert again.sha256 == hashlib.sha256(new).hexdigest()
+
+
+def test_an_unpacked_copy_that_was_changed_unseen_is_made_anew() -> None:
+    raw = RawFile(role="archive", candidates=(Candidate(name="own.zip"),), members=("ratings.dat",))
+    put("mirror/own.zip", zip_of({"ratings.dat": b"true rows"}))
+    member = get(raw, mirrors=("mirror",))["archive"].path / "ratings.dat"
+    replaced_unseen(member, b"made rows")
+    assert get(raw, mirrors=("mirror",))["archive"].path / "ratings.dat" == member
+    assert member.read_bytes() == b"true rows"
 
 
 def test_a_single_gz_stays_as_it_is() -> None:
@@ -318,10 +346,8 @@ def test_a_recipes_own_pattern_is_found_in_its_folder() -> None:
         get(replace(raw, candidates=(Candidate(name="x" * 300 + "*.csv"),)))
 
 
-def test_pictures_that_lie_unpacked_are_a_folder_whose_digest_is_remembered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    put("hand/photos/1.jpg", b"one")
+def test_pictures_that_lie_unpacked_are_a_folder_whose_digest_is_that_of_its_members() -> None:
+    first = put("hand/photos/1.jpg", b"one")
     put("hand/photos/2.jpg", b"two")
     pictures = RawFile(
         role="pictures",
@@ -330,8 +356,9 @@ def test_pictures_that_lie_unpacked_are_a_folder_whose_digest_is_remembered(
     )
     got = get(pictures, by_hand=Path("hand"))["pictures"]
     assert (got.path, got.n_bytes) == (Path("hand").absolute(), 6)
-    monkeypatch.setattr("fedprep.fetch.given.digest_of", None)
     assert get(pictures, by_hand=Path("hand"))["pictures"] == got
+    replaced_unseen(first, b"ONE")
+    assert get(pictures, by_hand=Path("hand"))["pictures"].sha256 != got.sha256
 
 
 def test_names_that_no_disk_takes_are_not_had() -> None:

@@ -62,15 +62,22 @@ def test_a_download_is_checked_and_recorded(server: RawServer) -> None:
     assert leftovers() == []
 
 
-def test_a_second_fetch_asks_nobody_and_reads_nothing(
-    server: RawServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_fetch_asks_nobody(server: RawServer) -> None:
     url = server.serve("b.gz", BODY)
     first = get(url)
-    monkeypatch.setattr("fedprep.fetch.checksums.Hasher.read", None)
     second = get(url)
     assert (second.how, second.url, second.path) == ("cache", url, first.path)
     assert len(server.asked) == 1
+
+
+def test_a_cached_file_that_was_changed_unseen_is_fetched_again(server: RawServer) -> None:
+    url = server.serve("b.gz", BODY)
+    path = get(url).path
+    status = path.stat()
+    path.write_bytes(BODY[:-1] + b"?")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert get(url).path.read_bytes() == BODY
+    assert len(server.asked) == 2
 
 
 def test_a_cached_file_that_was_changed_is_fetched_again(server: RawServer) -> None:

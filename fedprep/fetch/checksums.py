@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,7 +32,6 @@ UNKNOWN = "no official checksum"
 DIFFERS = "differs"
 
 CHUNK = 1 << 20
-SETTLED = 2.0  # seconds; a younger file could change again within one tick of its time stamp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,54 +105,37 @@ def got_and_expected(candidate: Candidate, digest: Digest) -> tuple[str, str]:
     return f"{digest.n_bytes:,} bytes", f"{candidate.n_bytes:,} bytes"
 
 
-def digest_of(
-    path: Path, *, md5: bool, memory: Path | None = None, progress: Progress = silent
-) -> Digest:
-    """Returns the digest of a file; it is read only if it has changed since the last time.
+def digest_of(path: Path, *, md5: bool, progress: Progress = silent) -> Digest:
+    """Returns the digest of a file's bytes, as they are now: size and time say nothing of them.
 
     Args:
         path: the file.
         md5: whether its MD5 is wanted too.
-        memory: the folder in which digests are kept, by path, size and time of last change.
         progress: told while the file is read.
 
     Raises:
         FetchError: the file cannot be read.
     """
-    key = hashlib.sha256(str(path.absolute()).encode(errors="surrogateescape")).hexdigest()[:32]
-    record = None if memory is None else memory / f"{key}.json"
-    known = None if record is None else read_record(record, path)
-    if known is not None and (known[0].md5 or not md5):
-        return known[0]
     hasher = Hasher(md5=md5)
     try:
-        before = path.stat()
         hasher.read(path, progress)
-        after = path.stat()
     except OSError as error:
         raise FetchError(f"{path} cannot be read: {error.strerror or error}") from None
-    unchanged = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
-    if record is not None and unchanged and time.time() - after.st_mtime > SETTLED:
-        with suppress(OSError):  # a cache that cannot be written to costs time, nothing else
-            write_record(record, path, hasher.digest())
     return hasher.digest()
 
 
-def write_record(record: Path, path: Path, digest: Digest, **more: str) -> None:
-    """Writes down what a file's bytes are, with its size and time of last change."""
-    entry = {**asdict(digest), "mtime_ns": path.stat().st_mtime_ns, **more}
+def write_record(record: Path, digest: Digest, **more: str) -> None:
+    """Writes down what a file's bytes were when it was fetched, and from where."""
     with whole_file(record) as beside:
-        beside.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps({**asdict(digest), **more}, indent=1) + "\n"
+        beside.write_text(text, encoding="utf-8")
 
 
-def read_record(record: Path, path: Path) -> tuple[Digest, dict[str, str]] | None:
-    """Returns a file's recorded digest and what else was written down; None if it has changed."""
+def read_record(record: Path) -> tuple[Digest, dict[str, str]] | None:
+    """Returns the digest and what else was written down of a file; None where there is no whole record."""
     try:
         entry = json.loads(record.read_text(encoding="utf-8"))
-        status = path.stat()
-        if (entry["n_bytes"], entry["mtime_ns"]) != (status.st_size, status.st_mtime_ns):
-            return None
         digest = Digest(n_bytes=entry["n_bytes"], sha256=entry["sha256"], md5=entry["md5"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # no record, or one that is not whole: the file is read again
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
     return digest, {k: v for k, v in entry.items() if isinstance(v, str)}

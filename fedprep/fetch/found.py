@@ -46,11 +46,6 @@ class Search:
     any_bytes: bool
     progress: Progress
 
-    @property
-    def memory(self) -> Path:
-        """The folder in which digests are remembered."""
-        return self.cache / "checksums"
-
     @cached_property
     def mirrored(self) -> dict[str, list[Path]]:
         """The files of those names in each mirror folder; each folder is walked once."""

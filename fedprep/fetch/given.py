@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
 from fedprep.errors import FetchError
 from fedprep.fetch.archives import is_archive
 from fedprep.fetch.checksums import Digest, digest_of
 from fedprep.fetch.places import ends_as, files_below, is_wild
-from fedprep.files import whole_file
 from fedprep.schema import Progress, RawFile
 
 __all__ = ["digest_of_folder", "files_given", "folder_given", "is_member", "is_renamed"]
@@ -80,11 +76,10 @@ def folder_given(raw: RawFile, given: Path, files: Sequence[Path]) -> Path | Non
     )
 
 
-def digest_of_folder(raw: RawFile, folder: Path, *, memory: Path, progress: Progress) -> Digest:
+def digest_of_folder(raw: RawFile, folder: Path, *, progress: Progress) -> Digest:
     """Returns the digest of a role's members in a folder: SHA-256 over their names and SHA-256s.
 
-    It is equal for equal members, wherever the folder lies and whatever else is in it. It is remembered
-    as one, until a member changes.
+    It is equal for equal members, wherever the folder lies and whatever else is in it.
     """
     named = {folder / member for member in raw.members if (folder / member).is_file()}
     patterns = [m for m in raw.members if is_wild(m) and not (folder / m).is_file()]
@@ -92,17 +87,10 @@ def digest_of_folder(raw: RawFile, folder: Path, *, memory: Path, progress: Prog
         below = files_below(folder)
         named |= {path for path in below if any(ends_as(path, wild) for wild in patterns)}
     paths = sorted(named)
-    state = _sha256(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n" for path in paths)
-    record = memory / f"folder-{state[:32]}.json"
-    with suppress(OSError, ValueError, TypeError):  # no record, or not a whole one: read it again
-        return Digest(**json.loads(record.read_text(encoding="utf-8")))
     digests = [digest_of(path, md5=False, progress=progress) for path in paths]
     names = [path.relative_to(folder).as_posix() for path in paths]
     lines = (f"{d.sha256}  {name}\n" for d, name in zip(digests, names, strict=True))
-    digest = Digest(n_bytes=sum(d.n_bytes for d in digests), sha256=_sha256(sorted(lines)))
-    with suppress(OSError), whole_file(record) as beside:
-        beside.write_text(json.dumps(asdict(digest)), encoding="utf-8")
-    return digest
+    return Digest(n_bytes=sum(d.n_bytes for d in digests), sha256=_sha256(sorted(lines)))
 
 
 def _sha256(lines: Iterable[str]) -> str:

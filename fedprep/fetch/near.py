@@ -109,7 +109,7 @@ def _of_recipe(raw: RawFile, search: Search) -> Fetched | None:
 
 def _loose(raw: RawFile, folder: Path, search: Search) -> Fetched:
     """Returns a role filled by its members, which lie unpacked in a folder."""
-    digest = digest_of_folder(raw, folder, memory=search.memory, progress=search.progress)
+    digest = digest_of_folder(raw, folder, progress=search.progress)
     return fetched(raw, folder, folder.name, digest, UNKNOWN, how="by hand")
 
 
@@ -154,9 +154,7 @@ def _checked(raw: RawFile, paths: Sequence[Path], search: Search, *, how: str) -
     others = []
     for path in paths:
         named = _candidates_of(raw, path)
-        digest = digest_of(
-            path, md5=wants_md5(named), memory=search.memory, progress=search.progress
-        )
+        digest = digest_of(path, md5=wants_md5(named), progress=search.progress)
         candidate, verdict = judge(named, digest)
         if verdict != DIFFERS:
             name = official_name(candidate) if verdict == OFFICIAL else path.name

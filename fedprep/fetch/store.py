@@ -86,21 +86,19 @@ def alone(path: Path, *, progress: Progress = silent) -> Iterator[None]:
 def find_stored(
     candidate: Candidate, cache: Path, *, any_bytes: bool, progress: Progress = silent
 ) -> Stored | None:
-    """Returns a candidate that the cache holds; its bytes are read again only if they have changed."""
+    """Returns a candidate that the cache holds, by its bytes."""
     path = place_of(candidate, cache)
     if not is_file(path):
         return None
-    md5 = wants_md5([candidate])
-    known = read_record(_record(path), path)
-    if known is not None and (known[0].md5 or not md5):
-        digest, more = known
-    else:
-        digest, more = digest_of(path, md5=md5, memory=cache / "checksums", progress=progress), {}
+    digest = digest_of(path, md5=wants_md5([candidate]), progress=progress)
+    known = read_record(_record(path))
+    ours = known is not None and known[0].sha256 == digest.sha256
     _, verdict = judge([candidate], digest)
     # Without an official checksum a file is known by its record alone: a changed one is not ours.
-    if (verdict == DIFFERS and not any_bytes) or (known is None and verdict != OFFICIAL):
+    if (verdict == DIFFERS and not any_bytes) or (not ours and verdict != OFFICIAL):
         return None
-    return Stored(path=path, digest=digest, verdict=verdict, url=more.get("url", ""))
+    url = known[1].get("url", "") if known is not None and ours else ""
+    return Stored(path=path, digest=digest, verdict=verdict, url=url)
 
 
 def store(
@@ -178,7 +176,7 @@ def _whole(
 def _keep(arrived: Path, path: Path, digest: Digest, verdict: str, url: str) -> Stored:
     """Gives a whole file its name. Its record is there first: a kill in between loses nothing."""
     with writing(path.parent, path.name):
-        write_record(_record(path), arrived, digest, url=url)
+        write_record(_record(path), digest, url=url)
         arrived.replace(path)
     return Stored(path=path, digest=digest, verdict=verdict, url=url, fresh=True)
 

@@ -15,7 +15,7 @@ from fedprep.fetch.archives import unpack
 from fedprep.fetch.places import ends_as, files_below
 from fedprep.fetch.space import writing
 from fedprep.fetch.store import alone
-from fedprep.files import whole_file
+from fedprep.files import sha256_of, whole_file
 from fedprep.schema import Progress, silent
 
 __all__ = ["keep_unpacked", "root_of"]
@@ -94,9 +94,9 @@ def _whole(folder: Path, mark: Path, sha256: str) -> _Done | None:
     """Returns what was unpacked before; None where a file of it is not as it was."""
     try:
         entry = json.loads(mark.read_text(encoding="utf-8"))
-        if entry["sha256"] == sha256 and entry["files"] == _state(folder, entry["files"]):
+        if entry["sha256"] == sha256 and entry["files"] == _digests(folder, entry["files"]):
             return _Done(members=frozenset(entry["members"]), files=list(entry["files"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         pass  # no mark, or not a whole one: nothing counts as unpacked
     return None
 
@@ -104,16 +104,15 @@ def _whole(folder: Path, mark: Path, sha256: str) -> _Done | None:
 def _write_mark(folder: Path, mark: Path, sha256: str, members: frozenset[str]) -> _Done:
     with writing(folder.parent, mark.name):
         names = sorted(path.relative_to(folder).as_posix() for path in files_below(folder))
-        entry = {"sha256": sha256, "members": sorted(members), "files": _state(folder, names)}
+        entry = {"sha256": sha256, "members": sorted(members), "files": _digests(folder, names)}
         with whole_file(mark) as beside:
             beside.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
     return _Done(members=members, files=names)
 
 
-def _state(folder: Path, names: Iterable[str]) -> dict[str, list[int]]:
-    """Returns size and time of last change of each file."""
-    states = ((name, (folder / name).stat()) for name in names)
-    return {name: [status.st_size, status.st_mtime_ns] for name, status in states}
+def _digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Returns the SHA-256 of each file: what is read of an archive is what was in it."""
+    return {name: sha256_of(folder / name) for name in names}
 
 
 def _clear_away(folder: Path) -> None:
