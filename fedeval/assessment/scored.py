@@ -75,7 +75,7 @@ def curve_asks(headline: Ask, asks: Sequence[Ask], systems: Sequence[System]) ->
 def _longest(recs: Table) -> int:
     """Returns the number of places of the longest list."""
     if RANK in recs:
-        return int(recs.range(RANK)[1])
+        return int(recs.range(RANK)[1] or 0)
     lengths = recs.rows.lazy().group_by(USER_ID).len().select(pl.col("len").max())
     return int(lengths.collect(engine="streaming").item())
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import random
+import re
 import shutil
 import sys
 import traceback
@@ -182,6 +183,9 @@ def called(line: Sequence[str]) -> Outcome:
         except BaseException:
             escaped = traceback.format_exc()
     said = out.getvalue() + err.getvalue() + escaped
+    for place in re.findall(r"the details are in (.+)", said):  # of a fault of the program
+        said += Path(place).read_text("utf-8")
+        Path(place).unlink()
     wrong = ""
     if "Traceback (most recent" in said or code not in (0, 1, 2):
         wrong = f"exit {code}: {said.strip().splitlines()[-1][:200] if said.strip() else ''}"
