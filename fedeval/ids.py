@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from fedeval.tables import Table
+from fedprep.errors import EvaluationError
 from fedprep.schema import ITEM_ID, USER_ID
 
 __all__ = ["EMPTY", "Codes", "Ints", "Names", "codes_of", "small_ids"]
@@ -22,6 +23,9 @@ Ints = npt.NDArray[np.int32]
 
 EMPTY = int(np.iinfo(np.int32).min)
 """Where a list has ended; no item has this id."""
+
+MOST = 1 << 28
+"""Integers among which ids are counted: 5 bytes each."""
 
 SPAN = 1 << 25
 """Users whose ids lie within so many integers are found in a table of 4 bytes each."""
@@ -81,10 +85,20 @@ class Codes:
 
 
 def codes_of(*columns: pl.Series) -> Codes:
-    """Returns the rows of all users in columns of small integers, in ascending order of id."""
+    """Returns the rows of all users in columns of small integers, in ascending order of id.
+
+    Raises:
+        EvaluationError: least and largest id are `MOST` apart or more.
+    """
     columns = tuple(column for column in columns if len(column))  # one that is all null has none
     ends = [(int(c.min()), int(c.max())) for c in columns]  # type: ignore[arg-type]
     low, high = min(e[0] for e in ends), max(e[1] for e in ends)
+    if high - low >= MOST:
+        raise EvaluationError(
+            f"ids from {low:,} to {high:,} lie too far apart to be counted",
+            expected=f"whole numbers within {MOST:,}, or text",
+            hint="an id that is out of all range may be damage; else number them from 0",
+        )
     low = 0 if 0 < low <= high // 2 else low  # ids that start near 0 are their own index
     there = np.zeros(high - low + 1, bool)
     for column in columns:

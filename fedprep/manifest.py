@@ -18,7 +18,7 @@ import importlib.metadata
 import json
 import platform
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -191,8 +191,8 @@ class _Step(Struct):
 
 
 class _Statistics(Struct):
-    before: dict[str, float | None] | UnsetType = UNSET
-    after: dict[str, float | None] | UnsetType = UNSET
+    before: dict[str, float | None]
+    after: dict[str, float | None]
 
 
 class _Encoder(Struct):
@@ -269,6 +269,8 @@ OF_ENTRIES: Mapping[str, tuple[str, ...]] = {
     "split": ("method", "rule", "rows", "users", "items", "time", "cold", "leak"),
     "partition": ("method", "seed", "n_clients", "unit", "heterogeneity"),
 }  # fmt: skip
+OF_A_RAW_FILE = ("role", "name", "sha256", "how", "n_bytes", "verified")
+OF_A_STEP = ("stage", "name", "rows_in", "rows_out", "dropped", "unit", "why", "examples")
 OF_AN_ENCODER = ("name", "dim", "normalise", "n_present", "n_missing", "statistics")
 
 
@@ -278,12 +280,30 @@ def missing_keys(manifest: Mapping[str, Any]) -> Iterator[str]:
     for entry, wanted in OF_ENTRIES.items():
         if entry in manifest:
             yield from (f"{entry}.{key}" for key in wanted if key not in manifest[entry])
+    of_lists = (
+        ("source.files", manifest.get("source", {}).get("files", ()), OF_A_RAW_FILE),
+        ("steps", manifest.get("steps", ()), OF_A_STEP),
+    )
+    for entry, listed, wanted in of_lists:
+        for number, each in enumerate(listed):
+            yield from (f"{entry}.{number}.{key}" for key in wanted if key not in each)
     for name, table in manifest.get("tables", {}).items():
         yield from (f"tables.{name}.{key}" for key in OF_A_TABLE if key not in table)
-        modality = name.removeprefix(EMBEDDINGS).removesuffix(".parquet")
-        if "encoders" in manifest and name.startswith(EMBEDDINGS):
-            encoder = manifest["encoders"].get(modality, {})
-            yield from (f"encoders.{modality}.{key}" for key in OF_AN_ENCODER if key not in encoder)
+    if "encoders" in manifest:
+        yield from _missing_of_encoders(manifest["encoders"], manifest.get("tables", {}))
+
+
+def _missing_of_encoders(encoders: Mapping[str, Any], tables: Iterable[str]) -> Iterator[str]:
+    """Yields the keys that encoders lack; that of users' behaviour, which has no table, has no statistics."""
+    of_tables = [
+        name.removeprefix(EMBEDDINGS).removesuffix(".parquet")
+        for name in tables
+        if name.startswith(EMBEDDINGS)
+    ]
+    for modality in dict.fromkeys((*of_tables, *encoders)):
+        wanted = OF_AN_ENCODER if modality in of_tables else OF_AN_ENCODER[:-1]
+        encoder = encoders.get(modality, {})
+        yield from (f"encoders.{modality}.{key}" for key in wanted if key not in encoder)
 
 
 def is_safe_name(name: str) -> bool:
