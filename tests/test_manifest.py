@@ -48,7 +48,7 @@ MANIFEST: dict[str, Any] = {
         "items.parquet": {"columns": {}, "rows": 1, "bytes": 9, "sha256": "a", "content": "b"},
         "embeddings/text.parquet": {"columns": {}, "rows": 1, "sha256": "a", "content": "b"},
     },
-    "encoders": {"text": {"name": "m", "statistics": {"rms": 0.1}}},
+    "encoders": {"text": {"name": "m", "statistics": {"before": {}, "after": {"rms": 0.1}}}},
 }
 
 
