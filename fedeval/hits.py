@@ -5,7 +5,7 @@ Hits are few, so every metric is a short sum over them; the long lists are read 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
@@ -15,10 +15,12 @@ import polars as pl
 
 from fedeval.ids import EMPTY, Ints
 from fedeval.lists import Lists
+from fedeval.opening import RELEVANCE
 from fedeval.policy import Policy
 from fedprep.errors import EvaluationError
+from fedprep.schema import RATING
 
-__all__ = ["Found", "Hits", "Truth", "hits_of", "joined_hits", "truth_of"]
+__all__ = ["Found", "Hits", "Truth", "hits_of", "joined_hits", "relevance_column", "truth_of"]
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -40,7 +42,7 @@ DENSE = 24
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """The relevant items, sorted by (user, item), no pair twice.
+    """The relevant items, sorted by (user, item); a pair stands twice where repeats are joined alone.
 
     row, item: int32 (n,) · gain: float64 (n,), the relevance, at least 0, or None where all are 1.
     n_relevant, n_rows: int32 (n_users,): relevant items, and rows of truth, of each user.
@@ -64,6 +66,25 @@ class Truth:
         return Truth(row, self.item[a:b], gain, self.n_relevant[start:end], self.n_rows[start:end])
 
 
+def relevance_column(columns: Container[str], policy: Policy) -> str | None:
+    """Returns the column that says which rows of truth are relevant; None: all are.
+
+    Raises:
+        EvaluationError: there is a `min_relevance`, and nothing to hold it against.
+    """
+    if RELEVANCE in columns:
+        return RELEVANCE
+    if policy.min_relevance is None:
+        return None
+    if RATING not in columns:
+        raise EvaluationError(
+            f"no row of truth can be told to reach {policy.min_relevance:g}: it has neither relevance nor"
+            " ratings",
+            hint="--relevance COLUMN names the column of relevance",
+        )
+    return RATING
+
+
 def truth_of(
     row: Ints, item: Ints, relevance: Floats | None, n_users: int, policy: Policy
 ) -> Truth:
@@ -74,19 +95,22 @@ def truth_of(
         n_users: rows are below this.
         policy: what is `relevant`.
     """
-    if relevance is not None and (relevance == 1).all():
+    least = policy.min_relevance
+    if relevance is not None and (least or 1) <= 1 and (relevance == 1).all():
         relevance = None
     key = (row.astype(np.int64) << 32) + (item.astype(np.int64) - EMPTY)
     n = len(key)
+    duplicates = 0
     if not (key[1:] > key[:-1]).all():
-        row, item, relevance = _sorted(key, relevance)
-    duplicates = n - len(row)
+        row, item, relevance = _sorted(key, relevance, repeats=policy.duplicates == "join")
+        pair = (row.astype(np.int64) << 32) + item
+        duplicates = n - len(row) + int((pair[1:] == pair[:-1]).sum())
     n_rows = np.bincount(row, minlength=n_users).astype(np.int32)
     if relevance is None:
         return Truth(row, item, None, n_rows, n_rows, duplicates)
     n_relevant = n_rows
-    if policy.relevant == "positive" and (relevance <= 0).any():
-        kept = relevance > 0
+    kept = relevance > 0 if least is None else relevance >= least
+    if (policy.relevant == "positive" or least is not None) and not kept.all():
         row, item, relevance = row[kept], item[kept], relevance[kept]
         n_relevant = np.bincount(row, minlength=n_users).astype(np.int32)
     gain = np.maximum(relevance, 0)
@@ -94,15 +118,16 @@ def truth_of(
 
 
 def _sorted(
-    key: npt.NDArray[np.int64], relevance: Floats | None
+    key: npt.NDArray[np.int64], relevance: Floats | None, *, repeats: bool
 ) -> tuple[Ints, Ints, Floats | None]:
-    """Returns row, item and relevance of each pair once, with its largest relevance, sorted by pair."""
+    """Returns row, item and relevance, sorted by pair; each once, with its largest, or `repeats`."""
     if relevance is None:
         key = np.sort(key)  # several times as fast as to sort places by key
-        key = key[np.append(True, key[1:] != key[:-1])]
+        key = key if repeats else key[np.append(True, key[1:] != key[:-1])]
     else:
         order = np.lexsort((-relevance, key))
-        order = order[np.append(True, key[order][1:] != key[order][:-1])]
+        if not repeats:
+            order = order[np.append(True, key[order][1:] != key[order][:-1])]
         key, relevance = key[order], relevance[order]
     item = (key & 0xFFFFFFFF) + EMPTY
     return (key >> 32).astype(np.int32), item.astype(np.int32), relevance
@@ -141,7 +166,8 @@ class Found(Protocol):
 class Hits:
     """The hits of all users, ordered by rank: those at rank r are `starts[r-1]:starts[r]`.
 
-    row: int32 (n_hits,), the user, once a rank · gain: float64 (n_hits,), or None: all 1.
+    row: int32 (n_hits,), the user, once a rank unless repeats are joined · gain: float64 (n_hits,), or
+    None: all 1.
     starts: int64 (depth + 1,) · length: int32 (n_users,), of the list, at most depth.
     """
 
@@ -204,7 +230,12 @@ class Hits:
         total, so_far = np.zeros(len(self.n_relevant)), np.zeros(len(self.n_relevant))
         for rank in range(1, self._reach(k) + 1):
             at = self._at(rank)
-            so_far[at] += 1
+            if (
+                self.policy.duplicates == "join"
+            ):  # a row of truth that is repeated is a hit each time
+                np.add.at(so_far, at, 1)
+            else:
+                so_far[at] += 1
             total[at] += so_far[at] / rank
         return total
 

@@ -163,6 +163,5 @@ def _coded(table: Table, column: str, names: Names) -> Table:
         .drop("code")
     )
     if isinstance(table.rows, pl.DataFrame):
-        in_memory = rows.collect()
-        return Table(in_memory, in_memory.schema, table.role, table.where, table.text)
-    return Table(rows, rows.collect_schema(), table.role, table.where, table.text)
+        return table.of(rows.collect())
+    return table.of(rows)

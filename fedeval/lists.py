@@ -15,7 +15,13 @@ import numpy.typing as npt
 import polars as pl
 
 from fedeval.ids import EMPTY, Codes, Ints
-from fedeval.ordering import place_rows, places_by_score, refuse_late_start, sorted_rows
+from fedeval.ordering import (
+    counts_beside,
+    place_rows,
+    places_by_score,
+    refuse_late_start,
+    sorted_rows,
+)
 from fedeval.sources import Source, Strangers, items_of
 from fedeval.tables import RANK, SCORE
 from fedprep.errors import EvaluationError
@@ -36,7 +42,8 @@ class Lists:
 
     present: bool (n_users,): the user has a row in the table, at whatever rank.
     strangers: users of the table that have no row here · n_rows: rows of the table.
-    counts: what was passed over or settled: `duplicates`, `tied_ranks`, `rank_gaps`, `tied_scores`.
+    counts: what was passed over or settled: `duplicates`, `tied_ranks`, `rank_gaps`, `tied_scores`,
+    `contradictions`, `equal_scores`.
     """
 
     items: Ints
@@ -76,6 +83,7 @@ def _by_rank(source: Source, users: Codes, depth: int, bounds: tuple[Any, Any]) 
     n = len(users)
     items = np.full((depth, n), EMPTY, np.int32)
     places = items.ravel()
+    scores = np.full((depth, n) if source.other else (1, 1), np.nan, np.float32)
     strangers = Strangers()
     written = 0
     for block in source.blocks(bounds):
@@ -85,13 +93,17 @@ def _by_rank(source: Source, users: Codes, depth: int, bounds: tuple[Any, Any]) 
         row = users.find(near[USER_ID])
         listed = items_of(near)
         place = near[RANK].to_numpy().astype(np.int64)
+        score = near[SCORE].to_numpy() if source.other else None
         if strangers.add(near, row, n_rows=block.height):
             wanted = row >= 0
             row, listed, place = row[wanted], listed[wanted], place[wanted]
+            score = None if score is None else score[wanted]
         place -= 1
         place *= n
         place += row
         places[place] = listed
+        if score is not None:
+            scores.ravel()[place] = score
         written += len(place)
     filled = items != EMPTY
     length = filled.sum(axis=0, dtype=np.int32)
@@ -103,10 +115,16 @@ def _by_rank(source: Source, users: Codes, depth: int, bounds: tuple[Any, Any]) 
     if source.policy.duplicates == "first":
         bad |= _repeats(items)
     counts = {"duplicates": 0, "tied_ranks": 0, "rank_gaps": 0}
+    sure = ~bad
+    counts |= counts_beside(
+        int(((scores[1:] > scores[:-1]) & sure).sum()) if source.other else 0,
+        int(((scores[1:] == scores[:-1]) & sure).sum()) if source.other else 0,
+        source,
+    )
     if bad.any():
         rows = sorted_rows(source, users, bounds, only=bad)
         refuse_late_start(rows, users, source)
-        counts |= place_rows(items, length, np.flatnonzero(bad), rows, source)
+        counts = _added(counts, place_rows(items, length, np.flatnonzero(bad), rows, source))
     return Lists(items, length, length > 0, strangers.count(), strangers.n_rows, counts)
 
 
@@ -115,29 +133,39 @@ def _by_score(source: Source, users: Codes, depth: int, bounds: tuple[Any, Any])
     strangers = Strangers()
     items = np.full((depth, n), EMPTY, np.int32)
     rows, listed, scores = [np.empty(0, np.int32)], [np.empty(0, np.int32)], []
+    ranks = [np.empty(0)]
     for block in source.blocks(bounds):
         row = users.find(block[USER_ID])
         here, score = items_of(block), block[SCORE].to_numpy()
+        rank = block[RANK].cast(pl.Float64).to_numpy() if source.other else np.empty(0)
         if strangers.add(block, row, n_rows=block.height):
             wanted = row >= 0
             row, here, score = row[wanted], here[wanted], score[wanted]
+            rank = rank[wanted] if source.other else rank
+        ranks.append(rank)
         rows.append(row)
         listed.append(here)
         scores.append(score)
     row, item = np.concatenate(rows), np.concatenate(listed)
     bad = np.zeros(n, bool)
+    placed = np.full((depth, n) if source.other else (1, 1), np.nan)
     if len(row):
         at, place, doubt = places_by_score(row, np.concatenate(scores), n, depth + 1)
         bad[row[at[doubt]]] = True
         near = place <= depth
         items[place[near] - 1, row[at[near]]] = item[at[near]]
+        if source.other:
+            placed[place[near] - 1, row[at[near]]] = np.concatenate(ranks)[at[near]]
     length = (items != EMPTY).sum(axis=0, dtype=np.int32)
     if source.policy.duplicates == "first":
         bad |= _repeats(items)
     counts = {"duplicates": 0, "tied_scores": 0}
+    counts |= counts_beside(
+        int(((placed[1:] <= placed[:-1]) & ~bad).sum()) if source.other else 0, 0, source
+    )
     if bad.any():
         settled = sorted_rows(source, users, bounds, only=bad)
-        counts |= place_rows(items, length, np.flatnonzero(bad), settled, source)
+        counts = _added(counts, place_rows(items, length, np.flatnonzero(bad), settled, source))
     return Lists(items, length, length > 0, strangers.count(), strangers.n_rows, counts)
 
 
@@ -153,6 +181,10 @@ def _by_sorting(source: Source, users: Codes, depth: int, bounds: tuple[Any, Any
         refuse_late_start(rows, users, source)
     counts = place_rows(items, length, np.arange(n), rows, source)
     return Lists(items, length, present, strangers.count(), strangers.n_rows, counts)
+
+
+def _added(counts: dict[str, int], more: dict[str, int]) -> dict[str, int]:
+    return {name: counts.get(name, 0) + more.get(name, 0) for name in counts | more}
 
 
 # --- what one pass cannot settle ------------------------------------------------------------------------
@@ -213,5 +245,5 @@ def _refuse_rank(block: pl.DataFrame, source: Source) -> None:
     raise EvaluationError(
         f"ranks must start at 1: there are ranks of {bad[RANK].min()!s}",
         where=f"user {user}",
-        hint="add 1 to ranks that count from 0, or order by score",
+        hint="add 1 to ranks that count from 0, or order by score (--order score)",
     )

@@ -18,7 +18,7 @@ from fedeval.tables import SCORE
 from fedprep.errors import EvaluationError
 from fedprep.schema import ITEM_ID, USER_ID
 
-__all__ = ["place_rows", "places_by_score", "refuse_late_start", "sorted_rows"]
+__all__ = ["counts_beside", "place_rows", "places_by_score", "refuse_late_start", "sorted_rows"]
 
 BUCKET = 1 << 16
 """Rows that are sorted at a time: they stay in the processor's cache."""
@@ -129,10 +129,14 @@ def sorted_rows(
             "item": items_of(block)[kept],
             "key": block[source.key].filter(pl.Series(kept)),
         }
+        if source.other:
+            part["other"] = block[source.other].filter(pl.Series(kept))
         parts.append(pl.DataFrame(part))
     if not parts:  # no row is of the users within bounds
-        key = source.table.schema[source.key]
-        return pl.DataFrame(schema={"row": pl.Int32, "item": pl.Int32, "key": key})
+        schema = {"row": pl.Int32(), "item": pl.Int32(), "key": source.table.schema[source.key]}
+        if source.other:
+            schema["other"] = source.table.schema[source.other]
+        return pl.DataFrame(schema=schema)
     rows = pl.concat(parts).rechunk()
     if policy.duplicates == "last":
         rows = rows.unique(["row", "item"], keep="last", maintain_order=True)
@@ -143,12 +147,14 @@ def sorted_rows(
 
 def _by_all(rows: pl.DataFrame, source: Source) -> pl.DataFrame:
     """Sorted by user, key and tie: exact, and slow."""
-    down = source.key == SCORE
-    if source.policy.ties == "text_descending":
-        text = source.names[ITEM_ID].text(rows["item"].to_numpy())
-        rows = rows.with_columns(text.alias("text"))
-        return rows.sort("row", "key", "text", descending=[False, down, True]).drop("text")
-    return rows.sort("row", "key", "item", descending=[False, down, False])
+    down, rest = source.key == SCORE, [name for name in ("other",) if name in rows.columns]
+    text = source.policy.ties == "text_descending"
+    if text:
+        named = source.names[ITEM_ID].text(rows["item"].to_numpy())
+        rows = rows.with_columns(named.alias("text"))
+    by = ["row", "key", "text" if text else "item", *rest]
+    ordered = rows.sort(by, descending=[False, down, text, *(False for _ in rest)])
+    return ordered.drop("text") if text else ordered
 
 
 def _by_score(rows: pl.DataFrame, n_users: int, source: Source) -> pl.DataFrame:
@@ -171,7 +177,7 @@ def place_rows(
     Args:
         items: int32 (depth, n_users) · length: int32 (n_users,).
         wanted: the users that `ordered` is of.
-        ordered: `row`, `item`, `key`, sorted.
+        ordered: `row`, `item`, `key`, and `other` where the source has it, sorted.
         source: where they are from.
     """
     depth = len(items)
@@ -190,6 +196,19 @@ def place_rows(
     length[wanted] = (items[:, wanted] != EMPTY).sum(axis=0, dtype=np.int32)
     tied = same_list & np.append(False, key[1:] == key[:-1]) & (place <= depth)
     counts = {"duplicates": int(np.count_nonzero(~first & (place < depth)))}
+    if source.other:
+        other = ordered["other"].cast(pl.Float64).to_numpy()  # a missing one is NaN
+        here, before = other[1:], other[:-1]
+        same = key[1:] == key[:-1]
+        if source.key == SCORE:
+            against = ~same & (here <= before)
+        else:
+            against = np.where(same, (here < before) | (here > before), here > before)
+        counts |= counts_beside(
+            int(np.count_nonzero(same_list[1:] & inside[1:] & against)),
+            int(np.count_nonzero(same_list[1:] & inside[1:] & (here == before))),
+            source,
+        )
     if source.key == SCORE:
         return counts | {"tied_scores": int(np.count_nonzero(tied))}
     gap = same_list & inside & (np.append(0, np.diff(key)) > 1)
@@ -197,6 +216,14 @@ def place_rows(
         "tied_ranks": int(np.count_nonzero(tied)),
         "rank_gaps": int(np.unique(row[gap]).size),
     }
+
+
+def counts_beside(against: int, equal: int, source: Source) -> dict[str, int]:
+    """Returns counts of places whose rank and score contradict the place before, and of equal scores."""
+    if not source.other:
+        return {}
+    found = {"contradictions": int(against)}
+    return found if source.key == SCORE else found | {"equal_scores": int(equal)}
 
 
 def refuse_late_start(rows: pl.DataFrame, users: Codes, source: Source) -> None:

@@ -7,7 +7,7 @@ named is ours. `docs/metrics.md` says which library equals which metric under wh
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_type_hints
 
 from fedprep.errors import EvaluationError, nearest
@@ -41,14 +41,19 @@ USERS = {
 class Policy:
     """How lists, users and undefined cases are read.
 
-    order: `rank`: by the rank column where there is one, else by score; `score`: by score even so.
+    order: `auto`: a run of TREC by score, as trec_eval has it, any other table by its rank column where it
+        has one, else by score; `rank` or `score`: by that column, which must be there. Where both columns
+        are there and contradict each other, the places are counted and told.
     ties: equal scores (or ranks) stand in ascending order of item id (`item_id`), in descending order of
-        the id as text as trec_eval has it (`text_descending`), or in every order at once: the
-        expected value (`average`; McSherry & Najork, ECIR 2008).
+        the id as text as trec_eval has it (`text_descending`; so in runs of TREC under `auto`), or in
+        every order at once: the expected value (`average`; McSherry & Najork, ECIR 2008).
     duplicates: an item that stands in a list twice counts where it stands `first` and the list closes
         up; `last`: the last row of the table is the one that counts, as where a score is written over;
-        `keep`: each counts; `join`: each counts and adds a relevant item, as a join of tables does.
+        `keep`: each counts; `join`: each counts and adds a relevant item, as a join of tables does, and a
+        row of truth that is repeated counts each time.
     relevant: a truth row counts if its relevance is above 0 (`positive`), or always (`row`).
+    min_relevance: a truth row counts from this relevance on (its rating, where the truth has no column
+        of relevance; gains are then 1), above 0; None: as `relevant` says.
     users: averaged over the users with a `relevant` item, those without a list scoring 0; with any
         `truth` row, those without a relevant item scoring 0; of either those alone who have a list
         (`relevant_with_list`, `truth_with_list`); with a `list`, whether or not they have a truth.
@@ -63,10 +68,11 @@ class Policy:
     no_common_user: an `error`, or 0 for each user (`zero`).
     """
 
-    order: Literal["rank", "score"] = "rank"
+    order: Literal["auto", "rank", "score"] = "auto"
     ties: Literal["item_id", "text_descending", "average"] = "item_id"
     duplicates: Literal["first", "last", "keep", "join"] = "first"
     relevant: Literal["positive", "row"] = "positive"
+    min_relevance: float | None = None
     users: Literal["relevant", "relevant_with_list", "truth", "truth_with_list", "list"] = (
         "relevant"
     )
@@ -87,12 +93,20 @@ class Policy:
                 raise EvaluationError(
                     f"no policy for {name} is called '{value}'", hint=nearest(str(value), allowed)
                 )
+        least = self.min_relevance
+        if least is not None and not 0 < least < float("inf"):
+            raise EvaluationError(f"min_relevance is {least}", expected="a number above 0")
         if self.unlisted == "tied" and self.ties != "average":
             raise EvaluationError("unlisted='tied' needs ties='average'")
         if self.ties == "average" and self.duplicates in ("keep", "join"):
             raise EvaluationError("ties='average' needs duplicates='first' or 'last'")
 
-    def changes(self) -> dict[str, str]:
+    def with_choices(self, order: str | None = None, min_relevance: float | None = None) -> Policy:
+        """Returns the policy with these in place of its own, where they are said."""
+        said = {"order": order, "min_relevance": min_relevance}
+        return replace(self, **{name: value for name, value in said.items() if value is not None})  # type: ignore[arg-type]
+
+    def changes(self) -> dict[str, Any]:
         """Returns the choices that are not the default, by name."""
         return {
             f.name: getattr(self, f.name)
@@ -102,19 +116,23 @@ class Policy:
 
     def describe(self) -> str:
         """Returns the policy in plain sentences: ties, repeats, users, and what else is not the default."""
-        told = ("ties", "duplicates", "users")
+        told = ("ties", "duplicates", "users", "min_relevance")
         rest = [f"{k} is {v}" for k, v in self.changes().items() if k not in told]
         text = f"{TIES[self.ties]}; {DUPLICATES[self.duplicates]}. {USERS[self.users]}"
+        if self.min_relevance is not None:
+            text += f" Rows of truth are relevant from {self.min_relevance:g} on."
         return text + (f" Not as usual: {', '.join(rest)}." if rest else "")
 
-    def to_dict(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, Any]:
         """Returns every choice, by name."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 @functools.cache
 def _choices() -> dict[str, tuple[Any, ...]]:
-    return {name: get_args(hint) for name, hint in get_type_hints(Policy).items()}
+    hints = get_type_hints(Policy)
+    del hints["min_relevance"]
+    return {name: get_args(hint) for name, hint in hints.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_type_hints
+
+import polars as pl
 
 from fedeval.policy import Policy
 from fedprep.errors import EvaluationError, nearest
+from fedprep.schema import ITEM_ID, USER_ID
 
-__all__ = ["Protocol"]
+__all__ = ["Protocol", "digest_of"]
+
+COLUMNS = (USER_ID, ITEM_ID, "relevance")
+"""What tells one truth from another, in this order."""
 
 SAMPLED = (
     "ranked among {n} sampled items and not among all: such values do not estimate those of the full"
@@ -43,8 +50,9 @@ CANDIDATES = {
 }
 
 SEEN = {
-    "excluded": "except those the user has already had",
-    "kept": "including those the user has already had",
+    "excluded": ", except those the user has already had",
+    "kept": ", including those the user has already had",
+    "unknown": "; whether lists hold what the user has already had cannot be told",
 }
 
 POOLS = {
@@ -62,10 +70,12 @@ class Protocol:
     rows: which rows held out are the truth, `test` or `valid`.
     relevant: which rows of it are relevant, `all` or `liked`.
     candidates: what is ranked: all items of train (`full`), a sample (`uniform` or `popularity`) or what
-        a `file` names; n_negatives, seed: of the sample; digest: of the file's candidates.
+        a `file` names; n_negatives, seed: of the sample; digest: of the candidates, drawn or read.
     negative_pool: what training negatives leave out: the user's `train` rows, `none`, or `all` rows (a
         leak); `unknown` for foreign systems.
-    seen: items that the user has in train are `excluded` from lists, or `kept`.
+    seen: items that the user has in train are `excluded` from lists, or `kept`; `unknown` where nothing
+        says what is in train.
+    truth: digest of the rows of truth (`digest_of`), "" where it is not known.
     policy: ties, users, duplicates, and the rest of `Policy`.
     k: the cut-offs asked for.
 
@@ -82,7 +92,8 @@ class Protocol:
     seed: int = 0
     digest: str = ""
     negative_pool: Literal["unknown", "train", "none", "all"] = "unknown"
-    seen: Literal["excluded", "kept"] = "excluded"
+    seen: Literal["excluded", "kept", "unknown"] = "excluded"
+    truth: str = ""
     policy: Policy = field(default_factory=Policy)
     k: tuple[int, ...] = ()
 
@@ -110,13 +121,30 @@ class Protocol:
         """A short name, equal for equal protocols: `leave_last_out/full/seen-excluded@5662cecd`."""
         facts = {name: value for name, value in self.to_dict().items() if name != "k"}
         facts["policy"] = self.policy.changes()
-        for name in ("rows", "digest"):  # that most have none of
+        for name in ("rows", "digest", "truth"):  # that many have none of
             if facts[name] == getattr(Protocol, name):
                 del facts[name]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         truth = self.split + "-valid" * (self.rows == "valid")
         among = self.candidates + (f"-{self.n_negatives}" if self.n_negatives else "")
         return f"{truth}/{among}/seen-{self.seen}@{digest[:8]}"
+
+    def measured(self, policy: Policy, counts: Mapping[str, int], truth: pl.DataFrame) -> Protocol:
+        """Returns the protocol as it was kept by a system: what its lists hold, not what was meant.
+
+        Args:
+            policy: that its lists were made by.
+            counts: of its evaluation: `seen_recommended`, where train was there, and ties.
+            truth: its rows, digested where the protocol has no digest yet.
+        """
+        tied = counts.get("tied_scores") or counts.get("tied_ranks")
+        seen = counts.get("seen_recommended")
+        return replace(
+            self,
+            seen="unknown" if seen is None else "kept" if seen else "excluded",
+            policy=replace(self.policy, ties=policy.ties) if tied else self.policy,
+            truth=self.truth or digest_of(truth),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns every field as plain values."""
@@ -132,7 +160,7 @@ class Protocol:
         among = CANDIDATES[self.candidates].format(n=self.n_negatives)
         parts = [
             f"{truth}{liked}.",
-            f"{among}, {SEEN[self.seen]}.",
+            f"{among}{SEEN[self.seen]}.",
             self.policy.describe(),
             POOLS.get(self.negative_pool, ""),
         ]
@@ -147,3 +175,33 @@ class Protocol:
         if self.negative_pool == "all":
             parts.append(LEAKING_POOL)
         return "; ".join(parts)
+
+
+def digest_of(truth: pl.DataFrame, *more: str) -> str:
+    """Returns eight digits that tell these rows of truth from others.
+
+    The order of rows and columns, the file's format and the width of numbers do not enter; ids of text
+    that are all written as integers are integers. A row without a relevance has relevance 1.
+
+    Args:
+        truth: `user_id`, `item_id`, and `relevance` where there is one.
+        more: further columns that enter where they are there, such as `rating`.
+    """
+    columns = []
+    for name in (*COLUMNS, *more):
+        if name not in truth.columns:
+            columns += [pl.lit(1.0).alias(name)] if name in COLUMNS else []
+        elif truth.schema[name] == pl.String:
+            whole = truth.select(pl.col(name).str.contains(r"^(0|-?[1-9]\d{0,17})$").all()).item()
+            columns.append(pl.col(name).cast(pl.Int64) if whole else pl.col(name))
+        else:
+            kind = pl.Int64 if name in (USER_ID, ITEM_ID) else pl.Float64
+            columns.append(pl.col(name).cast(kind))
+    rows = truth.select(columns).unique()
+    rows = rows.sort(rows.columns)
+    found = hashlib.sha256()
+    for column in rows.iter_columns():
+        found.update(f"{column.name}:{column.dtype}:".encode())
+        text = column.dtype == pl.String
+        found.update("\n".join(column).encode() if text else column.to_numpy().tobytes())
+    return found.hexdigest()[:8]

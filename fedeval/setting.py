@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ from fedeval.candidates import (
     read_ncf_candidates,
     sample_candidates,
 )
+from fedeval.hits import relevance_column
 from fedeval.interactions import Interactions, interactions_from, interactions_of
+from fedeval.per_user import same_ids
+from fedeval.policy import Policy
 from fedeval.tables import RELEVANCE, read_table
 from fedprep.dataset import Dataset
 from fedprep.errors import EvaluationError, nearest
@@ -39,7 +42,8 @@ class Setting:
     truth: user_id, item_id, and relevance, rating, label where there are such ·
     name: of the Dataset or file ·
     split: the rows that are the truth, "" for a file of truth · relevant: a name in `RELEVANT` ·
-    candidates: what is ranked for each user, None for all items.
+    candidates: what is ranked for each user, None for all items ·
+    policy: how lists and truth are read.
     """
 
     truth: pl.DataFrame
@@ -48,6 +52,29 @@ class Setting:
     split: str = ""
     relevant: str = "all"
     candidates: Candidates | None = None
+    policy: Policy = field(default_factory=Policy)
+
+    @functools.cached_property
+    def relevant_rows(self) -> pl.DataFrame:
+        """`user_id`, `item_id` of the truth's rows that are relevant, each once."""
+        rows = self.truth
+        column = relevance_column(rows.columns, self.policy)
+        if column is not None:
+            least = self.policy.min_relevance
+            rows = rows.filter(pl.col(column) > 0 if least is None else pl.col(column) >= least)
+        return rows.select(USER_ID, ITEM_ID).unique(maintain_order=True)
+
+    @functools.cached_property
+    def no_candidates(self) -> tuple[int, int]:
+        """Users with a relevant item that is none of their candidates, and how many have relevant items."""
+        rows = self.relevant_rows
+        users = int(rows[USER_ID].n_unique())
+        if self.candidates is None:
+            return 0, users
+        pairs = self.candidates.frame().select(USER_ID, ITEM_ID)
+        pairs = same_ids(same_ids(pairs, rows, USER_ID), rows, ITEM_ID)
+        left = rows.join(pairs, on=[USER_ID, ITEM_ID], how="anti")
+        return int(left[USER_ID].n_unique()), users
 
     @functools.cached_property
     def train(self) -> Interactions:
@@ -94,6 +121,8 @@ def setting_of(
     candidates: str = "full",
     seed: int = 0,
     columns: Mapping[str, str] | None = None,
+    order: str | None = None,
+    min_relevance: float | None = None,
 ) -> Setting:
     """Returns what systems are measured against.
 
@@ -107,6 +136,8 @@ def setting_of(
             truth where there is no other.
         seed: of the draw.
         columns: our name to the table of truth's own.
+        order: lists go by `rank` or `score`; None: as `Policy.order` says.
+        min_relevance: relevance, or else rating, from which on a row of truth counts.
 
     Raises:
         EvaluationError: neither is given, there is no relevant row, or no such candidates.
@@ -116,6 +147,7 @@ def setting_of(
     if dataset is not None:
         dataset.verify()
     ranked = _read_candidates(candidates)
+    policy = Policy().with_choices(order, min_relevance)
     if truth is not None:
         _refuse_of_table(split, relevant)
         table = read_table(truth, "truth", columns)
@@ -125,15 +157,26 @@ def setting_of(
             name=dataset.name if dataset else Path(table.where or "truth").name,
             dataset=dataset,
             candidates=ranked,
+            policy=policy,
         )
     elif dataset is not None:
-        found = _of_split(dataset, split, relevant, ranked)
+        found = replace(_of_split(dataset, split, relevant, ranked), policy=policy)
     elif ranked is not None:
-        found = Setting(truth=ranked.truth(), name=Path(candidates).name, candidates=ranked)
+        found = Setting(
+            truth=ranked.truth(), name=Path(candidates).name, candidates=ranked, policy=policy
+        )
     else:
         raise EvaluationError(
             "nothing says what is relevant",
             hint="give a Dataset with --data, or a table with --truth",
+        )
+    if not found.relevant_rows.height:
+        raise EvaluationError(
+            "no row of truth is relevant",
+            where=f"{found.truth.height:,} rows of {found.name}",
+            expected="a relevance above 0"
+            if min_relevance is None
+            else f"a relevance of {min_relevance:g} or more in some row",
         )
     return found if candidates == "full" or ranked else _with_sample(found, candidates, seed)
 
@@ -200,7 +243,7 @@ def _with_sample(setting: Setting, candidates: str, seed: int) -> Setting:
     if not number.isdigit():
         raise EvaluationError(f"candidates are '{candidates}'", expected=f"{method}:99, a number")
     truth = interactions_from(
-        setting.truth.select(USER_ID, ITEM_ID),
+        setting.relevant_rows,
         n_users=setting.seen.n_users,
         n_items=setting.seen.n_items,
     )

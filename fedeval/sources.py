@@ -11,24 +11,48 @@ import polars as pl
 
 from fedeval.ids import EMPTY, Ints, Names
 from fedeval.policy import Policy
-from fedeval.tables import SCORE, Table
+from fedeval.tables import RANK, SCORE, Table
 from fedprep.errors import EvaluationError
 from fedprep.schema import ITEM_ID, USER_ID
 
-__all__ = ["Source", "Strangers", "items_of"]
+__all__ = ["Source", "Strangers", "items_of", "order_of"]
+
+
+def order_of(recs: Table, policy: Policy) -> str:
+    """Returns the column that orders the lists of a table, `rank` or `score`, by the policy's `order`.
+
+    Raises:
+        EvaluationError: the policy names a column that is not there.
+    """
+    if policy.order == "auto":
+        return SCORE if recs.trec or RANK not in recs else RANK
+    if policy.order not in recs:
+        raise EvaluationError(
+            f"lists cannot be ordered by {policy.order}: the recommendations have no such column",
+            where=recs.where,
+            hint=f"name it: columns={{'{policy.order}': …}} in Python, --{policy.order} on the command line",
+        )
+    return policy.order
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
     """A table of recommendations as lists are made from it.
 
-    key: the column that orders a list, `rank` or `score` · names: what users and items stand for.
+    key: the column that orders a list, `rank` or `score`; the other one is compared with it ·
+    names: what users and items stand for.
     """
 
     table: Table
     key: str
     policy: Policy
     names: dict[str, Names]
+
+    @property
+    def other(self) -> str:
+        """The column that says the order once more, "" where there is none."""
+        name = SCORE if self.key == RANK else RANK
+        return name if name in self.table else ""
 
     def blocks(self, bounds: tuple[Any, Any]) -> Iterator[pl.DataFrame]:
         """Yields the rows of the users within bounds, checked.
@@ -38,8 +62,8 @@ class Source:
                 are the order.
         """
         columns: tuple[str, ...] = (USER_ID, ITEM_ID, self.key)
-        if SCORE in self.table and self.key != SCORE:
-            columns = (*columns, SCORE)
+        if self.other:
+            columns = (*columns, self.other)
         done = 0
         for block in self.table.blocks(columns, bounds):
             self._refuse_missing(block, done)

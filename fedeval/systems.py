@@ -22,7 +22,8 @@ from fedeval.runs import (
     trained_otherwise,
 )
 from fedeval.setting import Setting
-from fedeval.tables import RANK, SCORE, Table, read_table
+from fedeval.sources import order_of
+from fedeval.tables import RANK, Table, read_table
 from fedprep.errors import EvaluationError, nearest
 from fedprep.schema import ITEM_ID, SOURCE_ID, USER_ID
 
@@ -203,11 +204,13 @@ def _with_dense_ids(recs: Table, setting: Setting) -> Table:
             where=recs.where,
             hint="--ids dataset, if they are the Dataset's own",
         )
-    return Table(rows, rows.schema, recs.role, recs.where)
+    return replace(recs.of(rows), text=False)
 
 
 def _among_candidates(system: System, setting: Setting) -> System:
-    """Returns the system with the rows of the setting's candidates alone, in their order, ranked anew.
+    """Returns the system with the rows of the setting's candidates alone, their ranks closed up.
+
+    Equal scores stay equal, equal ranks as well: whoever makes lists of them counts them.
 
     Raises:
         EvaluationError: the lists lack more than `MOST_MISSING` of the candidates, as lists of the best of
@@ -216,28 +219,26 @@ def _among_candidates(system: System, setting: Setting) -> System:
     if setting.candidates is None:
         return system
     recs, wanted = system.recs, len(setting.candidates)
-    key, descending = (SCORE, True) if SCORE in recs else (RANK, False)
     pairs = setting.candidates.frame().select(USER_ID, ITEM_ID)
     rows = recs.whole()
     pairs = same_ids(same_ids(pairs, rows, USER_ID), rows, ITEM_ID)
-    kept = rows.unique([USER_ID, ITEM_ID]).join(pairs, on=[USER_ID, ITEM_ID], how="semi")
-    missing = wanted - kept.height
+    kept = rows.join(pairs, on=[USER_ID, ITEM_ID], how="semi", maintain_order="left")
+    found = kept.select(USER_ID, ITEM_ID).n_unique()
+    missing = wanted - found
     if missing > MOST_MISSING * wanted:
         raise EvaluationError(
-            f"{system.name} ranks {kept.height:,} of the {wanted:,} candidates: where the others "
+            f"{system.name} ranks {found:,} of the {wanted:,} candidates: where the others "
             "stand cannot be told",
             where=recs.where,
             expected="a row for each candidate of each user",
             hint="let the system score the candidates (fedtrain rank RUN), or --candidates full",
         )
-    kept = kept.sort(USER_ID, key, ITEM_ID, descending=[False, descending, False])
-    place = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over(USER_ID)
-    kept = kept.with_columns(place.alias(RANK))
+    if order_of(recs, setting.policy) == RANK:
+        kept = kept.with_columns(pl.col(RANK).rank("dense").over(USER_ID).cast(pl.Int32))
     warnings = (
         (f"{missing:,} of {wanted:,} candidates have no row: they stand last",) if missing else ()
     )
-    recs = Table(kept, kept.schema, recs.role, recs.where)
-    return replace(system, recs=recs, warnings=(*system.warnings, *warnings))
+    return replace(system, recs=recs.of(kept), warnings=(*system.warnings, *warnings))
 
 
 def _refuse_other_dataset(name: str, run: Path, setting: Setting) -> None:

@@ -6,7 +6,7 @@ A file is never loaded whole for its size's sake: what reads it asks for blocks 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ __all__ = [
     "SCORE",
     "Role",
     "Table",
+    "names_there",
     "read_table",
     "with_ids_like",
 ]
@@ -52,6 +53,7 @@ class Table:
 
     rows: `user_id` and `item_id` Int32, Int64 or String; the rest numbers.
     role: what the table is, for errors. where: its file, or "". text: its ids were written as text.
+    trec: it is a run of TREC, whose ranks are not believed.
     """
 
     rows: pl.DataFrame | pl.LazyFrame
@@ -59,9 +61,14 @@ class Table:
     role: str
     where: str = ""
     text: bool = False
+    trec: bool = False
 
     def __contains__(self, column: str) -> bool:
         return column in self.schema
+
+    def of(self, rows: pl.DataFrame | pl.LazyFrame) -> Table:
+        """Returns the same table of other rows."""
+        return replace(self, rows=rows, schema=rows.collect_schema())
 
     def blocks(
         self, columns: tuple[str, ...], bounds: tuple[Any, Any] = (None, None)
@@ -117,7 +124,7 @@ def read_table(source: Any, role: Role, columns: Mapping[str, str] | None = None
         return source
     where = str(source) if isinstance(source, str | Path) else ""
     try:
-        rows = opened(source, role)
+        rows, trec = opened(source, role)
         schema = rows.collect_schema()
         rows = rows.select(_chosen(schema, role, columns or {}, where))
         if not rows.lazy().head(1).collect().height:
@@ -126,12 +133,30 @@ def read_table(source: Any, role: Role, columns: Mapping[str, str] | None = None
         text = bool(where) and all(dtype == pl.String for dtype in schema.values())
         if text:
             rows = _with_integers(rows)
-        return Table(rows, rows.collect_schema(), role, where, text)
+        return Table(rows, rows.collect_schema(), role, where, text, trec)
     except (pl.exceptions.PolarsError, OSError) as error:
         what = str(error).partition("\n")[0]  # what follows are arguments of polars
         raise EvaluationError(
             f"the {role_name(role)} cannot be read: {what}", where=where
         ) from None
+
+
+def names_there(
+    source: Any, role: Role, columns: Mapping[str, str]
+) -> tuple[dict[str, str], set[str]]:
+    """Returns those of `columns` to read this source by, and which of their names it has.
+
+    A table that lacks a name and has ours in its place is read by ours.
+
+    Raises:
+        EvaluationError: there is no such file, or no table in it.
+    """
+    try:
+        schema = opened(source, role)[0].collect_schema()
+    except (pl.exceptions.PolarsError, OSError):
+        return dict(columns), set(columns.values())  # whoever reads it says what is wrong
+    kept = {ours: c for ours, c in columns.items() if c in schema or ours not in schema}
+    return kept, {c for c in columns.values() if c in schema}
 
 
 def with_ids_like(table: Table, other: Table) -> Table:
@@ -160,8 +185,7 @@ def with_ids_like(table: Table, other: Table) -> Table:
         changes.append(pl.col(name).cast(pl.String))
     if not changes:
         return table
-    rows = table.rows.with_columns(changes)
-    return Table(rows, rows.collect_schema(), table.role, table.where, table.text)
+    return table.of(table.rows.with_columns(changes))
 
 
 # --- names and types -----------------------------------------------------------------------------------

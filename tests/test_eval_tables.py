@@ -76,7 +76,10 @@ def test_every_format_gives_the_same_numbers(
     found = evaluate(path.parent if name == "recommendations.parquet" else path, truth, METRICS)
     wanted = evaluate(recs, truth, METRICS)
     assert found.per_user.equals(wanted.per_user)
-    assert found.counts == wanted.counts
+    both = (
+        found.counts.keys() & wanted.counts.keys()
+    )  # a run of TREC goes by score, the others by rank
+    assert {n: found.counts[n] for n in both} == {n: wanted.counts[n] for n in both}
 
 
 @pytest.mark.parametrize("kind", ["pandas", "arrow", "dict", "lazy"])
@@ -410,3 +413,115 @@ def test_a_file_of_many_row_groups_in_any_order_is_read_in_blocks(
         found = evaluate(f"{name}.parquet", truth, METRICS)
         assert found.per_user.equals(wanted.per_user)
         assert found.counts == wanted.counts
+
+
+# --- rank against score ---------------------------------------------------------------------------------
+
+
+def test_a_run_of_trec_goes_by_score_whatever_its_ranks_say(
+    recs: pl.DataFrame, truth: pl.DataFrame, tmp_path: Path
+) -> None:
+    found = []
+    for name, rank in (
+        ("good", pl.col("rank")),
+        ("zero", pl.lit(0)),
+        ("reversed", 5 - pl.col("rank")),
+    ):
+        path = tmp_path / f"{name}.run"
+        path.write_text(run_lines(recs.with_columns(rank=rank)))
+        found.append(evaluate(path, truth, METRICS))
+    assert found[0].mean == found[1].mean == found[2].mean
+    assert [one.counts["contradictions"] for one in found] == [
+        0,
+        6,
+        6,
+    ]  # two pairs of three places a user
+    assert [any("contradict" in text for text in one.warnings) for one in found] == [
+        False,
+        True,
+        True,
+    ]
+
+
+def test_equal_scores_of_a_run_stand_in_trec_evals_order(
+    truth: pl.DataFrame, tmp_path: Path
+) -> None:
+    path = tmp_path / "tied.run"
+    path.write_text("".join(f"1 Q0 {i} {r} 1.0 t\n" for r, i in enumerate((10, 9, 5, 6), 1)))
+    found = evaluate(path, truth, ["mrr"])  # as text, descending: 9, 6, 5, 10
+    assert found.per_user["mrr"][0] == 0.5
+    assert found.counts["tied_scores"] == 3
+    assert evaluate(path, truth, ["mrr"], order="rank").per_user["mrr"][0] == 0.25
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_one_place_where_rank_and_score_disagree_is_counted(
+    recs: pl.DataFrame, truth: pl.DataFrame, place: int
+) -> None:
+    scores = recs["score"].to_list()
+    scores[place + 1] = scores[place] + 0.05  # above its neighbour in front
+    swapped = recs.with_columns(pl.Series("score", scores))
+    for order, key in ((None, "rank"), ("rank", "rank"), ("score", "score")):
+        found = evaluate(swapped, truth, ["mrr@4"], order=order)  # type: ignore[arg-type]
+        assert found.counts["contradictions"] == 1
+        assert any(f"ordered by {key}" in text for text in found.warnings)
+    assert evaluate(recs, truth, ["mrr@4"]).counts["contradictions"] == 0
+
+
+def test_an_order_by_a_column_that_is_not_there_is_refused(
+    recs: pl.DataFrame, truth: pl.DataFrame
+) -> None:
+    for order in ("rank", "score"):
+        with pytest.raises(EvaluationError, match=f"ordered by {order}"):
+            evaluate(recs.drop(order), truth, METRICS, order=order)  # type: ignore[arg-type]
+
+
+# --- truth of lines without a header --------------------------------------------------------------------
+
+HEADLESS = {
+    "1\t6\n2\t12\n30\t7\n": True,
+    "1\t6\t5\n2\t12\t3\n30\t7\t1\n": True,
+    "1\t6\t5\t978300000\n2\t12\t3\t978300077\n30\t7\t1\t978300154\n": True,
+    "1 0 6 1\n2 0 12 1\n30 0 7 2\n": True,
+    "1 Q0 6 1\n2 Q0 12 1\n30 Q0 7 2\n": True,
+    "1 6 5 17\n2 12 3 18\n30 7 1 19\n": False,  # a time, or qrels of three iterations
+    "1 6\n2 12 3\n30 7\n": False,
+    "1 0 6 one\n": False,
+}
+
+
+@pytest.mark.parametrize("lines", HEADLESS)
+def test_lines_of_truth_are_told_apart_by_what_they_hold(
+    lines: str, recs: pl.DataFrame, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.test.rating"
+    path.write_text(lines)
+    if not HEADLESS[lines]:
+        with pytest.raises(EvaluationError, match="no format that is known"):
+            evaluate(recs, path, METRICS)
+        return
+    wanted = pl.DataFrame({"user_id": [1, 2, 30], "item_id": [6, 12, 7]})
+    assert evaluate(recs, path, METRICS).mean == evaluate(recs, wanted, METRICS).mean
+
+
+# --- a relevance from which on rows count ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("column", ["relevance", "rating"])
+def test_rows_below_the_least_relevance_do_not_count(recs: pl.DataFrame, column: str) -> None:
+    rows = {"user_id": [1, 1, 2, 30], "item_id": [5, 6, 12, 7], column: [3.9, 4.0, 5.0, 1.0]}
+    found = evaluate(recs, rows, ["hr@1", "recall@2"], min_relevance=4)
+    assert found.counts["users"] == 2
+    assert found.counts["users_without_relevant"] == 1
+    assert found.mean == {"hr@1": 0.0, "recall@2": 0.5}
+    assert evaluate(recs, rows, ["hr@1"]).mean["hr@1"] > 0
+
+
+@pytest.mark.parametrize("least", [0, -1.0, float("nan"), float("inf")])
+def test_a_least_relevance_that_is_none_is_refused(
+    recs: pl.DataFrame, truth: pl.DataFrame, least: float
+) -> None:
+    with pytest.raises(EvaluationError, match="min_relevance"):
+        evaluate(recs, truth, METRICS, min_relevance=least)
+    with pytest.raises(EvaluationError, match="neither relevance nor"):
+        evaluate(recs, truth.drop("relevance"), METRICS, min_relevance=4)

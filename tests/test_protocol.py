@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
 
+from fedeval import evaluate
 from fedeval.policy import Policy
-from fedeval.protocol import Protocol
+from fedeval.protocol import Protocol, digest_of
 from fedprep.errors import EvaluationError
 
 OTHERS = {
@@ -23,6 +25,10 @@ OTHERS = {
     "seen": Protocol(seen="kept"),
     "ties": Protocol(policy=Policy(ties="average")),
     "users": Protocol(policy=Policy(users="truth")),
+    "order": Protocol(policy=Policy(order="score")),
+    "min_relevance": Protocol(policy=Policy(min_relevance=4)),
+    "truth": Protocol(truth="0b5c7a11"),
+    "unknown seen": Protocol(seen="unknown"),
 }
 
 
@@ -109,3 +115,52 @@ def test_a_protocol_that_makes_no_sense_is_refused(options: dict[str, object], t
     with pytest.raises(EvaluationError) as error:
         Protocol(**options)  # type: ignore[arg-type]
     assert told in str(error.value)
+
+
+TRUTH = pl.DataFrame(
+    {"user_id": [3, 1, 2], "item_id": [7, 8, 9]}, schema_overrides={"user_id": pl.Int32}
+)
+
+SAME = {
+    "order of rows": TRUTH.reverse(),
+    "order of columns": TRUTH.select("item_id", "user_id"),
+    "width": TRUTH.cast(pl.Int64),
+    "text": TRUTH.cast(pl.String),
+    "relevance of 1": TRUTH.with_columns(relevance=1.0),
+    "another column": TRUTH.with_columns(timestamp=5),
+}
+
+OTHER = {
+    "item": TRUTH.with_columns(item_id=pl.Series([7, 8, 10])),
+    "user": TRUTH.with_columns(user_id=pl.Series([3, 1, 4])),
+    "row": TRUTH.head(2),
+    "relevance": TRUTH.with_columns(relevance=pl.Series([1.0, 1.0, 2.0])),
+    "swapped": TRUTH.with_columns(item_id=pl.Series([8, 7, 9])),
+}
+
+
+def test_a_truth_has_one_digest_however_it_is_written_and_another_truth_another() -> None:
+    assert {name: digest_of(rows) for name, rows in SAME.items()} == dict.fromkeys(
+        SAME, digest_of(TRUTH)
+    )
+    found = [digest_of(TRUTH), *(digest_of(rows) for rows in OTHER.values())]
+    assert len(set(found)) == len(found)
+    rated = [TRUTH.with_columns(rating=pl.Series(r)) for r in ([1, 2, 3], [1, 2, 4])]
+    assert digest_of(rated[0]) == digest_of(rated[1])
+    assert digest_of(rated[0], "rating") != digest_of(rated[1], "rating")
+
+
+def test_an_evaluation_says_what_its_lists_hold() -> None:
+    recs = pl.DataFrame({"user_id": [1, 1], "item_id": [8, 5], "rank": [1, 2]})
+    told = Protocol()
+
+    def seen(train: list[int] | None, depth: int = 2) -> str:
+        rows = None if train is None else {"user_id": [1] * len(train), "item_id": train}
+        protocol = evaluate(recs, TRUTH, [f"hr@{depth}"], protocol=told, train=rows).protocol
+        assert protocol.truth == digest_of(TRUTH)
+        return str(protocol.seen)
+
+    assert seen([6]) == "excluded"
+    assert seen([6, 5]) == "kept"  # one place of two
+    assert seen([6, 5], depth=1) == "excluded"  # which was not looked at
+    assert seen(None) == "unknown"

@@ -106,7 +106,7 @@ def assess(
     )  # fmt: skip
     pool = pool_of(every)
     protocol = protocol_of(setting, asks, pool)
-    curve = curve_asks(headline, asks, every)
+    curve = curve_asks(headline, asks, every, setting.policy)
     draws = draws_of(every, setting, pool)
     every += sanity_systems(setting, pool, draws, length_of(asks), how.seed)
     coverage = asked(COVERAGE, headline.k) if setting.dataset is not None else []
@@ -123,6 +123,7 @@ def assess(
     reference = _reference(rivals, against)
 
     sanity = sanity_lines(setting, headline, pool, draws, how.seed, rivals)
+    protocol = _kept(protocol, rivals)
     result = _result(scored, setting, asks, headline, protocol, sanity, skipped, alone=alone)
     for place, one in enumerate(scored):
         progress("intervals", place, len(scored))
@@ -173,6 +174,7 @@ def score(
         progress("metrics", place, len(systems))
         system = read_system(name, source, setting, names[name], ids=ids)
         scored.append(score_system(system, setting, asks, protocol))
+    protocol = _kept(protocol, scored)
     result = _result(scored, setting, asks, _headline(asks), protocol, (), (), alone=True)
     result["notices"] = in_order([*result["notices"], *sample])
     result |= {"comparisons": [], "seconds": time.perf_counter() - begun}
@@ -184,6 +186,12 @@ def _own(protocol: Protocol, system: System) -> Protocol:
     if system.kind != "system" or system.negative_pool == "unknown":
         return protocol
     return replace(protocol, negative_pool=system.negative_pool)  # type: ignore[arg-type]
+
+
+def _kept(protocol: Protocol, rivals: Sequence[Scored]) -> Protocol:
+    """Returns the shared protocol with what was found in the lists of the first system."""
+    first = rivals[0].found.protocol
+    return replace(protocol, seen=first.seen, policy=first.policy)
 
 
 def _headline(asks: Sequence[Ask]) -> Ask:

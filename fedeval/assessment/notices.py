@@ -46,6 +46,7 @@ def notices_of(
         *([{"level": "warn", "text": lacking}] if missing else []),
         *({"level": "warn", "text": text} for text in _warnings(systems, protocol)),
         *({"level": "warn", "text": text} for text in others),
+        *({"level": "warn", "text": text} for text in _no_candidates(setting)),
     ]
     found += ({"level": "note", "text": text} for text in _beating(sanity, leaks=False))
     leak = leak_of(setting)
@@ -71,10 +72,11 @@ def _beating(sanity: Sequence[Mapping[str, Any]], *, leaks: bool) -> list[str]:
 def _warnings(systems: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any]) -> Iterator[str]:
     if protocol["warning"]:
         yield protocol["warning"]
-    others = sorted({s["protocol"] for s in systems} - {protocol["id"]})
+    rivals = [s for s in systems if s["kind"] != "sanity"]
+    others = {s["protocol"] for s in rivals} - {protocol["id"]}
     if others:
         named = ", ".join(
-            f"{s['name']} ({s['protocol']})" for s in systems if s["protocol"] in others
+            f"{s['name']} ({s['protocol']})" for s in rivals if s["protocol"] in others
         )
         yield (
             f"Not all numbers are of one protocol, and numbers of different protocols cannot be compared: "
@@ -91,6 +93,22 @@ def _warnings(systems: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any])
             )
         for text in system["warnings"]:
             yield f"{system['name']}: {text}."
+
+
+def _no_candidates(setting: Setting) -> Iterator[str]:
+    """Yields how many users have a relevant item that is not ranked for them at all."""
+    missing, users = setting.no_candidates
+    if missing:
+        yield (
+            f"For {missing:,} of {users:,} users ({missing / users:.0%}) a relevant item is no candidate: it"
+            " can only be missed, and values are lower than the systems are. "
+            + "The candidates are of another truth"
+            + (
+                ": without --data the file's own relevant items are the truth."
+                if setting.split
+                else "."
+            )
+        ).replace("%", " %")
 
 
 def leak_of(setting: Setting) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ import polars as pl
 
 from fedeval.metrics import Ask
 from fedeval.opening import opened
-from fedeval.protocol import Protocol
+from fedeval.protocol import Protocol, digest_of
 from fedeval.runs import is_run, sample_of_run
 from fedeval.setting import Setting
 from fedprep.errors import EvaluationError
@@ -32,7 +32,7 @@ def protocol_of(setting: Setting, asks: Sequence[Ask], negative_pool: str = "unk
         sampled = facts.get("method") in ("uniform", "popularity")
         candidates = facts["method"] if sampled else "file"
         n_negatives, seed = (facts["n_negatives"], facts["seed"]) if sampled else (0, 0)
-        digest = "" if sampled else setting.candidates.digest
+        digest = setting.candidates.digest
     return Protocol(
         split=(setting.manifest.get("split") or {}).get("method", "given")
         if setting.split
@@ -44,6 +44,15 @@ def protocol_of(setting: Setting, asks: Sequence[Ask], negative_pool: str = "unk
         seed=seed,
         digest=digest,
         negative_pool=negative_pool,  # type: ignore[arg-type]
+        seen="unknown" if setting.dataset is None else "excluded",
+        truth=digest_of(
+            setting.truth,
+            *sorted(
+                {name for ask in asks if ask.metric.kind == "rows" for name in ask.metric.target}
+                - {"relevance"}
+            ),
+        ),
+        policy=setting.policy,
         k=tuple(sorted({ask.k for ask in asks if ask.k is not None})),
     )
 
@@ -68,7 +77,7 @@ def of_sample(systems: Mapping[str, Any], setting: Setting) -> tuple[Setting, li
         sample = sample_of_run(run) if is_run(run) else None
         if sample is not None:
             drawn.setdefault(sample, []).append(name)
-            lists = opened(run, "recommendations").lazy()
+            lists = opened(run, "recommendations")[0].lazy()
             users = lists.select(pl.col(USER_ID).unique()).collect()[USER_ID]
     if len(drawn) > 1:
         told = "; ".join(

@@ -167,10 +167,7 @@ def _truth(setting: Setting) -> Interactions | None:
     """Returns the relevant rows whose ids the Dataset has; None where that cannot be said."""
     if setting.dataset is None:
         return None
-    pairs = setting.truth
-    if "relevance" in pairs.columns:
-        pairs = pairs.filter(pl.col("relevance") > 0)
-    pairs = pairs.select(USER_ID, ITEM_ID).unique(maintain_order=True)
+    pairs = setting.relevant_rows
     if not all(dtype.is_integer() for dtype in pairs.dtypes):
         return None
     sizes = {"n_users": setting.train.n_users, "n_items": setting.train.n_items}

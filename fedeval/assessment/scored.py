@@ -10,14 +10,17 @@ import polars as pl
 
 from fedeval.evaluation import Evaluation, evaluate
 from fedeval.metrics import Ask, asked
+from fedeval.policy import Policy
 from fedeval.protocol import Protocol
 from fedeval.setting import Setting
+from fedeval.sources import order_of
 from fedeval.systems import System
 from fedeval.tables import RANK, Table
 from fedprep.schema import ITEM_ID, USER_ID
 
 __all__ = [
     "CURVE",
+    "NO_CANDIDATE",
     "VALID",
     "Scored",
     "curve_asks",
@@ -31,6 +34,7 @@ DEFAULT_METRICS = ("ndcg", "hr", "recall", "mrr")
 DEFAULT_CUTS = (5, 10, 20)
 
 VALID = "valid_recommended"
+NO_CANDIDATE = "users_truth_no_candidate"
 
 CURVE = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
 """Cut-offs of the curve of a metric over k."""
@@ -62,19 +66,21 @@ def wanted_metrics(
     return asked(names, k or recipe.get("k") or DEFAULT_CUTS)
 
 
-def curve_asks(headline: Ask, asks: Sequence[Ask], systems: Sequence[System]) -> list[Ask]:
+def curve_asks(
+    headline: Ask, asks: Sequence[Ask], systems: Sequence[System], policy: Policy
+) -> list[Ask]:
     """Returns the headline metric at more cut-offs, none beyond the shortest system's longest list."""
     if headline.k is None or headline.metric.kind != "accuracy":
         return []
     stem = headline.text.partition("@")[0]
     own = {ask.k for ask in asks if ask.text.partition("@")[0] == stem and ask.k is not None}
-    longest = min(_longest(system.recs) for system in systems)
+    longest = min(_longest(system.recs, policy) for system in systems)
     return asked(stem, sorted({k for k in CURVE if k <= longest} | own))
 
 
-def _longest(recs: Table) -> int:
+def _longest(recs: Table, policy: Policy) -> int:
     """Returns the number of places of the longest list."""
-    if RANK in recs:
+    if order_of(recs, policy) == RANK:
         return int(recs.range(RANK)[1] or 0)
     lengths = recs.rows.lazy().group_by(USER_ID).len().select(pl.col("len").max())
     return int(lengths.collect(engine="streaming").item())
@@ -95,6 +101,8 @@ def score_system(
         items=_items(setting, asks),
     )  # fmt: skip
     extra = {} if setting.split != "test" else {VALID: _valid_rows(system, setting)}
+    if setting.candidates is not None:
+        extra[NO_CANDIDATE] = setting.no_candidates[0]
     return Scored(system=system, found=found, extra=extra)
 
 

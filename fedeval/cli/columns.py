@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-__all__ = ["columns_of_all", "columns_of_each", "columns_of_truth"]
+__all__ = ["columns_of_each", "columns_of_truth"]
 
 LISTS = {"user": "user_id", "item": "item_id", "score": "score", "rank": "rank"}
 """Words for columns of recommendations, as flags and `--columns` have them, to our names."""
@@ -23,43 +23,48 @@ NAME = "truth"
 """What `--columns` calls the table of truth."""
 
 
-def columns_of_all(given: Mapping[str, Any]) -> dict[str, str]:
-    """Returns our column names to those that the flags say of every table of recommendations."""
-    return {ours: given[flag] for flag, ours in LISTS.items() if given.get(flag)}
-
-
 def columns_of_each(
-    given: Mapping[str, Any], systems: Collection[str]
+    given: Mapping[str, Any], systems: Mapping[str, Any]
 ) -> dict[str, dict[str, str]]:
-    """Returns, for the systems that `--columns` names, our column names to their own.
+    """Returns, for each system, our column names to its own: what flags say of every table, then `--columns`.
 
     Raises:
         EvaluationError: `--columns` cannot be read, or names no system.
     """
+    from fedeval.tables import names_there
+
     of_truth = NAME if given.get("truth") is not None else ""
-    return {name: found for name, found in _said(given, systems).items() if name != of_truth}
+    said = {name: found for name, found in _said(given, systems).items() if name != of_truth}
+    flags = {ours: given[flag] for flag, ours in LISTS.items() if given.get(flag)}
+    found: dict[str, dict[str, str]] = {}
+    there: set[str] = set()
+    if flags and of_truth:
+        wanted: dict[str, str] = {ours: flags[ours] for ours in flags if ours.endswith("_id")}
+        there |= names_there(given["truth"], "truth", wanted)[1]
+    for name, path in systems.items():
+        kept, has = names_there(path, "recommendations", flags) if flags else ({}, set())
+        found[name], there = kept | said.get(name, {}), there | has
+    for ours, column in flags.items():
+        if column not in there:  # nobody's: whoever reads the tables says so
+            found = {name: {ours: column} | columns for name, columns in found.items()}
+    return found
 
 
 def columns_of_truth(given: Mapping[str, Any], systems: Collection[str]) -> dict[str, str]:
-    """Returns the same for a file of truth: what `--columns truth:` says, else the flags' names or ours.
+    """Returns the same for a file of truth.
 
     Raises:
         EvaluationError: `--columns` cannot be read.
     """
     if given.get("truth") is None:
         return {}
-    from fedeval.tables import read_table
-    from fedprep.errors import EvaluationError
+    from fedeval.tables import names_there
 
-    said = _said(given, systems).get(NAME, {})
-    columns = {ours: given[flag] for flag, ours in TRUTH.items() if given.get(flag)}
-    for ours in ("user_id", "item_id"):
-        if ours in columns and ours not in said:
-            try:
-                read_table(given["truth"], "truth", {ours: columns[ours]})
-            except EvaluationError:
-                del columns[ours]
-    return columns | said
+    flags = {ours: given[flag] for flag, ours in TRUTH.items() if given.get(flag)}
+    kept = names_there(given["truth"], "truth", flags)[0] if flags else {}
+    if "relevance" in flags:
+        kept["relevance"] = flags["relevance"]  # said of the truth alone, and not to be passed over
+    return kept | _said(given, systems).get(NAME, {})
 
 
 def _said(given: Mapping[str, Any], systems: Collection[str]) -> dict[str, dict[str, str]]:

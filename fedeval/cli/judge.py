@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fedeval.cli.columns import columns_of_all, columns_of_each, columns_of_truth
+from fedeval.cli.columns import columns_of_each, columns_of_truth
 from fedeval.cli.options import (
     SYSTEM,
     against_option,
@@ -17,6 +17,7 @@ from fedeval.cli.options import (
     candidates_option,
     json_option,
     metric_options,
+    min_relevance_option,
     names_of,
     relevant_option,
     split_option,
@@ -107,7 +108,6 @@ def score(systems: tuple[str, ...], as_json: bool, **given: Any) -> None:
             setting,
             metrics=names_of(given["metrics"]) or None,
             k=_cuts(given["cuts"]),
-            columns=columns_of_all(given),
             columns_of=columns_of_each(given, named),
             ids=given["ids"],
             progress=progress,
@@ -156,6 +156,7 @@ def compare(a: str, b: str, by: tuple[str, ...], as_json: bool, **given: Any) ->
 @metric_options
 @split_option
 @relevant_option
+@min_relevance_option
 @candidates_option
 @by_option
 @against_option
@@ -197,6 +198,8 @@ def _setting(given: Mapping[str, Any], systems: Collection[str] = ()) -> Setting
         candidates=given["candidates"],
         seed=given.get("seed") or 0,
         columns=columns_of_truth(given, systems),
+        order=given.get("order"),
+        min_relevance=given.get("min_relevance"),
     )
 
 
@@ -221,7 +224,6 @@ def _assessed(
         baselines=None if wanted is None else () if wanted == "none" else names_of(wanted),
         against=given["against"],
         by=by,
-        columns=columns_of_all(given),
         columns_of=columns_of_each(given, systems),
         ids=given.get("ids", "dataset"),
         negative_pool=given.get("negative_pool", "unknown"),

@@ -18,6 +18,7 @@ __all__ = [
     "data_option",
     "json_option",
     "metric_options",
+    "min_relevance_option",
     "names_of",
     "relevant_option",
     "split_option",
@@ -73,6 +74,12 @@ relevant_option = click.option(
     show_default=True,
     help="Rows that are relevant: all, or those whose label is above 0.",
 )
+min_relevance_option = click.option(
+    "--min-relevance",
+    type=float,
+    metavar="NUMBER",
+    help="Rows of truth count from this relevance on (rating, where there is no relevance); else above 0.",
+)
 by_option = click.option(
     "--by",
     multiple=True,
@@ -92,7 +99,15 @@ def table_options(command: Command) -> Command:
         ),
         split_option,
         relevant_option,
+        min_relevance_option,
         candidates_option,
+        click.option(
+            "--order",
+            type=click.Choice(["auto", "rank", "score"]),
+            default="auto",
+            show_default=True,
+            help="What lists go by: auto is score in runs of TREC, else rank where there is one.",
+        ),
         click.option(
             "--ids",
             type=click.Choice(["dataset", "source"]),

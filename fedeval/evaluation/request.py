@@ -10,14 +10,15 @@ import numpy as np
 import polars as pl
 
 from fedeval.catalogue import CATEGORIES, EMBEDDING
-from fedeval.hits import Truth, truth_of
+from fedeval.hits import Truth, relevance_column, truth_of
 from fedeval.ids import Codes, Names, codes_of, small_ids
 from fedeval.metrics import Ask
 from fedeval.opening import role_name
 from fedeval.policy import Policy
-from fedeval.tables import RANK, RELEVANCE, SCORE, Table, read_table, with_ids_like
+from fedeval.sources import order_of
+from fedeval.tables import SCORE, Table, read_table, with_ids_like
 from fedprep.errors import EvaluationError
-from fedprep.schema import ITEM_ID, USER_ID
+from fedprep.schema import ITEM_ID, RATING, USER_ID
 
 __all__ = ["Request", "request_of"]
 
@@ -26,8 +27,9 @@ __all__ = ["Request", "request_of"]
 class Request:
     """Tables with small integers for ids, the users as rows, and the metrics by kind.
 
-    recs, truth, train, items: the tables. names: what users and items stand for. dtype: of the
-    truth's `user_id`. users: all that have a row. relevant: their relevant items.
+    recs, truth, train, items: the tables. told: the truth, by its own ids. names: what users and items
+    stand for. dtype: of the truth's `user_id`. users: all that have a row. relevant: their relevant
+    items. key: the column that orders lists, `rank` or `score`.
     """
 
     asks: Sequence[Ask]
@@ -36,19 +38,16 @@ class Request:
     truth: Table
     train: Table | None
     items: Table | None
+    told: pl.DataFrame
     names: dict[str, Names]
     dtype: pl.DataType
     users: Codes
     relevant: Truth
+    key: str
 
     def of_kind(self, *kinds: str) -> list[Ask]:
         """Returns the metrics asked for of these kinds."""
         return [ask for ask in self.asks if ask.metric.kind in kinds]
-
-    @property
-    def key(self) -> str:
-        """The column that orders lists."""
-        return RANK if self.policy.order == "rank" and RANK in self.recs else SCORE
 
 
 def request_of(
@@ -68,6 +67,9 @@ def request_of(
         EvaluationError: a table cannot be used, or a metric needs one that is not there.
     """
     read = read_table(recs, "recommendations", columns)
+    key = order_of(read, policy)
+    if read.trec and policy.order == "auto" and policy.ties == "item_id":
+        policy = replace(policy, ties="text_descending")  # as trec_eval has it
     told = _in_memory(read_table(truth, "truth", truth_columns))
     trained = None if train is None else read_table(train, "train")
     listed = None if items is None else read_table(items, "items")
@@ -77,6 +79,7 @@ def request_of(
             _refuse_missing_ids(table)
     read = with_ids_like(read, told)
     told = with_ids_like(told, read)
+    by_own_ids = told.whole()
     others = [with_ids_like(t, told) for t in (trained, listed) if t is not None]
     dtype = told.schema[USER_ID]
     every_user = policy.users == "list" or any(a.metric.kind == "exposure" for a in asks)
@@ -90,7 +93,8 @@ def request_of(
     if every_user:
         columns_of_users.append(read.distinct(USER_ID).drop_nulls())
     users = codes_of(*columns_of_users)
-    relevance = rows[RELEVANCE].cast(pl.Float64).to_numpy() if RELEVANCE in rows.columns else None
+    graded = relevance_column(rows.columns, policy)
+    relevance = None if graded is None else rows[graded].cast(pl.Float64).to_numpy()
     relevant = truth_of(
         users.find(rows[USER_ID]),
         rows[ITEM_ID].to_numpy().astype(np.int32),
@@ -98,9 +102,11 @@ def request_of(
         len(users),
         policy,
     )
+    if graded == RATING:  # a threshold, and no gain
+        relevant = replace(relevant, gain=None)
     return Request(
         asks=asks, policy=policy, recs=read, truth=told, train=trained, items=listed, names=names,
-        dtype=dtype, users=users, relevant=relevant,
+        dtype=dtype, users=users, relevant=relevant, key=key, told=by_own_ids,
     )  # fmt: skip
 
 
@@ -158,7 +164,5 @@ def _refuse_what_lacks(
         for need in ask.metric.needs:
             if not there[need]:
                 raise EvaluationError(f"{ask.text} cannot be computed", hint=hints[need])
-    if policy.order == "score" and not there["score"]:
-        raise EvaluationError("lists cannot be ordered by score", hint=hints["score"])
     if policy.unlisted == "tied" and not there["items"]:
         raise EvaluationError("unlisted='tied' needs all items", hint=hints["items"])

@@ -31,6 +31,8 @@ COUNTS: dict[str, str] = {
     "rank_gaps": "lists that leave ranks out, closed up",
     "tied_ranks": "places of a rank given twice, ordered by item id",
     "tied_scores": "places of equal scores, ordered by item id",
+    "contradictions": "places at which rank and score disagree about which of two items is better",
+    "equal_scores": "places of the score of the place before, ordered by rank",
     "short_lists": "lists shorter than the largest k",
     "unknown_users": "users evaluated who have no training row",
     "unknown_items": "items recommended that neither train nor the table of items has",

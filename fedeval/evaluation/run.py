@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from fedeval.evaluation.request import Request, request_of
 from fedeval.evaluation.result import Evaluation
 from fedeval.metrics import Ask, asked
 from fedeval.policy import Policy
+from fedeval.protocol import Protocol
 from fedeval.tables import SCORE
 from fedprep.errors import EvaluationError
 from fedprep.schema import ITEM_ID, USER_ID
@@ -37,6 +38,8 @@ def evaluate(
     *,
     k: int | Iterable[int] | None = None,
     policy: Policy | None = None,
+    order: Literal["auto", "rank", "score"] | None = None,
+    min_relevance: float | None = None,
     protocol: Any = None,
     train: Any = None,
     items: Any = None,
@@ -54,8 +57,11 @@ def evaluate(
             `label` for metrics of predictions, which compare them with `score`.
         metrics: names such as `"ndcg@10"`; `METRICS` has them all.
         k: cut-offs for names without one; None: the whole list.
-        policy: how disagreements among libraries are settled; None: `Policy()`.
-        protocol: carried along, to stand beside the numbers.
+        policy: how disagreements among libraries are settled; None: that of the protocol, or `Policy()`.
+        order: `rank` or `score`: what lists go by, in place of the policy's `order`.
+        min_relevance: relevance from which on a row of truth counts, in place of the policy's.
+        protocol: to stand beside the numbers. A `Protocol` comes back as it was kept: with the digest of the
+            truth, and with what was found in the lists of items that users have in train.
         train: training rows, `user_id` and `item_id`: popularity, coverage, history, what was seen.
         items: `item_id`, and `categories` or `embedding`.
         columns: our name to the recommendations' own, where they differ.
@@ -71,7 +77,8 @@ def evaluate(
         >>> evaluate(recs, truth, ["hr@1", "mrr@2"]).mean
         {'hr@1': 0.0, 'mrr@2': 0.5}
     """
-    policy = policy or Policy()
+    policy = policy or (protocol.policy if isinstance(protocol, Protocol) else Policy())
+    policy = policy.with_choices(order, min_relevance)
     request = request_of(
         recs, truth, asked(metrics, k), policy,
         train=train, items=items, columns=columns, truth_columns=truth_columns,
@@ -109,6 +116,8 @@ def _result(request: Request, protocol: Any) -> Evaluation:
     warnings = tuple(_warnings(request, counts, found))
     for warning in warnings:
         logger.info(warning)
+    if isinstance(protocol, Protocol):
+        protocol = protocol.measured(request.policy, counts, request.told)
     return Evaluation(
         mean=mean,
         per_user=pl.DataFrame({USER_ID: ids, **columns}),
@@ -220,13 +229,20 @@ def _largest_cut(request: Request) -> int:
     return max((ask.k for ask in request.asks if ask.k is not None), default=0)
 
 
+TIED = {
+    "item_id": "item id",
+    "text_descending": "item id as text, descending",
+    "average": "every order at once",
+}
+
 WARNINGS = {
     "users_without_list": "{n} of {users} users have no list: they score 0",
     "short_lists": "{n} of {users} lists are shorter than {k} items",
     "duplicates": "{n} repeats of an item in a list were passed over",
     "rank_gaps": "{n} lists leave out ranks: they were closed up",
-    "tied_ranks": "{n} places share a rank with another item: ordered by item id",
-    "tied_scores": "{n} places have the score of the place before: ordered by item id",
+    "contradictions": "rank and score contradict each other at {n} places: ordered by {key} (--order)",
+    "tied_ranks": "{n} places share a rank with another item: ordered by {ties}",
+    "tied_scores": "{n} places have the score of the place before: ordered by {ties}",
     "unpredicted": "{n} rows of truth have no prediction and are left out",
     "unknown_items": "{n} items that are recommended are in no table of items or train",
     "seen_truth": "{n} rows of truth are training rows: lists without seen items cannot hit them",
@@ -239,8 +255,21 @@ def _warnings(request: Request, counts: Mapping[str, int], found: Gathered | Non
     for name, text in WARNINGS.items():
         averaged = name == "tied_scores" and request.policy.ties == "average"
         if counts.get(name) and not averaged:
-            yield text.format(n=f"{counts[name]:,}", users=users, k=k)
+            yield text.format(
+                n=f"{counts[name]:,}",
+                users=users,
+                k=k,
+                key=request.key,
+                ties=TIED[request.policy.ties],
+            )
+    if counts.get("equal_scores") and counts["equal_scores"] >= _places_behind_first(found):
+        yield "every score is the same: the order is that of the ranks alone"
     if found is not None and SCORE in request.recs and request.key == SCORE:
         low, high = request.recs.range(SCORE)
         if low == high and counts["rows"] > counts["users"]:
             yield "every score is the same: the order is that of item ids alone"
+
+
+def _places_behind_first(found: Gathered | None) -> int:
+    """Places looked at that have one before them in their list."""
+    return 0 if found is None else int(np.maximum(found.length - 1, 0).sum())
