@@ -20,7 +20,11 @@ The command line prints `str(error)` and exits with 2: the text must stand alone
 from __future__ import annotations
 
 import difflib
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 __all__ = [
     "ChecksumError",
@@ -36,7 +40,9 @@ __all__ = [
     "RecipeError",
     "SourceError",
     "TrainingError",
+    "install",
     "nearest",
+    "typed",
 ]
 
 
@@ -134,3 +140,35 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if len(options) > MANY:
         return f"{len(options):,} are known: {', '.join(options[:SOME])}, …"
     return "known: " + ", ".join(options)
+
+
+def typed(command: str, *arguments: object) -> str:
+    """Returns a command of ours as it can be typed here: paths quoted, found without an active environment.
+
+    Args:
+        command: `fedprep`, `fedtrain` or `fedeval`.
+        arguments: words and paths, in order.
+    """
+    if shutil.which(command) is None:
+        beside = Path(sys.executable).with_name(command)  # not resolved: of this environment
+        if beside.is_file():
+            command = str(beside)
+    words = (
+        f"./{a}" if isinstance(a, Path) and str(a).startswith("-") else str(a) for a in arguments
+    )
+    return shlex.join([command, *words])
+
+
+def install(*extras: str) -> str:
+    """Returns the command that installs extras here: fedprep is on no package index, a checkout has it.
+
+    Args:
+        extras: of `[project.optional-dependencies]`, such as `text`.
+    """
+    pip = "pip" if shutil.which("pip") else f"{shlex.quote(sys.executable)} -m pip"
+    root, names = Path(__file__).parent.parent, ",".join(extras)
+    if not (root / "pyproject.toml").is_file():
+        return f"{pip} install -c constraints.txt '.[{names}]' in a checkout of fedprep"
+    at = Path() if root == Path.cwd() else root
+    constraints, what = shlex.quote(str(at / "constraints.txt")), shlex.quote(f"{at}[{names}]")
+    return f"{pip} install -c {constraints} {what}"

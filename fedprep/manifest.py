@@ -398,7 +398,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"the Dataset has format {manifest['format']}",
             where=str(path),
             expected=f"at most {FORMAT}, the newest that this version reads",
-            hint="pip install --upgrade fedprep",
+            hint="a newer fedprep reads it: `git pull` in its checkout",
         )
     typed(manifest, _Manifest, str(path), "the manifest", hint=WHOLE)
     unsafe = [name for name in manifest.get("tables", {}) if not is_safe_name(name)]

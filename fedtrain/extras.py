@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from fedprep.errors import MissingExtraError
+from fedprep.errors import MissingExtraError, install
 
 __all__ = ["NEEDED", "need_trainer"]
 
@@ -21,5 +21,5 @@ def need_trainer() -> None:
     if missing:
         raise MissingExtraError(
             f"training needs {' and '.join(missing)}, not installed here",
-            hint="pip install 'fedprep[train]'; `fedeval baselines DATASET` needs neither",
+            hint=f"{install('train')}; `fedeval baselines DATASET` needs neither",
         )

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedeval.draws import uniform
-from fedprep.errors import MissingExtraError, TrainingError, nearest
+from fedprep.errors import MissingExtraError, TrainingError, install, nearest
 from fedtrain.parameters import stream
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def _library() -> Any:
     except ImportError:
         raise MissingExtraError(
             "the privacy accountant needs the library Opacus",
-            hint="pip install 'fedprep[privacy]'; privacy.noise_multiplier = 0 needs none",
+            hint=f"{install('privacy')}; privacy.noise_multiplier = 0 needs none",
         ) from None
     return accountants
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from fedprep.errors import typed
 from fedtrain.figures import n_without_clients
 
 if TYPE_CHECKING:
@@ -129,9 +131,12 @@ def told(found: Mapping[str, Any]) -> RenderableType:
     kept = "" if best is None else f"test is of round {best}, the best one, and valid of the last; "
     foot = f"{kept}up {total['bytes/up'] / 1e6:,.1f} MB, down {total['bytes/down'] / 1e6:,.1f} MB"
     data = (found["dataset"] or {}).get("path")
+    following = ""
     if found["status"] == "finished" and data:  # else there is nothing to report on yet
-        foot += f"; fedeval report {found['run']} --data {data}"
+        following = typed("fedeval", "report", Path(found["run"]), "--data", Path(data))
     note = [Text(f"note: {found['note']}")] if found["note"] else []
+    if following:  # whole, on a line of its own: it is copied
+        note.append(Text(f"next: {following}", no_wrap=True, overflow="ignore"))
     part = found["ranked"]
     if part:
         told = f"test is a sample: {part['users']:,} of {part['of']:,} users, drawn by seed {part['seed']}"

@@ -258,7 +258,7 @@ def test_what_goes_wrong_is_answered_by_things_that_there_are() -> None:
     for option in re.findall(r"`(--[a-z-]+)", page):
         commands = [command for group in COMMANDS.values() for command in group.commands.values()]
         assert any(option in p.opts for command in commands for p in command.params), option
-    for extra in re.findall(r"fedprep\[(\w+)\]", page):
+    for extra in re.findall(r"'\.\[(\w+)\]'", page):
         with (ROOT / "pyproject.toml").open("rb") as file:
             assert extra in tomllib.load(file)["project"]["optional-dependencies"]
 

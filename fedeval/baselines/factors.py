@@ -10,7 +10,7 @@ import polars as pl
 
 from fedeval.baselines.lists import Asked, lists_by
 from fedeval.interactions import Interactions
-from fedprep.errors import MissingExtraError
+from fedprep.errors import MissingExtraError, install
 
 __all__ = ["ials"]
 
@@ -52,7 +52,7 @@ def ials(
     except ImportError:
         raise MissingExtraError(
             "iALS needs the library implicit",
-            hint="pip install 'fedprep[als]'; ease and itemknn need nothing more",
+            hint=f"{install('als')}; ease and itemknn need nothing more",
         ) from None
     ones = np.ones(len(train), np.float32)
     shape = (train.n_users, train.n_items)

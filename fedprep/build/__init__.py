@@ -26,6 +26,8 @@ from fedprep.build.write import write_clients, write_embeddings, write_whole_man
 from fedprep.clean import class_values, clean
 from fedprep.dataset import Dataset
 from fedprep.embed import embed_images, embed_text, render_texts
+from fedprep.embed.encoders import with_all_missing
+from fedprep.errors import MissingExtraError
 from fedprep.files import cache_folder, whole_folder
 from fedprep.manifest import DATASET
 from fedprep.recipe import Partition, Recipe, parse_recipe
@@ -81,7 +83,10 @@ def build_dataset(
             users = users_table(raw, user_keys)
         del raw, coded
         shutil.rmtree(work)
-        profiles = _embed(recipe, hands, rows, items, pictures, folder, log)
+        try:
+            profiles = _embed(recipe, hands, rows, items, pictures, folder, log)
+        except MissingExtraError as error:
+            raise with_all_missing(error, recipe) from None
         users = _with_behaviour(recipe, rows, items, users, log)
         write_clients(recipe, rows, items, users, profiles, folder, log)
         write_whole_manifest(recipe, folder, log)

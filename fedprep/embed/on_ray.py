@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedprep.errors import EncoderError, FedprepError, MissingExtraError
+from fedprep.errors import EncoderError, FedprepError, MissingExtraError, install
 
 __all__ = ["encode_on_ray"]
 
@@ -48,7 +48,7 @@ def encode_on_ray(
         if (error.name or "").partition(".")[0] != "ray":
             raise
         raise MissingExtraError(
-            "Ray is not installed", hint="pip install 'fedprep[ray]', or --engine local"
+            "Ray is not installed", hint=f"{install('ray')}, or --engine local"
         ) from None
     if not parts:
         return

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fedprep.embed.ahead import ahead
 from fedprep.embed.hub import ModelFolder
 from fedprep.embed.torch_setup import autocast, cpu_threads, import_torch, precision_of
-from fedprep.errors import EncoderError, MissingExtraError, RecipeError
+from fedprep.errors import EncoderError, MissingExtraError, RecipeError, install
 
 __all__ = ["SentenceModel", "plan_batches"]
 
@@ -169,7 +169,7 @@ def _load(model: ModelFolder, device: str) -> Any:
             raise
         raise MissingExtraError(
             "sentence-transformers is not installed",
-            hint="pip install 'fedprep[text]'; or embed.text.encoder = \"hashing\" needs no model",
+            hint=f'{install("text")}; or embed.text.encoder = "hashing" needs no model',
         ) from None
     try:
         with _quiet():

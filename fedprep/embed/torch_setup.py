@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from fedprep.errors import EncoderError, MissingExtraError, RecipeError
+from fedprep.errors import EncoderError, MissingExtraError, RecipeError, install
 
 __all__ = ["autocast", "choose_device", "cpu_threads", "import_torch", "precision_of"]
 
@@ -53,9 +53,7 @@ def import_torch(extra: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise MissingExtraError(
-            "PyTorch is not installed", hint=f"pip install 'fedprep[{extra}]'"
-        ) from None
+        raise MissingExtraError("PyTorch is not installed", hint=install(extra)) from None
     if "torchvision" not in sys.modules and importlib.util.find_spec("torchvision") is not None:
         try:
             _import_torchvision(torch)

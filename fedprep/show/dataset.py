@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from fedprep.errors import typed
 from fedprep.schema import SPLITS
 from fedprep.show.layout import day, heading, moment, number, pairs, shares, size, table_of
 
@@ -47,12 +49,13 @@ def show_built(facts: Mapping[str, Any]) -> RenderableType:
         ("id", facts["id"]),
         ("where", f"{facts['path']} ({size(facts['n_bytes'])})"),
     ]
+    following = typed("fedprep", "inspect", Path(facts["path"]))
     return Group(
         heading(facts["name"]),
         pairs(lines),
         *([heading("Dropped"), show_steps(losses)] if losses else []),
         *_embeddings(facts["encoders"]),
-        Text(f"\nfedprep inspect {facts['path']}", "dim"),
+        Text(f"\n{following}", "dim", no_wrap=True, overflow="ignore"),
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from fedprep.errors import DatasetError, TrainingError
+from fedprep.errors import DatasetError, TrainingError, typed
 from fedprep.keys import LARGEST_SEED, MOST
 from fedprep.terminal import interruptible, print_json, say, show
 from fedtrain.cli.options import allow_invalid_option, data_option, json_option, what_argument
@@ -349,7 +349,7 @@ def _found(
         raise DatasetError(
             f"no Dataset for the recipe '{what}' is in {place}",
             where=str(place),
-            hint=f"fedprep build {what} makes it; --data names another place ({error.what})",
+            hint=f"{typed('fedprep', 'build', what)} makes it; --data names another place ({error.what})",
         ) from None
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from fedprep.errors import MissingExtraError, TrainingError
+from fedprep.errors import MissingExtraError, TrainingError, install
 from fedtrain.algorithms import ALGORITHMS
 from fedtrain.facts import facts_of
 from fedtrain.preflight import check_plan, filled
@@ -139,7 +139,7 @@ def in_simulation(
     if missing:
         raise MissingExtraError(
             f"the engine 'flower' needs {' and '.join(missing)}",
-            hint="pip install 'fedprep[flower]', or --engine own",
+            hint=f"{install('flower')}, or --engine own",
         )
     with tempfile.TemporaryDirectory(prefix="fedtrain-flower-") as folder, _quiet(Path(folder)):
         state = Path(folder) / "clients"

@@ -335,7 +335,7 @@ def _read(folder: Path) -> dict[str, Any]:
             f"the Run has format {facts['format']}",
             where=str(path),
             expected=f"at most {FORMAT}, the newest that this version reads",
-            hint="pip install --upgrade fedprep",
+            hint="a newer fedprep reads it: `git pull` in its checkout",
         )
     typed(facts, _Manifest, str(path), "the Run's manifest", TrainingError, hint=AS_IT_WAS)
     return facts

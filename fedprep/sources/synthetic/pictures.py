@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from fedprep.errors import MissingExtraError
+from fedprep.errors import MissingExtraError, install
 from fedprep.schema import Progress
 from fedprep.sources.synthetic.truth import Truth, generator
 
@@ -106,7 +106,7 @@ def draw(topic: int, rng: np.random.Generator, *, size: int, n_topics: int) -> I
     except ImportError:
         raise MissingExtraError(
             "synthetic pictures are drawn with Pillow, which is not installed",
-            hint='pip install "fedprep[image]", or set source.synthetic.images = 0',
+            hint=f"{install('image')}, or set source.synthetic.images = 0",
         ) from None
     hue = topic / n_topics
     picture = Image.new("RGB", (size, size), _colour(hue, 0.75, 0.55 + 0.25 * rng.random()))
