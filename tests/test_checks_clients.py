@@ -80,6 +80,9 @@ def test_a_planted_fault_is_found_with_its_exact_count_and_no_other(
 @pytest.mark.parametrize("check", [c for c in CHECKS.values() if c.group == "clients"])
 def test_clients_without_a_fault_pass(check: Any, whole: Path) -> None:
     found = validate(Dataset.unchecked(whole), only=[check.name])[check.name]
+    if check.name == "clients_hold_the_classes_asked_for":  # asked of one method alone
+        assert found.status == "skipped"
+        return
     assert (found.status, found.count, found.reason) == ("pass", 0, "")
     assert found.denominator > 0
 
@@ -603,3 +606,19 @@ def test_the_index_that_the_build_writes_matches_in_blocks_of_any_size(
     blocks = [block.frame.height for block in tables.rows.blocks()]
     assert sum(blocks) == n and all(size <= block_rows for size in blocks)
     assert [block.first for block in tables.rows.blocks()] == [0, *np.cumsum(blocks)[:-1].tolist()]
+
+
+def test_clients_with_one_label_more_than_k_are_named() -> None:
+    name = "clients_hold_the_classes_asked_for"
+    asked = {"recipe": {"partition": {"method": "pathological", "k": 1}}}
+    one_each = interactions().with_columns(label=(pl.col("client_id") % 2).cast(pl.Int8))
+    right = found_by(name, tables_of(one_each, manifest={**MANIFEST, **asked}))
+    assert right.status == "pass"
+    client = int(one_each["client_id"][0])
+    other = 1 - int(one_each["label"][0])
+    found = found_by(
+        name, tables_of(changed(one_each, [0], label=other), manifest={**MANIFEST, **asked})
+    )
+    assert (found.status, found.count) == ("warn", 1)
+    assert found.examples[0]["client_id"] == client
+    assert found.examples[0]["n_labels"] == 2

@@ -22,6 +22,7 @@ from tests.checked import (
     MANIFEST,
     N_ITEMS,
     N_USERS,
+    PER_USER,
     changed,
     dirty_frames,
     forms,
@@ -49,6 +50,24 @@ def item_at(position: int) -> int:
 
 
 # -- apart -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("held", ["test", "valid"])
+def test_users_whose_cut_falls_into_a_tie_are_named_beyond_a_share(held: str) -> None:
+    name = "test_rows_are_told_from_train_by_time"
+    rows = interactions()
+    assert result_of(name, tables_of(rows), max_tied_cut_share=0.0).status == "pass"
+    for n_tied in (1, N_USERS // 2, N_USERS // 2 + 1):
+        tied = rows
+        for user in range(n_tied):
+            last = row_of(user, "train", PER_USER - 3)
+            at = row_of(user, held)
+            time = int(rows["timestamp"][last])
+            tied = changed(tied, [last, at] if held == "valid" else [at - 1, at], timestamp=time)
+        found = result_of(name, tables_of(tied), max_tied_cut_share=0.0)
+        assert (found.status, found.count) == ("fail", n_tied)  # a limit that is set is a gate
+        usual = result_of(name, tables_of(tied)).status
+        assert usual == ("warn" if n_tied > N_USERS / 2 else "pass")
 
 
 def test_a_pair_in_train_and_test_is_named_once() -> None:
@@ -385,5 +404,5 @@ def test_every_count_is_that_of_brute_force_in_every_form(rows: pl.DataFrame) ->
 def test_every_check_of_splits_has_a_test_here() -> None:
     source = Path(__file__).read_text(encoding="utf-8")
     names = [check.name for check in CHECKS.values() if check.group == "splits"]
-    assert len(names) == 8
+    assert len(names) == 9
     assert [name for name in names if f'"{name}"' not in source] == []

@@ -505,3 +505,24 @@ def test_movielens_1m_keeps_all_its_rows_and_has_the_cores_that_brute_force_find
             break
         left = stay
     assert_frame_equal(dense.drop("label"), left.sort("user_id", "timestamp", "item_id"))
+
+
+@pytest.mark.parametrize("which", ["last", "first"])
+def test_pairs_whose_rows_are_of_one_time_are_counted(which: Any) -> None:
+    times = {"last": [5, 9, 9], "first": [5, 5, 9]}[which]
+    rows = REPEATED.clear()
+    made = pl.DataFrame(
+        {
+            "user_id": [0, 0, 0, 1, 1, 2],
+            "item_id": [0, 0, 0, 0, 0, 0],
+            "rating": [1.0, 2.0, 3.0, 4.0, 5.0, 1.0],
+            "timestamp": [*times, 1, 2, 3],
+            "line": [1, 2, 3, 4, 5, 6],
+        }
+    ).select(pl.col(name).cast(dtype) for name, dtype in rows.schema.items())
+    _, steps = clean(made, Clean(duplicates=which))
+    (why,) = [step.why for step in steps if step.name == "repeated (user, item)"]
+    assert "of 1 of them" in why
+    apart = made.with_columns(timestamp=pl.int_range(6, dtype=rows.schema["timestamp"]))
+    _, steps = clean(apart, Clean(duplicates=which))
+    assert all("of them" not in step.why for step in steps)

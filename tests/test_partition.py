@@ -368,6 +368,22 @@ def test_pathological_gives_each_client_k_labels_and_about_equal_rows(k: int) ->
     assert labels["len"].max() < 1.5 * labels["len"].min()  # type: ignore[operator]
 
 
+def test_pathological_counts_the_clients_that_hold_more_than_k_labels() -> None:
+    tables = Tables(7, n_users=500)
+    asked = {"method": "pathological", "n_clients": 12, "k": 1}
+    rows = tables.partition(**asked, unit="interaction").facts
+    assert (rows["most_held"], rows["clients_above_k"]) == (1, 0)
+    for options in ({"unit": "user"}, {"unit": "user", "on": "category"}):
+        made = tables.partition(**asked, **options)
+        assert made.facts["clients_above_k"] > 0
+        assert made.facts["most_held"] > 1
+    filled = single_rows([0] * 30 + [1] * 2)
+    facts = filled.partition(
+        method="pathological", n_clients=2, k=1, min_rows=5, unit="interaction"
+    ).facts
+    assert (facts["most_held"], facts["clients_above_k"]) == (2, 1)
+
+
 def test_pathological_refuses_to_lose_labels() -> None:
     tables = single_rows([0, 1, 2, 3, 4] * 3)
     with pytest.raises(PartitionError, match="2 clients of 2 labels hold at most 4 of 5"):

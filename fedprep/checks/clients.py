@@ -120,6 +120,17 @@ def classes_are_balanced_per_client(tables: Tables, limits: Limits) -> pl.LazyFr
     return table.filter((large | small) & (pl.col("n_rows") > 0))
 
 
+def clients_hold_the_classes_asked_for(tables: Tables, limits: Limits) -> pl.LazyFrame:
+    """Clients with rows of more labels than the k of a pathological partition, the most first."""
+    asked = (tables.manifest or {}).get("recipe", {}).get("partition", {})
+    if asked.get("method") != "pathological" or asked.get("on", "label") != "label":
+        raise NotAsked("the partition does not deal out labels")
+    n_labels = pl.Series("n_labels", (_class_counts(tables) > 0).sum(axis=1))
+    clients = tables.totals.clients.select(CLIENT_ID, "n_rows").with_columns(n_labels)
+    above = clients.lazy().filter(pl.col("n_labels") > int(asked.get("k", 2)))
+    return above.sort("n_labels", CLIENT_ID, descending=[True, False])
+
+
 def label_drift_is_bounded(tables: Tables, limits: Limits) -> pl.LazyFrame:
     """Clients whose labels are far from those of all rows, the farthest first."""
     counts = _class_counts(tables)
@@ -287,6 +298,17 @@ CHECKS = (
         limits=("max_client_class_share", "min_client_class_share"),
         means="Clients have rows of one class nearly alone: a model of their own learns a constant.",
         todo="Make fewer clients, raise partition.alpha, or use an algorithm for label skew.",
+    ),
+    Check(
+        name="clients_hold_the_classes_asked_for",
+        group="clients",
+        unit="clients",
+        of="clients",
+        function=clients_hold_the_classes_asked_for,
+        needs=(HAVE_CLIENTS, "interactions.label", "manifest"),
+        severity="warn",
+        means="Clients hold more labels than partition.k: users were moved whole, or min_rows filled up.",
+        todo='Set partition.unit = "interaction" and a smaller min_rows, or take dirichlet.',
     ),
     Check(
         name="label_drift_is_bounded",

@@ -81,6 +81,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     # splits
     max_later_train_share: Share = 0.0  # of train rows: those later than the first test row
     max_cold_share: Share = 0.0  # of test rows: those of items that train does not have
+    max_tied_cut_share: Share = 0.5  # of users with a test row: those with train rows of its time
     max_feature_error: Amount = 0.001  # of a feature to the one computed again
     # recommendations
     min_list_length: Count = 10  # items recommended to a user

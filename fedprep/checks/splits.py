@@ -70,6 +70,26 @@ def train_precedes_test_globally(tables: Tables, limits: Limits) -> pl.LazyFrame
     return _beyond(late, limits.max_later_train_share * _rows_in(tables, IS_TRAIN))
 
 
+def test_rows_are_told_from_train_by_time(tables: Tables, limits: Limits) -> pl.LazyFrame:
+    """Users whose first row of test, or of valid, has the time of a row that is held out later or not at
+    all: which of them is held out was drawn, and no order of time says it."""
+    _ask_of_time(tables)
+    assert tables.interactions is not None
+    split, time = pl.col(SPLIT).cast(pl.String), pl.col(TIMESTAMP)
+    times = tables.interactions.group_by(USER_ID).agg(
+        train=time.filter(split == "train").max(),
+        valid_first=time.filter(split == "valid").min(),
+        valid_last=time.filter(split == "valid").max(),
+        test=time.filter(split == "test").min(),
+    )
+    before = pl.max_horizontal("train", "valid_last")
+    tied = (pl.col("test") == before) | (pl.col("valid_first") == pl.col("train"))
+    users = times.with_columns(tied=tied.fill_null(False)).collect(engine="streaming")
+    held = users.filter(pl.col("test").is_not_null() | pl.col("valid_first").is_not_null()).height
+    found = users.filter("tied").select(USER_ID, "test").sort(USER_ID)
+    return _beyond(found.lazy(), limits.max_tied_cut_share * held)
+
+
 def test_items_are_known(tables: Tables, limits: Limits) -> pl.LazyFrame:
     """Test rows whose item has no train row."""
     assert tables.interactions is not None
@@ -170,6 +190,18 @@ CHECKS = (
         limits=("max_later_train_share",),
         means="Train has rows of the time that is tested on: others' future leaks into what is learned.",
         todo="Set split.method = \"global_time\" where that matters, and say how large the leak is.",
+    ),
+    Check(
+        name="test_rows_are_told_from_train_by_time",
+        group="splits",
+        unit="users",
+        of="users",
+        function=test_rows_are_told_from_train_by_time,
+        needs=("interactions.split", "interactions.timestamp"),
+        severity="warn",
+        limits=("max_tied_cut_share",),
+        means="Most users' held-out rows share their time with rows before them: a draw chose which.",
+        todo="Get finer times, set split.method = \"global_time\", or say that ties are drawn.",
     ),
     Check(
         name="test_items_are_known",

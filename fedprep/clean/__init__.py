@@ -70,8 +70,11 @@ def clean(
                 hint=rule.hint,
             )
         rows = _filter(rows, keep)
-    rows, keep = one_row_a_pair(rows, options.duplicates)
-    steps.append(_step("repeated (user, item)", rows, keep, _STAYS[options.duplicates]))
+    rows, keep, n_tied = one_row_a_pair(rows, options.duplicates)
+    why = _STAYS[options.duplicates]
+    if n_tied and options.duplicates != "count":
+        why += f"; of {n_tied:,} of them rows are of one time, and their lines decide"
+    steps.append(_step("repeated (user, item)", rows, keep, why))
     rows = _keep_core(_filter(rows, keep), options, steps)
     rows = _in_order(rows)
     return rows.with_columns(_label(rows[RATING], options).alias(LABEL)), steps

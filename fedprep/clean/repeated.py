@@ -17,8 +17,10 @@ Positions = npt.NDArray[np.intp]
 
 def one_row_a_pair(
     rows: pl.DataFrame, which: Literal["last", "first", "mean", "max", "min", "sum", "count"]
-) -> tuple[pl.DataFrame, pl.Series]:
-    """Returns the rows, and which of them to keep so that no (user, item) occurs twice.
+) -> tuple[pl.DataFrame, pl.Series, int]:
+    """Returns the rows, which of them to keep so that no (user, item) occurs twice, and ties.
+
+    Ties: of how many pairs the row that stays has the timestamp of another, and lies by its line alone.
 
     Rows of a pair are ordered by (timestamp, line, rating), null before all else. `mean`, `max`, `min` and
     `sum` keep the last row and write that of the ratings that are not null into it. `count` writes the number
@@ -29,17 +31,22 @@ def one_row_a_pair(
     ordered = np.sort(pairs)  # several times as fast as their argsort, and mostly enough
     same = ordered[1:] == ordered[:-1]
     del ordered
+    n_tied = 0
     if which == "count":
         rows = rows.with_columns(pl.lit(1.0, pl.Float32).alias(RATING))
     if same.any():
         repeated, starts = _repeated(rows, pairs, same)
         ends = np.append(starts[1:], repeated.size)
         chosen = repeated[starts if which == "first" else ends - 1]
+        if rows[TIMESTAMP].null_count() < rows.height:
+            times = rows[TIMESTAMP].fill_null(np.iinfo(np.int64).min).to_numpy()
+            one, other = (starts, starts + 1) if which == "first" else (ends - 1, ends - 2)
+            n_tied = int((times[repeated[one]] == times[repeated[other]]).sum())
         keep[repeated] = False
         keep[chosen] = True
         if which not in ("last", "first"):
             rows = rows.with_columns(_together(rows[RATING], which, repeated, starts, chosen))
-    return rows, pl.Series(keep)
+    return rows, pl.Series(keep), n_tied
 
 
 def _repeated(

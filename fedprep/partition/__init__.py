@@ -17,7 +17,7 @@ from fedprep import recipe
 from fedprep.errors import EmptyDataError, PartitionError, RecipeError
 from fedprep.partition.clusters import by_cluster
 from fedprep.partition.heterogeneity import heterogeneity
-from fedprep.partition.label_skew import dirichlet, pathological
+from fedprep.partition.label_skew import classes_held, dirichlet, pathological
 from fedprep.partition.natural import by_column, by_time, by_user
 from fedprep.partition.rebalance import rebalance
 from fedprep.partition.sizes import iid, quantity
@@ -146,6 +146,9 @@ def _finished(task: Task, assigned: Assigned, seed: int, rng: np.random.Generato
     n_clients = task.n_clients or int(client.max()) + 1
     n_rows = np.bincount(client, weights=units.size, minlength=n_clients).astype(np.int64)
     _refuse_small(task, assigned, n_rows, least)
+    held = {}
+    if options.method == "pathological":
+        held = classes_held(task.rows, task.items, client[units.of_row], options)
     facts = {
         "method": options.method,
         "unit": "user" if units.name == "users" else "interaction",
@@ -157,6 +160,7 @@ def _finished(task: Task, assigned: Assigned, seed: int, rng: np.random.Generato
         "smallest": int(n_rows.min()),
         "largest": int(n_rows.max()),
         **assigned.facts,
+        **held,
         **({"names": list(assigned.names)} if assigned.names else {}),
     }
     return Partitioned(

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from fedprep.errors import PartitionError, RecipeError
 from fedprep.partition.classes import Anchors, anchors
@@ -21,8 +22,10 @@ from fedprep.partition.cut import cut, pour
 from fedprep.partition.divergence import jensen_shannon
 from fedprep.partition.grouping import count_pairs
 from fedprep.partition.task import Assigned, Ints, Task
+from fedprep.recipe import Partition
+from fedprep.schema import ITEM_ID
 
-__all__ = ["dirichlet", "pathological"]
+__all__ = ["classes_held", "dirichlet", "pathological"]
 
 EMPTY = -1
 
@@ -84,6 +87,26 @@ def _facts(task: Task, classes: Anchors, client: Ints) -> dict[str, Any]:
         asked = jensen_shannon(owner, klass, rows, whole, task.n_clients)
         facts["pool_divergence"] = round(float(np.nanmedian(asked)), 6)
     return facts
+
+
+def classes_held(
+    rows: pl.DataFrame, items: pl.DataFrame, client: Ints, options: Partition
+) -> dict[str, Any]:
+    """Returns how many labels (or categories) the rows of clients have: `most_held`, `clients_above_k`.
+
+    A row has its label, and each category of its item.
+    """
+    held = rows.select(pl.Series("client", client), ITEM_ID, "label")
+    name = "label"
+    if options.on == "category":
+        named = items.select(ITEM_ID, name="categories").explode("name")
+        held = held.select("client", ITEM_ID).unique().join(named, on=ITEM_ID, how="left")
+        name = "name"
+    counts = held.group_by("client").agg(n=pl.col(name).n_unique())["n"]
+    return {
+        "most_held": int(counts.max() or 0),  # type: ignore[arg-type]
+        "clients_above_k": int((counts > options.k).sum()),
+    }
 
 
 def _refuse_k(task: Task, classes: Anchors) -> None:

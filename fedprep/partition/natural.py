@@ -26,7 +26,8 @@ def by_time(task: Task, rng: np.random.Generator) -> Assigned:
     """Clients are consecutive periods with equal numbers of rows: tastes and items drift between them.
 
     A user belongs to the period of the median row (the earlier of two middle ones); ties follow
-    `user_id`, those of single rows (user, item).
+    `user_id`, those of single rows (user, item), and `borders_in_a_tie` counts the periods that begin
+    inside one.
     """
     n_null = task.rows[TIMESTAMP].null_count()
     if n_null:
@@ -45,7 +46,9 @@ def by_time(task: Task, rng: np.random.Generator) -> Assigned:
     order = np.argsort(time, kind="stable")
     client = np.empty(len(order), dtype=np.int64)
     client[order] = cut(task.units.size[order], np.ones(task.n_clients))
-    return Assigned(client=client)
+    ordered, owner = time[order], client[order]
+    torn = (ordered[1:] == ordered[:-1]) & (owner[1:] != owner[:-1])
+    return Assigned(client=client, facts={"borders_in_a_tie": int(np.count_nonzero(torn))})
 
 
 def by_column(task: Task, rng: np.random.Generator) -> Assigned:

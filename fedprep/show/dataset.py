@@ -45,6 +45,7 @@ def show_built(facts: Mapping[str, Any]) -> RenderableType:
         ("splits", shares(rows["splits"])),
         ("labels", shares({str(label): count for label, count in rows["labels"]})),
         ("clients", f"{partition['n_clients']:,} ({partition['method']})"),
+        *_softened(facts),
         ("seconds", seconds),
         ("id", facts["id"]),
         ("where", f"{facts['path']} ({size(facts['n_bytes'])})"),
@@ -57,6 +58,49 @@ def show_built(facts: Mapping[str, Any]) -> RenderableType:
         *_embeddings(facts["encoders"]),
         Text(f"\n{following}", "dim", no_wrap=True, overflow="ignore"),
     )
+
+
+def _softened(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields what was asked for and cannot be had of these rows: an order where times are tied, k labels."""
+    split, partition = facts["split"], facts["partition"]
+    if n_cut := split.get("users_cut_in_a_tie"):
+        n_users = facts["facts"]["n_users"]
+        yield (
+            "ties",
+            f"of {n_cut:,} of {n_users:,} users tied rows (one time) are parted, by a hash of ids",
+        )
+    if n_borders := partition.get("borders_in_a_tie"):
+        yield (
+            "ties",
+            f"{n_borders:,} periods of clients begin among tied rows (one time), parted by ids",
+        )
+    if n_above := partition.get("clients_above_k"):
+        what = "labels" if partition["on"] == "label" else "categories"
+        whole = partition["unit"] == "user"
+        why = (
+            "users are moved whole; partition.unit = 'interaction' moves rows"
+            if whole
+            else "see min_rows"
+        )
+        yield (
+            "not as asked",
+            f"{n_above:,} of {partition['n_clients']:,} clients hold more than k = {partition['k']} "
+            f"{what}, up to {partition['most_held']:,}: {why}",
+        )
+    asked, reached = partition.get("pool_divergence"), _reached(partition)
+    if asked is not None and reached is not None and reached < asked / 2 and not n_above:
+        yield (
+            "not as asked",
+            f"clients diverge by {reached:.3f} bits in the median where {asked:.3f} were drawn: "
+            "users are moved whole; partition.unit = 'interaction' moves rows",
+        )
+
+
+def _reached(partition: Mapping[str, Any]) -> float | None:
+    measure = "label_divergence" if partition.get("on") == "label" else "category_divergence"
+    found = (partition.get("heterogeneity") or {}).get(measure) or {}
+    median = found.get("median")
+    return None if median is None else float(median)
 
 
 def _identity(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -89,7 +133,8 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     split = facts["split"]
     yield "split rule", split["rule"]
     if "tie_rule" in split:
-        yield "ties", split["tie_rule"]
+        yield "tie rule", split["tie_rule"]
+    yield from _softened(facts)
     if leak := split.get("leak"):
         later = leak["train_rows_after_first_test_row"]
         yield "leak", f"{later:.1%} of the train rows are later than the first test row"
