@@ -251,6 +251,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     if not path.name:
         raise OutputError(f"{path} cannot be written: {os.strerror(errno.EISDIR)}")
     beside = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    made = not path.parent.exists()
     with refusals_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -259,6 +260,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         finally:
             with suppress(OSError):
                 beside.unlink(missing_ok=True)
+                if made:
+                    path.parent.rmdir()  # where it is empty
 
 
 @contextmanager

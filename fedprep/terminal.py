@@ -473,7 +473,9 @@ def _refused(error: BaseException) -> FedprepError | None:
             "there is not enough memory" + (f": {error}" if str(error) else ""),
             hint="a smaller input or batch, or a machine with more memory",
         )
-    if isinstance(error, UnicodeEncodeError) and not error.encoding.startswith("utf"):
+    if isinstance(error, UnicodeEncodeError) and (
+        not error.encoding.startswith("utf") or _UNSAFE.search(error.object[error.start])
+    ):
         return FedprepError(
             f"the encoding of this terminal or system ({error.encoding}) lacks a character of"
             f" '{error.object[:60]!s}'",

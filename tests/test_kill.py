@@ -108,3 +108,60 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
     assert process.wait() != 0
     assert not (tmp_path / "killed").exists()
     assert not (tmp_path / ".killed.building").exists()
+
+
+@pytest.mark.slow
+def test_builds_at_once_on_a_cold_cache_all_end_well_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.json").write_text(json.dumps(TREE))
+    outs = ["a", "b", "c"]
+    started = [start(out, tmp_path / "cold") for out in outs]
+    assert [process.wait(100) for process in started] == [0, 0, 0]
+    assert contents(tmp_path / "a") == contents(tmp_path / "b") == contents(tmp_path / "c")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "c", "cold", "recipe.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [0.3, 0.6])
+def test_a_terminated_build_leaves_nothing_and_the_next_one_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: float
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEDPREP_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "recipe.toml").write_text(
+        'name = "small"\n[source]\nname = "synthetic"\nedition = "2018"\ncategory = "Gift_Cards"\n'
+        "[source.synthetic]\nn_users = 300\nn_items = 100\nn_interactions = 9000\n"
+        '[embed.text]\nencoder = "hashing"\n[embed.image]\nencoder = "none"\n'
+    )
+    script = "from fedprep.cli import main; main(['build', 'recipe.toml', '--out', 'out'])"
+
+    def go() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    began = time.monotonic()
+    whole = go()
+    whole.communicate()
+    lasting = time.monotonic() - began
+    assert whole.returncode in (0, 1)
+    shutil.rmtree("out")
+    shutil.rmtree("cache")
+    stopped = go()
+    time.sleep(moment * lasting)
+    stopped.send_signal(signal.SIGTERM)
+    _, told = stopped.communicate()
+    if stopped.returncode in (0, 1):  # too late: it was done
+        shutil.rmtree("out")
+    else:  # -15: before it had begun
+        assert stopped.returncode in (143, -signal.SIGTERM)
+        assert "SIGTERM" in told or stopped.returncode < 0
+        assert sorted(p.name for p in tmp_path.iterdir() if p.name != "cache") == ["recipe.toml"]
+    after = go()
+    after.communicate()
+    assert after.returncode in (0, 1)

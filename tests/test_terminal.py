@@ -65,6 +65,7 @@ def test_a_result_is_the_exit_code() -> None:
         (PermissionError(errno.EACCES, "Permission denied", "here.csv"), 2, "Permission denied"),
         (MemoryError(), 2, "memory"),
         (UnicodeEncodeError("ascii", "snow \u2603", 5, 6, "no"), 2, "PYTHONUTF8"),
+        (UnicodeEncodeError("utf-8", "snow \udcff", 5, 6, "no"), 2, "PYTHONUTF8"),
         (KeyboardInterrupt(), 130, "go on"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 0, ""),
         (ZeroDivisionError("by nothing"), 70, "fault of the program"),

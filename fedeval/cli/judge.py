@@ -24,7 +24,7 @@ from fedeval.cli.options import (
     table_options,
     test_options,
 )
-from fedprep.terminal import print_json, progress_line, say, show
+from fedprep.terminal import escaped, json_text, print_json, progress_line, say, show
 
 if TYPE_CHECKING:
     from fedeval.setting import Setting
@@ -303,10 +303,11 @@ def _write(found: Mapping[str, Any], setting: Setting, out: Path, title: str | N
         "tex": forms.latex(found),
         "json": forms.to_json(found),
     }
+    shown = {form: json_text(t) if form == "json" else escaped(t) for form, t in texts.items()}
     files = [out / f"report.{form}" for form in FORMS]
     for form, file in zip(FORMS, files, strict=True):
         with whole_file(file) as beside:
-            beside.write_text(texts[form], encoding="utf-8")
+            beside.write_text(shown[form], encoding="utf-8")
     if setting.candidates is not None:
         files.append(out / "candidates.parquet")
         write_candidates(setting.candidates, files[-1])

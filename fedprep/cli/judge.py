@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fedprep.cli.options import dataset_argument, json_option, verify_option
-from fedprep.terminal import echo, print_json, progress_bars, say, show
+from fedprep.terminal import echo, escaped, json_text, print_json, progress_bars, say, show
 
 if TYPE_CHECKING:
     from fedprep.dataset import Dataset
@@ -121,7 +121,7 @@ def validate(
     }
     for file, text in texts.items():
         if file is not None:
-            _write(file, text)
+            _write(file, json_text(text) if file == json_file else escaped(text))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as out:
             out.write(report.markdown(verdict) + "\n")

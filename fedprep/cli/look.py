@@ -119,6 +119,7 @@ def sql(
     from fedprep.query import query as run
     from fedprep.show import show_frame
 
+    query.encode()  # bytes of the command line that are no text are refused here
     rows = run(Dataset.open(dataset, verify=verify), query, allow_files=allow_files)
     if as_csv:
         table = flat(rows.lazy())
