@@ -31,6 +31,7 @@ from fedprep.schema import ITEM_ID, USER_ID
 __all__ = [
     "METHODS",
     "Candidates",
+    "candidates_of",
     "read_candidates",
     "read_ncf_candidates",
     "sample_candidates",
@@ -197,7 +198,7 @@ def read_candidates(path: str | Path) -> Candidates:
             f"the facts in the footer of the candidates cannot be read: {error}", where=str(path)
         ) from None
     frame = pl.DataFrame(pl.from_arrow(table.select(list(columns))))
-    return _grouped(frame, facts, str(path))
+    return candidates_of(frame, facts, str(path))
 
 
 def read_ncf_candidates(path: str | Path) -> Candidates:
@@ -245,7 +246,7 @@ def read_ncf_candidates(path: str | Path) -> Candidates:
     frame = pl.concat([positives, others]).unique(
         [USER_ID, ITEM_ID], keep="first", maintain_order=True
     )
-    return _grouped(frame, {"method": "file", "name": Path(path).name}, str(path))
+    return candidates_of(frame, {"method": "file", "name": Path(path).name}, str(path))
 
 
 # --- drawing -------------------------------------------------------------------------------------------
@@ -359,7 +360,12 @@ def _candidates(
     )
 
 
-def _grouped(frame: pl.DataFrame, facts: dict[str, Any], where: str) -> Candidates:
+def candidates_of(frame: pl.DataFrame, facts: dict[str, Any], where: str) -> Candidates:
+    """Returns the candidates of a frame of user_id, item_id, relevant, in any order.
+
+    Raises:
+        EvaluationError: ids are no integers, or a pair stands there twice.
+    """
     integers = frame[USER_ID].dtype.is_integer() and frame[ITEM_ID].dtype.is_integer()
     if not integers or sum(frame.null_count().row(0)):
         raise EvaluationError("ids of candidates must be integers", where=where)

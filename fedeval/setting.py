@@ -13,6 +13,7 @@ import polars as pl
 from fedeval.candidates import (
     METHODS,
     Candidates,
+    candidates_of,
     read_candidates,
     read_ncf_candidates,
     sample_candidates,
@@ -21,7 +22,8 @@ from fedeval.hits import relevance_column
 from fedeval.interactions import Interactions, interactions_from, interactions_of
 from fedeval.per_user import same_ids
 from fedeval.policy import Policy
-from fedeval.tables import RELEVANCE, read_table
+from fedeval.spaces import in_dense_ids
+from fedeval.tables import RELEVANCE, Table, read_table
 from fedprep.dataset import Dataset
 from fedprep.errors import EvaluationError, nearest
 from fedprep.schema import CLIENT_ID, ITEM_ID, LABEL, RATING, USER_ID
@@ -43,7 +45,7 @@ class Setting:
     name: of the Dataset or file ·
     split: the rows that are the truth, "" for a file of truth · relevant: a name in `RELEVANT` ·
     candidates: what is ranked for each user, None for all items ·
-    policy: how lists and truth are read.
+    policy: how lists and truth are read · warnings: what a reader must know of their ids.
     """
 
     truth: pl.DataFrame
@@ -53,6 +55,7 @@ class Setting:
     relevant: str = "all"
     candidates: Candidates | None = None
     policy: Policy = field(default_factory=Policy)
+    warnings: tuple[str, ...] = ()
 
     @functools.cached_property
     def relevant_rows(self) -> pl.DataFrame:
@@ -123,6 +126,8 @@ def setting_of(
     columns: Mapping[str, str] | None = None,
     order: str | None = None,
     min_relevance: float | None = None,
+    ids: str = "dataset",
+    truth_ids: str | None = None,
 ) -> Setting:
     """Returns what systems are measured against.
 
@@ -138,6 +143,8 @@ def setting_of(
         columns: our name to the table of truth's own.
         order: lists go by `rank` or `score`; None: as `Policy.order` says.
         min_relevance: relevance, or else rating, from which on a row of truth counts.
+        ids: how a file of candidates and a table of truth are read, a name in `spaces.READINGS`.
+        truth_ids: how the table of truth is read, where it is otherwise.
 
     Raises:
         EvaluationError: neither is given, there is no relevant row, or no such candidates.
@@ -146,11 +153,18 @@ def setting_of(
     dataset = Dataset.open(data) if isinstance(data, str | Path) else data
     if dataset is not None:
         dataset.verify()
-    ranked = _read_candidates(candidates)
+    ranked, warnings = _read_candidates(candidates, dataset, ids)
     policy = Policy().with_choices(order, min_relevance)
     if truth is not None:
         _refuse_of_table(split, relevant)
-        table = read_table(truth, "truth", columns)
+        table, told = in_dense_ids(
+            read_table(truth, "truth", columns),
+            dataset,
+            truth_ids or ids,
+            "the truth",
+            "--truth-ids",
+        )
+        warnings += tuple(f"The truth: {text}." for text in told)
         kept = [c for c in (USER_ID, ITEM_ID, RELEVANCE, RATING, LABEL) if c in table]
         found = Setting(
             truth=table.whole(*kept),
@@ -178,6 +192,7 @@ def setting_of(
             if min_relevance is None
             else f"a relevance of {min_relevance:g} or more in some row",
         )
+    found = replace(found, warnings=warnings)
     return found if candidates == "full" or ranked else _with_sample(found, candidates, seed)
 
 
@@ -217,10 +232,12 @@ def _of_split(
     )  # fmt: skip
 
 
-def _read_candidates(candidates: str) -> Candidates | None:
-    """Returns the candidates of a file; None for words that are no file's name."""
+def _read_candidates(
+    candidates: str, dataset: Dataset | None, ids: str
+) -> tuple[Candidates | None, tuple[str, ...]]:
+    """Returns the candidates of a file, None for words that are no file's name; and what is to be told."""
     if candidates == "full" or candidates.partition(":")[0] in METHODS:
-        return None
+        return None, ()
     path = Path(candidates)
     if not path.is_file():
         raise EvaluationError(
@@ -230,7 +247,14 @@ def _read_candidates(candidates: str) -> Candidates | None:
         )
     with path.open("rb") as file:
         parquet = file.read(4) == b"PAR1"
-    return read_candidates(path) if parquet else read_ncf_candidates(path)
+    found = read_candidates(path) if parquet else read_ncf_candidates(path)
+    if dataset is None:
+        return found, ()
+    table = Table(found.frame(), found.frame().schema, "candidates", str(path))
+    dense, told = in_dense_ids(table, dataset, ids, "the candidates")
+    if dense is not table:
+        found = candidates_of(dense.whole(), found.facts, str(path))
+    return found, tuple(f"The candidates: {text}." for text in told)
 
 
 def _with_sample(setting: Setting, candidates: str, seed: int) -> Setting:

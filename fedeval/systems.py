@@ -23,9 +23,10 @@ from fedeval.runs import (
 )
 from fedeval.setting import Setting
 from fedeval.sources import order_of
+from fedeval.spaces import in_dense_ids
 from fedeval.tables import RANK, Table, read_table
 from fedprep.errors import EvaluationError, nearest
-from fedprep.schema import ITEM_ID, SOURCE_ID, USER_ID
+from fedprep.schema import ITEM_ID, USER_ID
 
 __all__ = ["System", "columns_by_system", "named_systems", "read_system"]
 
@@ -125,7 +126,7 @@ def read_system(
         source: where it is.
         setting: what it is measured against.
         columns: our name to the table's own.
-        ids: `dataset`: the table has the Dataset's dense ids; `source`: those of the raw data.
+        ids: how its ids are read, a name in `spaces.READINGS`.
         negative_pool: what its training negatives leave out, unless a Run's manifest says so itself
             (`plan.negative_pool` in the words of `runs.TRAINED`, or `negative_pool` in those of `Protocol`).
 
@@ -138,12 +139,15 @@ def read_system(
         run = run.parent  # a table in a Run's folder is of this Run
     if run is None or not is_run(run):
         recs = read_table(source, "recommendations", columns)
-        if ids == "source":
-            recs = _with_dense_ids(recs, setting)
+        recs, warnings = in_dense_ids(recs, setting.dataset, ids, name)
         _refuse_other_ids(name, recs, setting)
         return _among_candidates(
             System(
-                name=name, recs=recs, where=str(run) if run else "", negative_pool=negative_pool
+                name=name,
+                recs=recs,
+                where=str(run) if run else "",
+                negative_pool=negative_pool,
+                warnings=warnings,
             ),
             setting,
         )
@@ -173,38 +177,6 @@ def _refuse_other_ids(name: str, recs: Table, setting: Setting) -> None:
                 expected="ids of one kind in both",
                 hint="--ids source, if they are the ids of the raw data" if source else "",
             )
-
-
-def _with_dense_ids(recs: Table, setting: Setting) -> Table:
-    """Returns the table with the Dataset's ids for those of the raw data.
-
-    Rows of unknown users are left out; an unknown item gets an id that no item of the Dataset has, so
-    that it keeps its place in the list and is counted.
-
-    Raises:
-        EvaluationError: there is no Dataset, or no user of the table is in it.
-    """
-    if setting.dataset is None:
-        raise EvaluationError("--ids source needs a Dataset", hint="give it with --data")
-    rows = recs.whole().with_columns(pl.col(USER_ID, ITEM_ID).cast(pl.String))
-    for column, table in ((USER_ID, setting.dataset.users()), (ITEM_ID, setting.dataset.items())):
-        known = table.select(
-            pl.col(SOURCE_ID).alias(column), pl.col(column).alias("dense")
-        ).collect()
-        rows = rows.join(known, on=column, how="left", maintain_order="left")
-        if column == USER_ID:
-            rows = rows.filter(pl.col("dense").is_not_null())
-        else:
-            beyond = pl.col(column).rank("dense").cast(pl.Int32) + known.height
-            rows = rows.with_columns(pl.col("dense").fill_null(beyond))
-        rows = rows.with_columns(pl.col("dense").cast(pl.Int32).alias(column)).drop("dense")
-    if not rows.height:
-        raise EvaluationError(
-            f"no user of the table is in {setting.dataset.name} by their id in the raw data",
-            where=recs.where,
-            hint="--ids dataset, if they are the Dataset's own",
-        )
-    return replace(recs.of(rows), text=False)
 
 
 def _among_candidates(system: System, setting: Setting) -> System:

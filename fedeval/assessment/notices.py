@@ -46,6 +46,7 @@ def notices_of(
         *([{"level": "warn", "text": lacking}] if missing else []),
         *({"level": "warn", "text": text} for text in _warnings(systems, protocol)),
         *({"level": "warn", "text": text} for text in others),
+        *({"level": "warn", "text": text} for text in setting.warnings),
         *({"level": "warn", "text": text} for text in _no_candidates(setting)),
     ]
     found += ({"level": "note", "text": text} for text in _beating(sanity, leaks=False))

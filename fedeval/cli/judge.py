@@ -200,6 +200,8 @@ def _setting(given: Mapping[str, Any], systems: Collection[str] = ()) -> Setting
         columns=columns_of_truth(given, systems),
         order=given.get("order"),
         min_relevance=given.get("min_relevance"),
+        ids=given.get("ids", "dataset"),
+        truth_ids=given.get("truth_ids"),
     )
 
 

@@ -31,6 +31,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 SYSTEM = "RUN|RECS|NAME=RECS"
 """How a system is given: a Run's folder, a table, or a table with a name."""
 
+IDS = ("dataset", "source", "source-users", "source-items")
+
 data_option = click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -110,10 +112,13 @@ def table_options(command: Command) -> Command:
         ),
         click.option(
             "--ids",
-            type=click.Choice(["dataset", "source"]),
+            type=click.Choice(IDS),
             default="dataset",
             show_default=True,
-            help="Ids of the tables: the Dataset's own, or those of the raw data.",
+            help="Ids of the tables: the Dataset's own, those of the raw data, or users or items of these.",
+        ),
+        click.option(
+            "--truth-ids", type=click.Choice(IDS), help="Ids of --truth, if not those of --ids."
         ),
         click.option(
             "--negative-pool",
