@@ -285,7 +285,7 @@ def source_of(recipe: Recipe, **entries: Any) -> dict[str, Any]:
 SETTINGS: tuple[list[str], ...] = (
     [],
     ["seed=3", "partition.method=iid", "partition.n_clients=7"],
-    ["name=it's mine", "clean.from_date='2003-01-01'", "embed.text.template={title}"],
+    ["description=it's mine", "clean.from_date='2003-01-01'", "embed.text.template={title}"],
     ["embed.image.images=my pictures.zip", "partition.alpha=0.001", "validate.limits.min_rows=3"],
 )
 
@@ -305,7 +305,7 @@ def test_the_command_leads_to_the_same_recipe(name: str, settings: list[str]) ->
 def test_a_recipe_of_one_s_own_is_printed_whole(tmp_path: Path) -> None:
     items = {"file": "x.csv", "columns": {"item": 0, "my plot": 'the "plot"'}, "missing": ["N/A"]}
     tree = {
-        "name": "my data",
+        "name": "my-data",
         "source": {
             "name": "table", "file": 'a "b" ü.csv', "columns": {"user": "u", "item": 0}, "items": items,
         },
@@ -314,7 +314,7 @@ def test_a_recipe_of_one_s_own_is_printed_whole(tmp_path: Path) -> None:
     }  # fmt: skip
     recipe = parse_recipe(tree)
     command, text = rebuild_command({"recipe": recipe.to_dict(), "source": source_of(recipe)})
-    assert command == "fedprep build 'my data'.toml"
+    assert command == "fedprep build my-data.toml"
     (tmp_path / "own.toml").write_text(text, encoding="utf-8")
     found = load_recipe(str(tmp_path / "own.toml"))
     assert (found.source, found.clean, found.name) == (recipe.source, recipe.clean, recipe.name)

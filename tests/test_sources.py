@@ -48,7 +48,7 @@ def test_files_have_roles_and_names_and_terms_have_a_citation(name, edition, cat
 def test_tables_have_the_columns_that_the_build_asks_for(name, edition, category, tmp_path):
     size = Synthetic(n_users=40, n_items=30, n_interactions=400)
     paths = write_raw(
-        tmp_path,
+        tmp_path / "raw",
         family=name,
         edition=edition,
         category=category,

@@ -316,15 +316,15 @@ def in_split(rows: pl.DataFrame, split: str, where: pl.Expr) -> pl.DataFrame:
     )
 
 
-def test_a_run_that_measured_nothing_is_exit_1(
+def test_a_run_in_which_no_client_can_be_reached_is_refused_before_its_first_round(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No client can be reached, and there is no row to judge by."""
     place = tiny(tmp_path / "data", in_split(interactions(), "train", pl.lit(True)))
     (tmp_path / "who.csv").write_text("client_id,start,end\n0,50,60\n")
     trace = ("--set", "sampler=trace", "--set", f"trace={tmp_path / 'who.csv'}")
-    assert run("run", place, "--allow-invalid", "--out", tmp_path / "r", *trace, *QUICK) == 1
-    assert "the run measured nothing" in capsys.readouterr().err
+    assert run("run", place, "--allow-invalid", "--out", tmp_path / "r", *trace, *QUICK) == 2
+    assert "train.trace" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
 
 
 def test_one_client_alone_trains(tmp_path: Path) -> None:
