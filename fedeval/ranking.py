@@ -150,9 +150,10 @@ def check_sizes(
 def _rank_candidates(
     scores: ScoreBlock, n_items: int, candidates: Candidates, k: int, block_bytes: int
 ) -> pl.DataFrame:
-    largest = int(candidates.item_id.max(initial=-1))
-    if largest >= n_items:
-        raise EvaluationError(f"candidate {largest} is none of the {n_items} items")
+    item = candidates.item_id
+    strange = item[(item < 0) | (item >= n_items)]
+    if len(strange):
+        raise EvaluationError(f"candidate {int(strange[0])} is none of the {n_items} items")
     values = np.empty(len(candidates), np.float32)
     step = _rows(n_items, block_bytes)
     for begin in range(0, len(candidates.user_id), step):

@@ -70,7 +70,7 @@ def export(
     if safe_cells and to != "csv":
         raise FedprepError(f"cells of '{to}' are read by programs as they are", hint="--to csv")
     write = partial(to_csv, safe_cells=True) if safe_cells else EXPORTS[to]
-    with whole_folder(out, kind=EXPORT, force=force) as folder:
+    with whole_folder(out, kind=EXPORT, force=force) as folder, dataset.blamed():
         write(dataset, folder, progress)
         names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
         lines = "\n".join((f"{dataset.name} {dataset.id}", *names))

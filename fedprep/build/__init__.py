@@ -165,7 +165,7 @@ def repartition(
     recipe = parse_recipe(dataset.manifest["recipe"], where=str(dataset.path))
     recipe = msgspec.structs.replace(recipe, partition=options)
     out = Path(out)
-    with whole_folder(out, kind=DATASET, force=force) as folder:
+    with whole_folder(out, kind=DATASET, force=force) as folder, dataset.blamed():
         log = _log_of(dataset)
         rows = dataset.interactions().drop(CLIENT_ID).collect()
         users = dataset.users().drop(CLIENT_ID).collect()

@@ -54,7 +54,15 @@ def diff(a: Dataset, b: Dataset) -> dict[str, Any]:
         DatasetError: a manifest lacks one of the entries that are compared.
     """
     first, second = _complete(a), _complete(b)
-    found = {
+    with a.blamed(), b.blamed():
+        found = _compared(a, b, first, second)
+    return {"format": 1, "differs": _differs(found), "a": _who(a), "b": _who(b), **found}
+
+
+def _compared(
+    a: Dataset, b: Dataset, first: Mapping[str, Any], second: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
         "recipe": differing(first["recipe"], second["recipe"]),
         "raw_files": _raw_files(first["source"], second["source"]),
         "facts": _side_by_side(_facts(first), _facts(second)),
@@ -68,7 +76,6 @@ def diff(a: Dataset, b: Dataset) -> dict[str, Any]:
         "users": _members(a.users(), b.users()),
         "files": _files(first["tables"], second["tables"]),
     }
-    return {"format": 1, "differs": _differs(found), "a": _who(a), "b": _who(b), **found}
 
 
 def failures(
