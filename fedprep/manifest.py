@@ -191,8 +191,8 @@ class _Step(Struct):
 
 
 class _Statistics(Struct):
-    before: dict[str, float | None]
-    after: dict[str, float | None]
+    before: dict[str, float | None] | UnsetType = UNSET
+    after: dict[str, float | None] | UnsetType = UNSET
 
 
 class _Encoder(Struct):
@@ -304,6 +304,9 @@ def _missing_of_encoders(encoders: Mapping[str, Any], tables: Iterable[str]) -> 
         wanted = OF_AN_ENCODER if modality in of_tables else OF_AN_ENCODER[:-1]
         encoder = encoders.get(modality, {})
         yield from (f"encoders.{modality}.{key}" for key in wanted if key not in encoder)
+        of = encoder.get("statistics", {}) if modality in of_tables else {"before": {}, "after": {}}
+        lacking = (key for key in ("before", "after") if of and key not in of)
+        yield from (f"encoders.{modality}.statistics.{key}" for key in lacking)
 
 
 def is_safe_name(name: str) -> bool:

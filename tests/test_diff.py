@@ -265,7 +265,8 @@ def test_an_encoder_of_one_side_is_one_line_and_last_digits_of_statistics_are_no
     def with_rms(name: str, rms: float) -> Dataset:
         shutil.copytree(pair[0].path, tmp_path / name)
         kept = {k: v for k, v in pair[0].manifest.items() if k not in ("id", "format")}
-        encoders = {"text": {"name": "x", "dim": 8, "statistics": {"after": {"rms": rms}}}}
+        counted = {"dim": 8, "normalise": "l2", "n_present": 0, "n_missing": 0}
+        encoders = {"text": {"name": "x", **counted, "statistics": {"after": {"rms": rms}}}}
         write_manifest(tmp_path / name, {**kept, "encoders": encoders})
         return Dataset.open(tmp_path / name)
 
