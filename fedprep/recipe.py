@@ -86,7 +86,6 @@ class ItemsTable(Table, frozen=True, kw_only=True):
     header: bool = True
     encoding: str = "utf-8"
     quote: Quote = "auto"
-    decimal: Decimal = "."
     max_bad_share: Share = 0.01
     columns: dict[str, str | int]
     missing: list[str] = []
@@ -296,7 +295,7 @@ class Recipe(Table, frozen=True, kw_only=True):
 
 ADDED: Mapping[str, tuple[str, ...]] = {
     "source": ("quote", "decimal", "max_bad_share", "markup"),
-    "source.items": ("quote", "decimal", "max_bad_share"),
+    "source.items": ("quote", "max_bad_share"),
 }
 """Keys that came after the first manifests were written, by their table."""
 

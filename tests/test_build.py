@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from fedprep.build import Hands, build_dataset, repartition
 from fedprep.dataset import Dataset
 from fedprep.errors import OutputError, PartitionError, RecipeError
 from fedprep.files import sha256_of
+from fedprep.manifest import manifest_id
 from fedprep.recipe import Recipe, change_partition, parse_recipe
 from fedprep.schema import INDEX, ITEMS, SHARD, USERS
 
@@ -234,6 +236,41 @@ def test_a_file_that_the_recipe_names_and_nobody_has_is_an_error(tmp_path: Path)
     embed = {"image": {"encoder": "efficientnet-lite0", "images": "posters.zip"}}
     with pytest.raises(RecipeError, match=r"posters\.zip"):
         build_dataset(recipe(embed=embed), tmp_path / "out")
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "gztar"])
+def test_the_table_of_items_is_found_where_the_rows_are(tmp_path: Path, form: str) -> None:
+    raw = tmp_path / "raw"
+    (raw / "a").mkdir(parents=True)
+    (raw / "b" / "c").mkdir(parents=True)
+    rows = "".join(f"u{n % 9},i{n % 7},{n % 5 + 1},{10**9 + n}\n" for n in range(99))
+    (raw / "a" / "rows.csv").write_text("u,i,r,t\n" + rows)
+    titles = "".join(f"i{n},thing {n}\n" for n in range(7))
+    (raw / "b" / "c" / "things.csv").write_text("i,title\n" + titles)
+    given = raw if form == "folder" else Path(shutil.make_archive(str(raw), form, raw))
+    source = {
+        "name": "table",
+        "file": "rows.csv",
+        "columns": {"user": "u", "item": "i", "rating": "r", "timestamp": "t"},
+        "items": {"file": "things.csv", "columns": {"item": "i", "title": "title"}},
+    }
+    made = build_dataset(
+        recipe(source=source, partition={"method": "by_user"}),
+        tmp_path / "out",
+        hands=Hands(given=given),
+    )
+    assert made.items().collect()["title"].null_count() == 0
+    read = [step for step in made.manifest["steps"] if "lines" in step]
+    assert [sum(step["lines"].values()) for step in read] == [100, 8]
+
+
+def test_what_the_manifest_says_of_lines_and_unset_keys_is_not_of_the_id(dataset: Dataset) -> None:
+    manifest = json.loads(json.dumps(dataset.manifest))
+    assert "lines" in manifest["steps"][0]
+    assert not {"quote", "decimal", "markup", "max_bad_share"} & {*manifest["recipe"]["source"]}
+    for step in manifest["steps"]:
+        step.pop("lines", None)
+    assert manifest_id(manifest) == dataset.id
 
 
 @pytest.mark.parametrize(

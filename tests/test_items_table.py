@@ -136,7 +136,7 @@ def test_the_key_takes_the_type_of_the_source(tmp_path, content):
         (["A, x|B", "C, y"], [["A, x", "B"], ["C, y"]]),
         (["A,A, ,B", " , "], [["A", "B"], None]),
         (['["A, x","B"]', "C"], [["A, x", "B"], ["C"]]),
-        ([["A", "B"], []], [["A", "B"], []]),
+        ([["A", "B"], []], [["A", "B"], None]),
     ],
 )
 def test_categories_of_any_form_become_lists(tmp_path, kinds, expected):
@@ -238,3 +238,127 @@ def test_the_plots_of_melu_come_to_movielens_1m(mirror, tmp_path):
     read, *dropped = joined.steps[-5:]
     assert (read.rows_in, read.rows_out) == (3881, 3881)
     assert [step.dropped for step in dropped] == [0, 0, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("markup", "title", "categories"),
+    [
+        ("clean", ["Café & Bar", "Tom 'n' Ann", "AT&T <3 you"], [["a&b", "c"], ["<unk>"], None]),
+        (
+            "keep",
+            ["Caf&eacute; &amp; <b>Bar</b>", "Tom &#39;n&#39; Ann", "AT&T <3 you"],
+            [["a&amp;b", "c"], ["<unk>"], None],
+        ),
+    ],
+)
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_tags_and_entities_are_taken_out_of_every_text(tmp_path, markup, title, categories, form):
+    table = pl.DataFrame(
+        {
+            "item": ["1", "2", "3"],
+            "title": ["Caf&eacute; &amp; <b>Bar</b>", "Tom &#39;n&#39; Ann", "AT&T <3 you"],
+            "categories": ["a&amp;b|c", "<unk>", "[]"],
+        }
+    )
+    if form == "parquet":
+        lists = pl.Series("categories", [["a&amp;b", "c"], ["<unk>"], []])
+        table = table.with_columns(lists)
+    path = tmp_path / "more"
+    if form == "csv":
+        table.write_csv(path)
+    elif form == "jsonl":
+        table.write_ndjson(path)
+    else:
+        table.write_parquet(path)
+    names = {name: name for name in table.columns}
+    raw = source(items=(), rated=(1, 2, 3))
+    joined = join_items(raw, path, recipe.ItemsTable(file="more", columns=names), markup=markup)
+    items = joined.items.collect().sort("item")
+    assert items["title"].to_list() == title
+    assert items["categories"].to_list() == categories
+    assert any(s.name == "markup in more" for s in joined.steps) == (markup == "clean")
+
+
+def test_lists_in_texts_become_categories_texts_and_pictures(tmp_path):
+    rows = [
+        {
+            "item": n,
+            "categories": categories,
+            "about": ["One &amp; two.", "Three."],
+            "image": ["https://a/1.jpg", "https://a/2.jpg"],
+        }
+        for n, categories in enumerate(
+            ["['Ale', 'Tea']", '[{"id": 18, "name": "Ale"}]', "[]", [{"id": 1, "name": "Tea"}]], 1
+        )
+    ]
+    path = tmp_path / "more"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    names = {name: name for name in rows[0]}
+    raw = source(items=(), rated=(1, 2, 3, 4))
+    items = join_items(raw, path, recipe.ItemsTable(file="more", columns=names)).items.collect()
+    items = items.sort("item")
+    assert items["categories"].to_list() == [["Ale", "Tea"], ["Ale"], None, ["Tea"]]
+    assert items["about"].unique().to_list() == ["One & two. Three."]
+    assert items["image"].unique().to_list() == ["https://a/1.jpg"]
+
+
+def test_structs_and_numbers_in_lists_become_categories(tmp_path):
+    for values in ([[{"id": 1, "name": "7"}]], [[7]]):
+        table = pl.DataFrame({"item": [1], "kind": values})
+        _, items = join(tmp_path, table, {"item": "item", "categories": "kind"})
+        assert items.filter(item=1)["categories"].to_list() == [["7"]]
+    with pytest.raises(SourceError, match="no name"):
+        table = pl.DataFrame({"item": [1], "kind": [[{"id": 1}]]})
+        join(tmp_path, table, {"item": "item", "categories": "kind"})
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize("spelled", ["1.0", " 1", "\xa01\xa0", "\u200b1"])
+def test_an_item_is_known_however_its_id_is_spelled(tmp_path, as_text, spelled):
+    raw = text_ids(source()) if as_text else source()
+    joined, items = join(
+        tmp_path, f"id,name\n{spelled},Uno\n", {"item": "id", "title": "name"}, raw
+    )
+    assert items.filter(pl.col("item").cast(pl.String) == "1")["title"].to_list() == ["Uno"]
+    assert "ids tidied in more" in [step.name for step in joined.steps]
+
+
+def test_composed_and_decomposed_ids_meet(tmp_path):
+    rows = pl.LazyFrame({"user": ["a"], "item": ["\xe9"]})
+    raw = RawTables(
+        interactions=rows,
+        items=pl.LazyFrame(schema={"item": pl.String, "title": pl.String}),
+        users=pl.LazyFrame(schema={"user": pl.String}),
+    )
+    _, items = join(tmp_path, "id,name\ne\u0301,Uno\n", {"item": "id", "title": "name"}, raw)
+    assert items.rows() == [("\xe9", "Uno")]
+
+
+def test_a_list_is_no_id_of_an_item(tmp_path):
+    with pytest.raises(SourceError, match="List"):
+        join(tmp_path, pl.DataFrame({"id": [["1"]], "n": ["a"]}), {"item": "id", "title": "n"})
+
+
+def test_too_many_rows_without_an_id_stop_the_build(tmp_path):
+    text = "id,name\n1,a\n,b\n,c\n" + "2,d\n" * 60
+    with pytest.raises(SourceError, match="2 of 63 lines"):
+        join(tmp_path, text, {"item": "id", "title": "name"}, max_bad_share=0.01)
+
+
+def test_a_stray_quote_in_a_title_costs_nothing(tmp_path):
+    lines = [f"{n}\t{chr(34) * (n == 5)}thing {n}{chr(34) * (n == 90)}\tx|y" for n in range(1, 101)]
+    text = "id\tname\tkind\n" + "\n".join(lines)
+    raw = source(items=(), rated=tuple(range(1, 101)))
+    columns = {"item": "id", "title": "name", "categories": "kind"}
+    for quote in ("auto", "none"):
+        _, items = join(tmp_path, text, columns, raw, separator="\t", quote=quote)
+        assert items["title"].n_unique() == 100
+    with pytest.raises(SourceError, match="lines"):
+        join(
+            tmp_path,
+            "id\tname\n" + '1\t"open\n' * 20,
+            {"item": "id", "title": "name"},
+            separator="\t",
+            quote="double",
+            max_bad_share=0.01,
+        )

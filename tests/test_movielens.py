@@ -105,6 +105,18 @@ def test_genres_become_categories_and_none_of_them_null(tmp_path):
     assert len(GENRES_100K) == 19
 
 
+def test_tags_and_entities_are_taken_out_of_titles_and_genres(tmp_path):
+    folder = write(tmp_path, "1m")
+    path = folder / "ml-1m" / "movies.dat"
+    text = "10::Caf&eacute; &amp; <b>Bar</b> (1999)::Drama|Q&amp;A\n20::AT&T <3 you::Comedy\n"
+    path.write_text(text, encoding="utf-8")
+    raw, _, items, _ = read(folder, "1m")
+    assert items["title"].to_list() == ["Café & Bar", "AT&T <3 you"]
+    assert items["categories"].to_list() == [["Drama", "Q&A"], ["Comedy"]]
+    assert items["year"].to_list() == [1999, None]
+    assert "markup in items" in [step.name for step in raw.steps]
+
+
 def test_accents_survive_in_latin1_and_in_utf8(tmp_path):
     assert read(write(tmp_path / "a", "1m"), "1m")[2]["title"][2] == "Café: Più"
     assert read(write(tmp_path / "b", "10m"), "10m")[2]["title"][2] == "Café: Più"

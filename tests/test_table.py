@@ -14,6 +14,7 @@ import pytest
 
 from fedprep import recipe
 from fedprep.errors import RecipeError, SourceError
+from fedprep.schema import Lines
 from fedprep.sources import join_items, table
 from fedprep.sources.table import TABLE, read_table
 
@@ -322,7 +323,8 @@ def test_such_a_source_knows_no_items_and_no_users(tmp_path):
 
 def test_the_recipe_in_the_documentation_is_one(tmp_path):
     docs = Path(__file__).parent.parent / "docs" / "tables.md"
-    (toml,) = re.findall(r"```toml\n(.*?)```", docs.read_text(encoding="utf-8"), flags=re.DOTALL)
+    blocks = re.findall(r"```toml\n(.*?)```", docs.read_text(encoding="utf-8"), flags=re.DOTALL)
+    toml = next(block for block in blocks if "books.toml" in block)
     (tmp_path / "books.toml").write_text(toml, encoding="utf-8")
     books = recipe.load_recipe(tmp_path / "books.toml")
     header = '"User-ID";"ISBN";"Book-Rating"\r\n'
@@ -333,3 +335,176 @@ def test_the_recipe_in_the_documentation_is_one(tmp_path):
     (tmp_path / "items.csv").write_text(header + '"000X";"É";"NULL";"";"u"\r\n', encoding="latin-1")
     items = join_items(raw, tmp_path / "items.csv", books.source.items).items.collect()
     assert items.select("title", "author", "image").rows() == [("É", None, "u")]
+
+
+TWO = {"user": "u", "item": "i"}
+IMPLICIT = "".join(f"u{n % 7},i{n % 5}\n" for n in range(200))
+
+
+def ids(rows):
+    return sorted(set(rows["user"].to_list())), sorted(set(rows["item"].to_list()))
+
+
+@pytest.mark.parametrize("blank", [" ", "\xa0", "\u200b", "\ufeff", "\u3000"])
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_blanks_at_the_ends_of_ids_are_cut_and_counted(tmp_path, blank, form):
+    table = pl.DataFrame({"u": ["a", f"a{blank}", "b"], "i": ["x", "x", f"{blank}x"]})
+    content = {
+        "csv": table.write_csv(),
+        "jsonl": "".join(json.dumps(row) + "\n" for row in table.iter_rows(named=True)),
+        "parquet": table,
+    }[form]
+    raw, rows = read(tmp_path, {"a.csv": content}, TWO)
+    assert ids(rows) == (["a", "b"], ["x"])
+    assert [(s.dropped, s.why[0]) for s in raw.steps if s.name == "ids tidied"] == [(0, "2")]
+
+
+def test_a_letter_is_one_whether_composed_or_not(tmp_path):
+    raw, rows = read(tmp_path, {"a.csv": "u,i\n\xe9,x\ne\u0301,x\n"}, TWO)
+    assert ids(rows) == (["\xe9"], ["x"])
+    assert "ids tidied" in [step.name for step in raw.steps]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        "u,i\n7.0,3.00\n8,3\n",
+        '{"u": 7.0, "i": "3.0"}\n{"u": "8", "i": 3}\n',
+        pl.DataFrame({"u": [7.0, 8.0], "i": ["3.0", "3"]}),
+    ],
+)
+def test_a_whole_number_is_one_id_in_any_spelling(tmp_path, second):
+    raw, rows = read(tmp_path, {"a.csv": "u,i\n7,3\n9,3\n", "b.csv": second}, TWO, file="*.csv")
+    assert ids(rows) == ([7, 8, 9], [3])
+    assert "ids in one spelling" in [step.name for step in raw.steps]
+
+
+def test_leading_zeros_and_other_text_make_another_id(tmp_path, caplog):
+    _, rows = read(tmp_path, {"a.csv": "u,i\n7,007\n7,7\n7,7.0\n7,a\n"}, TWO)
+    assert ids(rows) == (["7"], ["007", "7", "7.0", "a"])
+    assert any("7.0" in record.message for record in caplog.records)
+
+
+def test_a_list_or_an_object_is_no_id(tmp_path):
+    lines = ['{"u": "a", "i": "x"}', '{"u": ["a"], "i": "x"}', '{"u": "a", "i": {"id": 1}}']
+    raw, rows = read(tmp_path, {"a.csv": "\n".join(lines)}, TWO)
+    assert rows.height == 1
+    assert raw.steps[0].dropped == 2
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_decimal_commas_are_read_with_the_key_and_never_dropped(tmp_path, separator):
+    content = "u,i,r\n".replace(",", separator)
+    content += "".join(f"{n}{separator}1{separator}3{',5' * (n % 9 == 0)}\n" for n in range(60))
+    columns = {"user": "u", "item": "i", "rating": "r"}
+    with pytest.raises(SourceError, match="decimal comma") as caught:
+        read(tmp_path, {"a.csv": content}, columns, separator=separator)
+    assert 'decimal = ","' in caught.value.hint
+    _, rows = read(tmp_path, {"a.csv": content}, columns, separator=separator, decimal=",")
+    assert (rows.height, rows["rating"].sum()) == (60, 60 * 3 + 7 * 0.5)
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "key"),
+    [
+        (IMPLICIT, {}, "header = false"),
+        ("u,i\n" + IMPLICIT, {"header": False}, "header = true"),
+    ],
+)
+def test_a_first_line_of_the_other_kind_stops_the_build(tmp_path, content, options, key):
+    with pytest.raises(SourceError, match="first line") as caught:
+        read(tmp_path, {"a.csv": content}, {"user": 0, "item": 1}, **options)
+    assert key in caught.value.hint
+
+
+@pytest.mark.parametrize("columns", [TWO, {"user": 0, "item": 1}])
+def test_files_cut_from_one_are_read_though_only_the_first_has_a_header(tmp_path, columns, caplog):
+    files = {"day-1.csv": "u,i\n" + IMPLICIT, "day-2.csv": IMPLICIT}
+    raw, rows = read(tmp_path, files, columns, file="day-*.csv")
+    assert rows.height == 400
+    assert raw.steps[0].lines == Lines(rows=400, header=1)
+    assert any("day-2.csv" in record.message for record in caplog.records)
+
+
+FEW_BAD = {
+    "fields": ("a,b,c", "a,b,c,d"),
+    "rating": ("a,b,4", "a,b,good"),
+    "user": ("a,b,4", ",b,4"),
+    "quote": ("a,b,4", 'a,"b,4'),
+}
+
+
+@pytest.mark.parametrize("kind", FEW_BAD)
+def test_more_bad_lines_than_the_share_stop_the_build(tmp_path, kind):
+    good, bad = FEW_BAD[kind]
+    good = good.replace("c", "4")
+
+    def content(n_bad):
+        return "u,i,r\n" + f"{good}\n" * (200 - n_bad) + f"{bad}\n" * n_bad
+
+    columns = {"user": "u", "item": "i", "rating": "r"}
+    options = {"quote": "double"} if kind == "quote" else {}
+    for n_bad in (1, 2):
+        _, rows = read(tmp_path, {"a.csv": content(n_bad)}, columns, max_bad_share=0.01, **options)
+        assert rows.height == 200 - n_bad
+    with pytest.raises(SourceError, match="3 of 200 lines") as caught:
+        read(tmp_path, {"a.csv": content(3)}, columns, max_bad_share=0.01, **options)
+    assert "max_bad_share = 0.02" in caught.value.hint
+    assert "line" in caught.value.where
+    _, rows = read(tmp_path, {"a.csv": content(3)}, columns, max_bad_share=0.02, **options)
+    assert rows.height == 197
+
+
+def test_a_few_lines_may_be_bad_and_one_always_may(tmp_path):
+    raw, rows = read(tmp_path, {"a.csv": "u,i\na,b\nc\n"}, TWO, max_bad_share=0.0)
+    assert (rows.height, raw.steps[0].dropped) == (1, 1)
+
+
+def test_lists_of_items_are_refused_with_the_format_that_reads_them(tmp_path):
+    lists = "".join(f"{n} " + " ".join("5" * (2 + n % 9)) + "\n" for n in range(40))
+    columns = {"user": 0, "item": 1}
+    with pytest.raises(SourceError) as caught:
+        read(
+            tmp_path,
+            {"a.csv": lists},
+            columns,
+            separator=" ",
+            header=False,
+            max_bad_share=0.01,
+        )
+    assert 'format = "sequences"' in caught.value.hint
+    _, rows = read(tmp_path, {"a.csv": lists}, columns, separator=" ", format="sequences")
+    assert rows.height == sum(2 + n % 9 for n in range(40))
+
+
+def test_a_json_array_is_read(tmp_path):
+    rows = [{"u": f"u{n}", "i": "x\ny"} for n in range(3)]
+    for text in (json.dumps(rows), json.dumps(rows, indent=2)):
+        for content in (text, gzip.compress(text.encode())):
+            _, found = read(tmp_path, {"a.csv": content}, TWO)
+            assert ids(found) == (["u0", "u1", "u2"], ["x\ny"])
+    with pytest.raises(SourceError, match="JSON array"):
+        read(tmp_path, {"a.csv": json.dumps(rows)[:-5]}, TWO)
+
+
+def test_python_dicts_are_read_and_nothing_is_evaluated(tmp_path):
+    lines = [repr({"u": f"u{n}", "i": "it's", "early": False, "x": None}) for n in range(90)]
+    old = [line.replace("'u'", "u'u'") for line in lines]
+    bad = "{'u': __import__('os').getcwd(), 'i': 'x'}"
+    for n, content in enumerate((lines, old, [*old, bad])):
+        raw, rows = read(tmp_path, {"a.csv": "\n".join(content)}, TWO)
+        assert rows.height == 90
+        assert raw.steps[0].dropped == (n == 2)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8-sig"])
+def test_texts_that_begin_with_a_byte_order_mark_are_read(tmp_path, encoding):
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+    _, rows = read(tmp_path, {"a.csv": mark + CSV.encode(encoding)})
+    assert rows.rows() == ROWS
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_any_line_end_is_one(tmp_path, end):
+    _, rows = read(tmp_path, {"a.csv": CSV.replace("\n", end)})
+    assert rows.rows() == ROWS

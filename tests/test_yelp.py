@@ -292,3 +292,15 @@ def test_the_real_subset_has_its_known_counts(mirror, tmp_path):
     assert (joined.height, joined["item"].n_unique()) == (1724, 914)
     assert not items["attributes"].str.contains(r"""[{}'"]|\b(?:False|None)\b""").any()
     assert all(step.dropped == 0 for step in raw.steps)
+
+
+def test_tags_and_entities_are_taken_out_of_names_unless_they_are_to_stay(tmp_path):
+    named = business(1, name="Caf&eacute; <b>Bar</b>", categories="Food &amp; Tea, Rum")
+    raw = read(tmp_path, business=[named])
+    assert raw.items.collect().select("title", "categories").row(0) == (
+        "Café Bar",
+        ["Food & Tea", "Rum"],
+    )
+    paths = {role: tmp_path / "raw" / NAMES[role] for role in ("business", "review")}
+    kept = read_yelp(paths, recipe.Source(name="yelp", markup="keep"), tmp_path / "again")
+    assert kept.items.collect()["title"].to_list() == ["Caf&eacute; <b>Bar</b>"]

@@ -46,9 +46,8 @@ def read_raw(
     with log.stage("read"):
         paths = {role: file.path for role, file in fetched.items()}
         options = recipe.source
-        if (
-            hands.synthetic and options.synthetic.faults
-        ):  # bad lines that were asked for stop nothing
+        if hands.synthetic and options.synthetic.faults:
+            # Bad lines that were asked for stop nothing.
             options = msgspec.structs.replace(options, max_bad_share=1.0)
         raw = source.read(paths, options, work, hands.progress)
         if recipe.source.items is not None:
@@ -181,6 +180,8 @@ def _named_files(recipe: Recipe, hands: Hands) -> dict[str, Fetched]:
     if image.encoder != "none" and image.images not in ("", "urls"):
         wanted["pictures"] = ("embed.image.images", image.images)
     folders = [Path.cwd(), *([hands.path] if hands.path is not None else [])]
+    if hands.path is not None and hands.path.is_file():
+        folders.append(hands.path.absolute().parent)  # beside the file that was given
     found = {}
     for role, (key, name) in wanted.items():
         path = fetching.find_file(name, folders=folders)
@@ -190,7 +191,7 @@ def _named_files(recipe: Recipe, hands: Hands) -> dict[str, Fetched]:
         elif path is not None:
             found[role] = _unlisted(role, path, how="by hand")
         else:
-            given = f" or in --from {hands.path}" if hands.path is not None else ""
+            given = f", nor in --from {hands.path}" if hands.path is not None else ""
             raise RecipeError(
                 f"the file '{name}' that the recipe names is not there{given}",
                 where=key,
@@ -212,18 +213,18 @@ def _within_given(role: str, name: str, hands: Hands) -> Fetched | None:
     if hands.path is None:
         return None
     member = Path(name).name
-    file = RawFile(role=role, candidates=(Candidate(name=name),), members=(member,))
-    try:
-        found = fetching.fetch([file], by_hand=hands.path, mirrors=(), progress=hands.progress)[
-            role
-        ]
-    except FetchError:
-        return None
-    path = found.path
-    if path.is_dir():
-        inside = (path / member, path / f"{member}.gz", *sorted(path.rglob(member)))
-        path = next(p for p in inside if p.is_file())
-    return replace(found, path=path)
+    for wanted in (member, f"{member}.gz"):
+        file = RawFile(role=role, candidates=(Candidate(name=wanted),), members=(wanted,))
+        try:
+            found = fetching.fetch([file], by_hand=hands.path, mirrors=(), progress=hands.progress)
+        except FetchError:
+            continue
+        path = found[role].path
+        if path.is_dir():
+            inside = (path / wanted, *sorted(path.rglob(wanted)))
+            path = next(p for p in inside if p.is_file())
+        return replace(found[role], path=path)
+    return None
 
 
 def _unlisted(role: str, path: Path, *, how: str) -> Fetched:

@@ -162,7 +162,8 @@ def read(
     rows, lost = unusable(rows, usable, "reviews", why, share)
     items, more = no_items(edition), list[Step]()
     if "meta" in paths:
-        items, more = read_items(paths["meta"], edition, work / "meta", progress, share)
+        meta = paths["meta"]
+        items, more = read_items(meta, edition, work / "meta", progress, share, options.markup)
     else:
         log.warning(
             "there is no file of metadata: items have no titles, texts, categories, pictures"

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -60,7 +61,12 @@ MAIN_PICTURE = r'(\{[^{}]*"variant":"MAIN"[^{}]*\})'
 
 
 def read_items(
-    path: Path, edition: str, out: Path, progress: Progress, max_bad_share: float = BAD_SHARE
+    path: Path,
+    edition: str,
+    out: Path,
+    progress: Progress,
+    max_bad_share: float = BAD_SHARE,
+    markup: str = "clean",
 ) -> tuple[pl.LazyFrame, list[Step]]:
     """Returns the products, each once, and what was dropped or lost on the way.
 
@@ -76,7 +82,7 @@ def read_items(
         out,
         name="metadata",
         literal=edition == "2014",
-        transform=_plain,
+        transform=partial(_plain, plain=_as_written if markup == "keep" else plain_text),
         max_bad_share=max_bad_share,
         progress=progress,
     )
@@ -103,17 +109,22 @@ def no_items(edition: str) -> pl.LazyFrame:
     )
 
 
-def _plain(rows: pl.DataFrame) -> pl.DataFrame:
+def _as_written(texts: pl.Series) -> pl.Series:
+    """Returns the texts with what they have of tags and entities; null in place of an empty one."""
+    return texts.set(texts == "", None)
+
+
+def _plain(rows: pl.DataFrame, *, plain: Callable[[pl.Series], pl.Series]) -> pl.DataFrame:
     """Returns the rows of a block with plain texts, numbers and lists, and what they came from."""
     texts = {name: text_of_json(rows[name]) for name in TEXTS if name in rows.columns}
     prices, unread = price(text_of_json(rows["price"]))
     columns = {
         "line": rows["line"],
         "item": tidy_ids(rows["item"]),
-        "title": plain_text(texts["title"]),
-        "categories": _categories(rows),
+        "title": plain(texts["title"]),
+        "categories": _categories(rows, plain),
         "image": _image(rows),
-        **{name: plain_text(text) for name, text in texts.items() if name != "title"},
+        **{name: plain(text) for name, text in texts.items() if name != "title"},
         "price": prices,
         "title_markup": has_markup(texts["title"]).fill_null(False),
         "price_unread": unread,
@@ -121,12 +132,12 @@ def _plain(rows: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
-def _categories(rows: pl.DataFrame) -> pl.Series:
+def _categories(rows: pl.DataFrame, plain: Callable[[pl.Series], pl.Series]) -> pl.Series:
     """Returns the distinct categories of each product, in order: the root first."""
-    named = strings_of_json(rows["categories"]).list.unique(maintain_order=True)
+    named = strings_of_json(rows["categories"], plain).list.unique(maintain_order=True)
     if "main_category" not in rows.columns:
         return named
-    main = strings_of_json(rows["main_category"])
+    main = strings_of_json(rows["main_category"], plain)
     return named.zip_with(named.is_not_null(), main)
 
 

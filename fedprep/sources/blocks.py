@@ -6,6 +6,7 @@ not the file. What a file is called says nothing: gzip is known by its first byt
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import os
 import zlib
@@ -36,9 +37,8 @@ OTHER_FORMATS = {
     b"\xfd7zXZ": "an xz file",
     b"\x28\xb5\x2f\xfd": "a zstd file",
     b"PAR1": "a Parquet file",
-    b"\xff\xfe": "UTF-16 text",
-    b"\xfe\xff": "UTF-16 text",
 }
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @contextmanager
@@ -47,7 +47,8 @@ def blocks_of_lines(
 ) -> Iterator[Iterator[tuple[bytes, int]]]:
     """Gives blocks of whole lines, each with the number of its first line.
 
-    Plain or gzip (several members too), told by content. A UTF-8 byte order mark is skipped. The last
+    Plain or gzip (several members too), told by content; UTF-16 with its mark comes as UTF-8. A byte order
+    mark is skipped. The last
     line of the file may lack its end. The thread and the file are closed at the end of the `with`, and
     not by whoever collects a generator that was left half-way: it may be a thread that is just starting,
     and then joining another waits for ever.
@@ -103,6 +104,12 @@ def _blocks(
             where=f"{path}, after line {line - 1:,}",
             expected=expected,
         ) from None
+    except UnicodeDecodeError:
+        raise SourceError(
+            f"{name}: the file begins as UTF-16 text does, and does not go on so",
+            where=f"{path}, after line {line - 1:,}",
+            expected=expected,
+        ) from None
     except OSError as error:
         raise SourceError(f"{name}: the file cannot be read: {error}", where=str(path)) from None
 
@@ -142,7 +149,7 @@ def parquet_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
 
 
 def _text_of(raw: BinaryIO, name: str, path: Path, expected: str) -> BinaryIO:
-    """Returns the stream of plain bytes, inflated where the content is gzip."""
+    """Returns the stream of plain bytes: inflated where it is gzip, UTF-8 where it is UTF-16."""
     head = raw.read(16)
     raw.seek(0)
     for magic, form in OTHER_FORMATS.items():
@@ -150,6 +157,8 @@ def _text_of(raw: BinaryIO, name: str, path: Path, expected: str) -> BinaryIO:
             raise SourceError(
                 f"{name}: this is {form}", where=str(path), expected=f"{expected}; plain or gzip"
             )
+    if head.startswith(UTF16):
+        return cast(BinaryIO, codecs.EncodedFile(raw, "utf-8", "utf-16"))
     return cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if head.startswith(GZIP) else raw
 
 

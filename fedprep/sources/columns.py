@@ -90,26 +90,34 @@ def plain_integers(rows: pl.LazyFrame, names: Sequence[str]) -> bool:
     return all(rows.select(plain.fill_null(False).all()).collect(engine="streaming").row(0))
 
 
-def integer_texts(rows: pl.LazyFrame, names: Sequence[str]) -> dict[str, int]:
-    """Returns which text columns hold nothing but whole numbers, and how many of them end in `.0`.
+def integer_texts(
+    rows: pl.LazyFrame, names: Sequence[str]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Returns which text columns hold nothing but whole numbers, some with `.0`, and which hold more.
 
-    Only columns with one that does are named. There `7.0` is `7`; `007` and `7.5` are no whole numbers.
+    Of the first, how many rows have one that ends in `.0`: there `7.0` is `7` (`007` and `7.5` are no
+    whole numbers). Of the others, how many ids occur with and without it.
     """
     schema = rows.collect_schema()
     text = [name for name in names if schema[name] == pl.String()]
     if not text:
-        return {}
+        return {}, {}
     whole = [pl.col(name).str.contains(WHOLE).sum().alias(f"{name} whole") for name in text]
     other = [
         (~pl.col(name).str.contains(r"^-?(?:0|[1-9]\d*)(?:\.0+)?$")).sum().alias(f"{name} other")
         for name in text
     ]
     counts = rows.select(*whole, *other).collect(engine="streaming").row(0, named=True)
-    return {
-        name: counts[f"{name} whole"]
-        for name in text
-        if counts[f"{name} whole"] and not counts[f"{name} other"]
-    }
+    merged, twice = {}, {}
+    for name in text:
+        n_whole = counts[f"{name} whole"]
+        if n_whole and not counts[f"{name} other"]:
+            merged[name] = n_whole
+        elif n_whole:
+            ids = rows.select(pl.col(name).unique()).collect(engine="streaming")[name]
+            plain = ids.filter(ids.str.contains(WHOLE)).str.replace(WHOLE, "$1").unique()
+            twice[name] = int(plain.is_in(ids.implode()).sum())
+    return merged, {name: count for name, count in twice.items() if count}
 
 
 def _kind(dtype: pl.DataType) -> str:

@@ -24,16 +24,17 @@ import polars as pl
 from fedprep.errors import RecipeError, SourceError, nearest
 from fedprep.frames import scan_parquet
 from fedprep.schema import Lines, Progress, Step, silent
-from fedprep.sources.blocks import blocks_of_lines, parquet_writer
+from fedprep.sources.blocks import blocks_of_lines, first_bytes, parquet_writer
 from fedprep.sources.first_lines import fields_of, likeness, looks_like_data, looks_like_header
 from fedprep.sources.records import Layout, Records, parse_records
 from fedprep.sources.tidy import BAD_SHARE, BLANKS, refuse_bad_lines
 
-__all__ = ["Dialect", "stage_delimited"]
+__all__ = ["Dialect", "first_rows", "stage_delimited"]
 
 Quote = Literal["auto", "double", "none"]
 
 STAND_IN = "\x1f"  # ASCII's unit separator, in place of a separator of several characters
+HEAD = 1 << 16
 LOOKED_AT = 100  # lines whose number of fields is looked at where there is no header
 NO_UTF8 = "bytes that are no UTF-8"
 TOLERATED = 1000  # one line in so many may have bytes that are no UTF-8
@@ -158,9 +159,22 @@ def stage_delimited(
     )
 
 
+def first_rows(path: Path, dialect: Dialect, *, name: str) -> list[list[str]]:
+    """Returns the fields of the first lines of a file that are not blank, each line by itself.
+
+    Raises:
+        SourceError: the file cannot be read.
+    """
+    head = first_bytes(path, HEAD, name=name)
+    lines = head.decode(dialect.encoding, errors="replace").lstrip("\ufeff").splitlines()
+    whole = lines[:-1] if len(head) == HEAD else lines
+    full = [line for line in whole[:LOOKED_AT] if line.strip()]
+    return fields_of(full, dialect.separator, quotes=dialect.quoted)
+
+
 def _likeness(head: bytes, dialect: Dialect, layout: Layout) -> tuple[str, str]:
     lines = head.decode(errors="replace").split("\n", LOOKED_AT)[:LOOKED_AT]
-    return likeness(lines, dialect.byte, layout.n_fields)
+    return likeness(lines, dialect.byte, layout.n_fields, quoted=dialect.quoted)
 
 
 def _places(lines: Sequence[int]) -> str:
@@ -313,7 +327,10 @@ def _layout(
     names = [column.strip(BLANKS) for column in rows[0]] if dialect.header else []
     sizes = Counter(map(len, rows))
     n_fields = len(names) or sizes.most_common(1)[0][0]
-    wanted = _numbers(fields, names, n_fields, path, name)
+    like = likeness(lines[first:LOOKED_AT], dialect.byte, len(fields), quoted=dialect.quoted)
+    if dialect.header and not like[1] and looks_like_data(rows, range(n_fields)):
+        like = ("the first line looks like data", "header = false, and numbers in place of names")
+    wanted = _numbers(fields, names, n_fields, path, name, like)
     _refuse_wrong_header(rows, wanted, dialect, fields, f"{path}, line {first + 1}", name)
     layout = Layout(
         n_fields=n_fields,
@@ -353,9 +370,14 @@ def _refuse_wrong_header(
 
 
 def _numbers(
-    fields: Mapping[str, str | int], names: list[str], n_fields: int, path: Path, name: str
+    fields: Mapping[str, str | int],
+    names: list[str],
+    n_fields: int,
+    path: Path,
+    name: str,
+    like: tuple[str, str],
 ) -> tuple[int, ...]:
-    """Returns the 0-based number of the file's column behind each of ours."""
+    """Returns the 0-based number of the file's column behind each of ours; `like` is for messages."""
     numbers: dict[str, int] = {}
     for ours, theirs in fields.items():
         if isinstance(theirs, str):
@@ -369,22 +391,24 @@ def _numbers(
             if count != 1:
                 called = "no column is" if count == 0 else f"{count} columns are"
                 raise SourceError(
-                    f"{name}: {called} called '{theirs}'",
+                    f"{name}: {called} called '{theirs}'" + (f": {like[0]}" if like[0] else ""),
                     where=f"{path}, header",
                     expected=f"one that can be read as `{ours}`",
                     hint="use its number, counted from 0"
                     if theirs in names
-                    else nearest(theirs, names),
+                    else like[1] or nearest(theirs, names),
                 )
             numbers[ours] = names.index(theirs)
         elif 0 <= theirs < n_fields:
             numbers[ours] = theirs
         else:
             raise SourceError(
-                f"{name}: there is no column {theirs}: the lines have {n_fields} fields",
+                f"{name}: there is no column {theirs}: "
+                + (like[0] or f"the lines have {n_fields} fields"),
                 where=str(path),
                 expected=f"for `{ours}` a number from 0 to {n_fields - 1}",
-                hint="is the separator right?" if n_fields == 1 else "columns are counted from 0",
+                hint=like[1]
+                or ("is the separator right?" if n_fields == 1 else "columns are counted from 0"),
             )
     for ours, number in numbers.items():
         twice = [other for other in numbers if numbers[other] == number and other != ours]

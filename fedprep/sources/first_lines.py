@@ -11,8 +11,16 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["fields_of", "likeness", "looks_like_data", "looks_like_header"]
+__all__ = [
+    "WEB_PAGE",
+    "fields_of",
+    "is_web_page",
+    "likeness",
+    "looks_like_data",
+    "looks_like_header",
+]
 
+WEB_PAGE = ("the file looks like a web page", "fetch it again: a page was saved in its place")
 SEPARATORS = {"\t": r"\t", ";": ";", ",": ",", "|": "|", "::": "::", " ": " "}
 ABSENT = frozenset(("", "na", "n/a", "nan", "null", "none", "nil", "-", "?", r"\n"))
 NUMBER = re.compile(r"\s*[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?\s*")
@@ -46,32 +54,44 @@ def looks_like_header(rows: Sequence[Sequence[str]], wanted: Sequence[int]) -> b
     return any(kinds) and not any("digits" in _kinds_of(value) for value in first)
 
 
-def likeness(lines: Sequence[str], separator: str, n_fields: int) -> tuple[str, str]:
+def likeness(
+    lines: Sequence[str], separator: str, n_fields: int, *, quoted: bool = True
+) -> tuple[str, str]:
     """Returns what a file that has too many bad lines looks like, and the key that may read it.
 
     Args:
         lines: the first lines, without their ends.
         separator: how they were taken apart.
         n_fields: the fields that a line should have.
+        quoted: whether quotation marks were taken to enclose fields.
     """
     lines = [line.strip("\r") for line in lines if line.strip()]
     if not lines:
         return "", ""
     start = lines[0].lstrip("\ufeff \t")
-    if re.match(r"(?i)<(!doctype|html|\?xml)", start):
-        return "the file looks like a web page", "fetch it again: a page was saved in its place"
+    if is_web_page(start):
+        return WEB_PAGE
     if start.startswith(("{", "[{")):
         return "the lines look like JSON", 'format = "jsonl" reads JSON'
-    for other, shown in SEPARATORS.items():
+    apart = Counter(line.count(separator) + 1 for line in lines)
+    others = SEPARATORS if 2 * apart[n_fields] < len(lines) else {}
+    for other, shown in others.items():
         sizes = Counter(line.count(other) for line in lines)
         count, often = sizes.most_common(1)[0]
-        if other != separator and count > 0 and often > 0.9 * len(lines) and count >= n_fields - 1:
-            taken_apart = Counter(line.count(separator) for line in lines).most_common(1)[0]
-            if taken_apart[1] < often or taken_apart[0] == 0:
-                return (
-                    f"the lines have {count + 1} fields between '{shown}'",
-                    f'separator = "{shown}" may be what is meant',
-                )
+        regular = other != separator and count >= max(1, n_fields - 1) and often > 0.9 * len(lines)
+        if regular and (apart.most_common(1)[0][1] < often or apart[1] == len(lines)):
+            return (
+                f"the lines have {count + 1} fields between '{shown}'",
+                f'separator = "{shown}" may be what is meant',
+            )
+    odd = sum(line.count('"') % 2 for line in lines)
+    if 10 * odd > len(lines):
+        return (
+            f"{odd:,} of the first {len(lines):,} lines have a quotation mark that is not closed in the line",
+            'quote = "none" reads quotation marks as characters'
+            if quoted
+            else 'quote = "auto" reads fields of several lines in quotation marks',
+        )
     widths = Counter(len(line.split(separator)) for line in lines)
     if len(widths) > 3 and widths.most_common(1)[0][1] < 0.5 * len(lines):
         return (
@@ -79,14 +99,8 @@ def likeness(lines: Sequence[str], separator: str, n_fields: int) -> tuple[str, 
             "a line a user (an adjacency list)",
             'format = "sequences" reads them',
         )
-    odd = sum(line.count('"') % 2 for line in lines)
-    if odd:
-        return (
-            f"{odd:,} of the first {len(lines):,} lines have a quotation mark that is never closed",
-            'quote = "none" reads quotation marks as characters',
-        )
     size, often = widths.most_common(1)[0]
-    if size != n_fields and often > 0.5 * len(lines):
+    if size not in (1, n_fields) and often > 0.5 * len(lines):
         return (
             f"most lines have {size} fields, and the first one {n_fields}",
             "has the header a name for each column?",
@@ -99,6 +113,11 @@ def fields_of(lines: Sequence[str], separator: str, *, quotes: bool) -> list[lis
     if not quotes:
         return [line.split(separator) for line in lines]
     return [next(csv.reader([line], delimiter=separator), [""]) for line in lines]
+
+
+def is_web_page(text: str) -> bool:
+    """Returns whether a text begins as a web page or another XML document does."""
+    return re.match(r"(?i)\s*<(!doctype|html|\?xml)", text) is not None
 
 
 def _columns(

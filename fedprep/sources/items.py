@@ -14,12 +14,12 @@ from fedprep.errors import RecipeError, SourceError
 from fedprep.schema import ITEM_ID, ITEMS, SOURCE_ID, RawTables, Step
 from fedprep.sources.columns import WHOLE, in_type, shared_type
 from fedprep.sources.delimited import Dialect
-from fedprep.sources.lists import NAME_KEYS, strings_of_lists
-from fedprep.sources.markup import without_markup
+from fedprep.sources.lists import BRACKETS, NAME_KEYS, strings_of_lists
+from fedprep.sources.markup import lists_without_markup, without_markup
 from fedprep.sources.tabular import stage_tabular
 from fedprep.sources.tidy import BLANKS, refuse_bad_lines, tidy_ids
 
-__all__ = ["join_items"]
+__all__ = ["join_items", "plain_items"]
 
 KEY = "item"
 IMAGE = "image"
@@ -64,7 +64,7 @@ def join_items(
     steps += more
     extra, more = _rows_that_count(extra, known, path)
     steps += more
-    extra, more = _in_types(extra, schema)
+    extra, more = _in_types(extra, schema, markup)
     steps += more
     shared = [name for name in extra.columns if name in schema and name != KEY]
     joined = raw.items.join(
@@ -73,6 +73,26 @@ def join_items(
     better = {name: pl.coalesce(f"{name} of the extra table", name) for name in shared}
     items = joined.with_columns(**better).drop(f"{name} of the extra table" for name in shared)
     return replace(raw, items=items, steps=[*raw.steps, *steps])
+
+
+def plain_items(raw: RawTables) -> RawTables:
+    """Returns the tables of a source with the texts on its items freed of tags and entities.
+
+    A step tells how many had any; where none had, the tables are handed back as they are.
+    """
+    items = raw.items.collect(engine="streaming")
+    n_marked = 0
+    for name, dtype in items.schema.items():
+        if name in (KEY, IMAGE):
+            continue
+        if dtype == pl.String():
+            plain, marked = without_markup(items[name])
+            n_marked += marked
+            items = items.with_columns(plain.alias(name))
+        elif dtype == pl.List(pl.String):
+            items = items.with_columns(lists_without_markup(items[name]))
+    told = _told("markup in items", items, f"{n_marked:,} texts had HTML taken out")
+    return replace(raw, items=items.lazy(), steps=[*raw.steps, *([told] if n_marked else [])])
 
 
 def _check(columns: Mapping[str, str | int]) -> None:
@@ -154,9 +174,11 @@ def _without_markup(
     for name, dtype in extra.schema.items():
         if name in (KEY, IMAGE) or dtype != pl.String():
             continue
-        plain, marked = without_markup(extra[name])
+        # Texts in lists are made plain when the list has been taken apart.
+        lists = extra[name].str.contains(BRACKETS).fill_null(False)
+        plain, marked = without_markup(extra[name].set(lists, None))
         n_marked += marked
-        extra = extra.with_columns(plain.alias(name))
+        extra = extra.with_columns(plain.zip_with(~lists, extra[name]).alias(name))
     if not n_marked:
         return extra, []
     return extra, [_told(f"markup in {path.name}", extra, f"{n_marked:,} texts had HTML taken out")]
@@ -211,21 +233,23 @@ def _step(name: str, before: pl.DataFrame, after: pl.DataFrame, why: str) -> Ste
     )
 
 
-def _in_types(extra: pl.DataFrame, schema: pl.Schema) -> tuple[pl.DataFrame, list[Step]]:
+def _in_types(
+    extra: pl.DataFrame, schema: pl.Schema, markup: str
+) -> tuple[pl.DataFrame, list[Step]]:
     """Returns the extra columns in the types of the source's, and steps for values that do not fit."""
     steps = []
     for name in extra.columns:
         wanted = schema.get(name, ITEMS.get(name))
         if wanted == pl.String() or wanted is None:
-            extra = extra.with_columns(_texts(extra[name]))
-        if name == KEY or wanted is None or extra.schema[name] == wanted:
-            continue
+            extra = extra.with_columns(_texts(extra[name], markup))
         before = extra[name]
-        if wanted == pl.List(pl.String) and before.dtype == pl.String():
-            extra = extra.with_columns(_categories(before))
-            continue
         if wanted == pl.List(pl.String) and isinstance(before.dtype, pl.List):
-            extra = extra.with_columns(_listed_categories(before))
+            extra = extra.with_columns(_listed_categories(before, markup))
+            continue
+        if name == KEY or wanted is None or before.dtype == wanted:
+            continue
+        if wanted == pl.List(pl.String) and before.dtype == pl.String():
+            extra = extra.with_columns(_categories(before, markup))
             continue
         # A struct is not refused by `cast`, but handed back as it is.
         after = before if before.dtype.is_nested() else before.cast(wanted, strict=False)
@@ -249,28 +273,28 @@ def _in_types(extra: pl.DataFrame, schema: pl.Schema) -> tuple[pl.DataFrame, lis
     return extra, steps
 
 
-def _texts(values: pl.Series) -> pl.Series:
+def _texts(values: pl.Series, markup: str) -> pl.Series:
     """Returns texts with lists in them joined; of a picture's the first address; others as they are."""
     if values.dtype == pl.List(pl.String):
         return values if values.name != IMAGE else values.list.first()
     if values.dtype != pl.String() or not values.str.contains(r"^[\[({]").any():
         return values
-    lists = strings_of_lists(values)
+    lists = _plain_lists(strings_of_lists(values), markup)
     joined = lists.list.first() if values.name == IMAGE else lists.list.join(" ")
     return values.zip_with(lists.is_null(), joined).alias(values.name)
 
 
-def _categories(text: pl.Series) -> pl.Series:
+def _categories(text: pl.Series, markup: str) -> pl.Series:
     """Returns lists of categories from text such as `A|B`, `A, B`, `["A", "B"]`; null where empty."""
     lists = strings_of_lists(text)
     plain = text.set(lists.is_not_null(), None)
     separator = next((s for s in "|;" if plain.str.contains(s, literal=True).any()), ",")
     parts = plain.str.split(separator)
     both = pl.select(pl.when(lists.is_null()).then(parts).otherwise(lists)).to_series()
-    return _distinct(both).alias(text.name)
+    return _distinct(_plain_lists(both, markup)).alias(text.name)
 
 
-def _listed_categories(values: pl.Series) -> pl.Series:
+def _listed_categories(values: pl.Series, markup: str) -> pl.Series:
     """Returns lists of names from lists of texts, of numbers, or of objects with a name."""
     inner = values.dtype.inner  # type: ignore[attr-defined]
     if isinstance(inner, pl.Struct):
@@ -281,7 +305,11 @@ def _listed_categories(values: pl.Series) -> pl.Series:
                 expected=" or ".join(f"'{key}'" for key in NAME_KEYS),
             )
         values = values.list.eval(pl.element().struct.field(key))
-    return _distinct(values.cast(pl.List(pl.String)))
+    return _distinct(_plain_lists(values.cast(pl.List(pl.String)), markup)).alias(values.name)
+
+
+def _plain_lists(lists: pl.Series, markup: str) -> pl.Series:
+    return lists if markup == "keep" else lists_without_markup(lists)
 
 
 def _distinct(lists: pl.Series) -> pl.Series:

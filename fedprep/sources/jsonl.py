@@ -15,14 +15,14 @@ from fedprep.frames import scan_parquet
 from fedprep.schema import Lines, Progress, Step, silent
 from fedprep.sources.blocks import blocks_of_lines, parquet_writer
 from fedprep.sources.encoding import encoding_of
-from fedprep.sources.first_lines import likeness
+from fedprep.sources.first_lines import WEB_PAGE, is_web_page
 from fedprep.sources.literals import eval_literals, json_of_literals
 from fedprep.sources.tidy import BAD_SHARE, refuse_bad_lines
 
 __all__ = ["lines_of_array", "stage_jsonl"]
 
 HEAD = 1 << 16
-HINT = "is it JSON with one object a line? jq -c . FILE writes an object over several lines as one"
+HINT = "is it JSON, with an object a line? `jq -c . FILE` writes objects of several lines so"
 LONGEST_ARRAY = 2 << 30  # bytes
 
 
@@ -96,7 +96,7 @@ def stage_jsonl(
                 bad = _without(lines, rows)["line"].head(3 - len(examples))
                 examples += [f"line {line}" for line in bad.to_list()]
             writer.write_table(shape(rows).to_arrow().cast(schema))
-        like = likeness(head.decode(errors="replace").split("\n")[:100], ",", 1)
+        like = WEB_PAGE if is_web_page(head.decode(errors="replace")) else ("", HINT)
         if n_rows == 0:
             raise SourceError(
                 f"{name}: "
@@ -104,7 +104,7 @@ def stage_jsonl(
                 + (f": {like[0]}" if like[0] else ""),
                 where=str(path),
                 expected=expected,
-                hint=HINT if "JSON" in like[0] or not like[1] else like[1],
+                hint=like[1],
             )
         refuse_bad_lines(
             n_lines - n_rows,

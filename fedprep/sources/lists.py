@@ -7,9 +7,20 @@ import polars as pl
 from fedprep.errors import SourceError
 from fedprep.sources.literals import json_of_literals
 
-__all__ = ["NAME_KEYS", "strings_of_lists"]
+__all__ = ["BRACKETS", "NAME_KEYS", "strings_of_lists"]
 
-NAME_KEYS = ("name", "title", "label", "value", "category", "genre", "tag", "url", "large")
+NAME_KEYS = (
+    "name",
+    "title",
+    "label",
+    "value",
+    "category",
+    "genre",
+    "tag",
+    "url",
+    "hi_res",
+    "large",
+)
 """What the text of an object is called, the best first."""
 
 BRACKETS = r"(?s)^\s*(?:\[.*\]|\(.*\)|\{.*\})\s*$"

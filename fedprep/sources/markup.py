@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 __all__ = [
     "has_markup",
+    "lists_without_markup",
     "plain_text",
     "price",
     "strings_of_json",
@@ -78,6 +80,15 @@ def without_markup(texts: pl.Series) -> tuple[pl.Series, int]:
     return plain.zip_with(marked, texts), int(marked.sum())
 
 
+def lists_without_markup(lists: pl.Series) -> pl.Series:
+    """Returns `without_markup` of the texts in lists; those of which nothing is left are left out."""
+    flat = lists.explode(empty_as_null=False, keep_nulls=False)
+    plain, n_marked = without_markup(flat)
+    if not n_marked:
+        return lists
+    return _listed(plain, lists.list.len().fill_null(0).to_numpy()).alias(lists.name)
+
+
 def _without_tags(texts: pl.Series) -> pl.Series:
     return texts.str.replace_all(TAG, " ")
 
@@ -111,10 +122,12 @@ def text_of_json(values: pl.Series) -> pl.Series:
     return values.scatter(lists.arg_true(), joined)
 
 
-def strings_of_json(values: pl.Series) -> pl.Series:
+def strings_of_json(
+    values: pl.Series, plain: Callable[[pl.Series], pl.Series] = plain_text
+) -> pl.Series:
     """Returns the strings of each JSON list (of lists), in order, as List(String); a string alone is one.
 
-    Empty strings are left out; null where nothing is left.
+    Empty strings are left out; null where nothing is left. `plain` makes each of them plain.
     """
     lists = values.str.contains(LIST).fill_null(False)
     parts = pl.select(
@@ -124,7 +137,7 @@ def strings_of_json(values: pl.Series) -> pl.Series:
     ).to_series()
     counts = parts.list.len().fill_null(0)
     flat = parts.explode(empty_as_null=False, keep_nulls=False)
-    return _listed(plain_text(_unescaped(flat)), counts.to_numpy())
+    return _listed(plain(_unescaped(flat)), counts.to_numpy())
 
 
 def _unquoted() -> pl.Expr:

@@ -21,6 +21,7 @@ from fedprep.schema import Candidate, Progress, RawFile, RawTables, Step
 from fedprep.sources.delimited import Dialect, stage_delimited
 from fedprep.sources.encoding import encoding_of
 from fedprep.sources.facts import chosen, facts, terms_of
+from fedprep.sources.items import plain_items
 from fedprep.sources.kind import SourceKind, Terms
 from fedprep.sources.tidy import null_if_empty, repeated, unusable
 
@@ -200,7 +201,8 @@ def read(
     elif form.user_fields is not None:
         users, more = _users(form, folder, work, options, progress)
         steps += more
-    return RawTables(interactions=interactions, items=items.lazy(), users=users.lazy(), steps=steps)
+    raw = RawTables(interactions=interactions, items=items.lazy(), users=users.lazy(), steps=steps)
+    return plain_items(raw) if options.markup == "clean" else raw
 
 
 def _interactions(

@@ -16,6 +16,8 @@ __all__ = ["stage_sequences"]
 
 LINE = "line"
 POSITION = "position"
+FIRST_SECOND = 946_684_800
+"""2000-01-01 UTC: the made-up time of the first item of a line; each that follows is a second later."""
 
 
 def stage_sequences(
@@ -36,7 +38,8 @@ def stage_sequences(
         path: text, plain or gzip.
         columns: `user` is the 0-based number of the field that has the user, or "line": then the n-th line
             is user n, from 0. `item` is the number of the first field that has an item; all behind it have
-            one too. `timestamp`, where there is any, is "position": an item's place in its line, from 0.
+            one too. `timestamp`, where there is any, is "position": an item's place in its line, in seconds
+            from `FIRST_SECOND`.
         out: a folder to stage in. name: what the rows are, for messages.
         separator: between the fields; several in a row count as one.
         progress: told the bytes read.
@@ -92,7 +95,8 @@ def _rows(
         pl.col("item").list.len() > 0
     )
     items = items.with_columns(timestamp=pl.int_ranges(pl.col("item").list.len(), dtype=pl.Int64))
-    rows = items.explode("item", "timestamp").select("line", *columns)
+    rows = items.explode("item", "timestamp").with_columns(pl.col("timestamp") + FIRST_SECOND)
+    rows = rows.select("line", *columns)
     return rows, Lines(rows=full.height, blank=lists.height - full.height)
 
 

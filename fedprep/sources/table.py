@@ -9,7 +9,7 @@ import datetime as dt
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -19,9 +19,10 @@ from fedprep.errors import OutputError, RecipeError, SourceError, nearest
 from fedprep.frames import scan_parquet
 from fedprep.schema import Candidate, Lines, Progress, RawFile, RawTables, Step, silent
 from fedprep.sources.columns import WHOLE, in_type, integer_texts, plain_integers, shared_type
-from fedprep.sources.delimited import Dialect
+from fedprep.sources.delimited import Dialect, first_rows
+from fedprep.sources.first_lines import looks_like_data, looks_like_header
 from fedprep.sources.kind import SourceKind, Terms
-from fedprep.sources.tabular import stage_tabular
+from fedprep.sources.tabular import file_format, stage_tabular
 from fedprep.sources.tidy import BLANKS, refuse_bad_lines, tidy_id
 from fedprep.sources.times import likely_unit, seconds, seconds_of_text
 
@@ -35,7 +36,6 @@ COLUMNS = (*IDS, "rating", "timestamp")
 ABOUT_ITEMS = {"title": pl.String(), "categories": pl.List(pl.String()), "image": pl.String()}
 EMPTY = {"rating": pl.Float32(), "timestamp": pl.Int64()}
 WILD = frozenset("*?[")
-POSITION = "position"
 COMMA = r"[+-]?\d*,\d+"
 OLDEST = dt.datetime(1990, 1, 1, tzinfo=dt.UTC).timestamp()  # before it, a unit is probably wrong
 
@@ -80,7 +80,7 @@ def read_table(
         "ids": "integers" if id_type.is_integer() else "text",
         **unit_facts,
     }
-    if unit_facts and options.columns["timestamp"] != POSITION:
+    if unit_facts:
         _warn_of_early_times(good, unit_facts["time_unit"])
     return RawTables(
         interactions=good.with_columns(pl.col(IDS).cast(id_type)).select(*COLUMNS, "line"),
@@ -151,18 +151,19 @@ def _parts(
         encoding=options.encoding,
         quote=options.quote,
     )
+    told = _headers(files, options, dialect)
     staged = [
         stage_tabular(
             path,
-            options.columns,
+            columns,
             work / f"part-{number}",
             name=path.name,
             form=options.format,
-            dialect=dialect,
+            dialect=own,
             max_bad_share=options.max_bad_share,
             progress=progress,
         )
-        for number, path in enumerate(files)
+        for number, (path, (own, columns)) in enumerate(zip(files, told, strict=True))
     ]
     schemas = [frame.collect_schema() for frame, _ in staged]
     types = {
@@ -179,6 +180,54 @@ def _parts(
         parts.append(_Part(path=path, staged=frame, frame=shared, step=step, lines_before=n_lines))
         n_lines += frame.select(pl.col("line").max()).collect(engine="streaming").item() or 0
     return parts
+
+
+Map = Mapping[str, str | int]
+
+
+def _headers(
+    files: Sequence[Path], options: recipe.Source, dialect: Dialect
+) -> Sequence[tuple[Dialect, Map]]:
+    """Returns the dialect and the columns of each file, where some have a header and others have none.
+
+    Where that is so of files that were cut from one, those that are not as the recipe says are read as
+    they are, and told.
+    """
+    as_said: list[tuple[Dialect, Map]] = [(dialect, options.columns)] * len(files)
+    text = [
+        options.format == "csv"
+        or (options.format == "auto" and file_format(path, name=path.name) == "csv")
+        for path in files
+    ]
+    if len(files) < 2 or not all(text):
+        return as_said
+    rows = [first_rows(path, dialect, name=path.name) for path in files]
+    heads = [[field.strip(BLANKS) for field in lines[0]] if lines else [] for lines in rows]
+    columns = options.columns
+    names = next(
+        (h for h in heads if all(isinstance(t, int) or t in h for t in columns.values())), []
+    )
+    if not names:
+        return as_said
+    numbers = {o: names.index(t) if isinstance(t, str) else t for o, t in columns.items()}
+    wanted = [*numbers.values()]
+    other = (
+        [looks_like_data(lines, wanted) for lines in rows]
+        if dialect.header
+        else [looks_like_header(lines, wanted) for lines in rows]
+    )
+    if all(other) or not any(other):
+        return as_said
+    odd = [path.name for path, is_other in zip(files, other, strict=True) if is_other]
+    log.warning(
+        "%d of %d files have %s, unlike the others, and are read so: %s",
+        len(odd),
+        len(files),
+        "no header" if dialect.header else "a header",
+        ", ".join(odd[:3]),
+    )
+    unlike: tuple[Dialect, Map] = (replace(dialect, header=not dialect.header), numbers)
+    return [unlike if is_other else said for said, is_other in zip(as_said, other, strict=True)]
 
 
 def _with_seconds(
@@ -248,7 +297,11 @@ def _one_spelling(rows: pl.LazyFrame) -> tuple[pl.LazyFrame, list[Step]]:
     """Returns the rows with `7.0` as `7` in columns of ids that hold whole numbers only, and a step."""
     if plain_integers(rows, IDS):
         return rows, []
-    found = integer_texts(rows, IDS)
+    found, twice = integer_texts(rows, IDS)
+    for name, count in twice.items():
+        log.warning(
+            "%d %ss occur as 7 and as 7.0, and are taken for two: not all are numbers", count, name
+        )
     if not found:
         return rows, []
     n_rows = rows.select(pl.len()).collect(engine="streaming").item()

@@ -15,7 +15,7 @@ from fedprep.frames import scan_parquet
 from fedprep.schema import Progress, Step, silent
 from fedprep.sources.blocks import first_bytes
 from fedprep.sources.delimited import Dialect, stage_delimited
-from fedprep.sources.jsonl import lines_of_array, stage_jsonl
+from fedprep.sources.jsonl import HINT, lines_of_array, stage_jsonl
 from fedprep.sources.sequences import stage_sequences
 from fedprep.sources.tidy import BAD_SHARE, null_if_empty, refuse_bad_lines
 
@@ -121,6 +121,7 @@ def _stage_json(
         name=name,
         why=step.why,
         where=f"{given}, {', '.join(step.examples)}",
+        like=("", "name the key that holds one text or number"),
     )
     found = frame.select(pl.col(list(keys)).is_not_null().any()).collect(engine="streaming")
     for ours, key in keys.items():
@@ -129,7 +130,7 @@ def _stage_json(
                 f"{name}: no object has a value under '{key}'",
                 where=str(path),
                 expected=f"a key that can be read as `{ours}`",
-                hint=nearest(key, _first_keys(path, name)),
+                hint=nearest(key, near) if (near := _first_keys(path, name)) else HINT,
             )
     return frame, step
 

@@ -21,6 +21,7 @@ from fedprep import recipe
 from fedprep.errors import SourceError
 from fedprep.schema import Candidate, Progress, RawFile, RawTables, Step, silent
 from fedprep.sources.facts import facts, terms_of
+from fedprep.sources.items import plain_items
 from fedprep.sources.jsonl import stage_jsonl
 from fedprep.sources.kind import SourceKind
 from fedprep.sources.tidy import null_if_empty, repeated, tidy_id, unusable
@@ -94,13 +95,14 @@ def read_yelp(
         users, more = _users(_file(paths, "user"), work, share, progress)
         steps += more
     first = ("item", "title", "categories")
-    return RawTables(
+    raw = RawTables(
         interactions=rows,
         items=items.select(*first, image, pl.exclude(*first, "image")),
         users=users,
         steps=steps,
         facts=found,
     )
+    return plain_items(raw) if options.markup == "clean" else raw
 
 
 def _file(paths: Mapping[str, Path], role: str) -> Path:
