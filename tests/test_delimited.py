@@ -220,7 +220,7 @@ def test_wrong_settings_are_refused(tmp_path, fields, dialect, error, words):
         (b"a,b,c\n1,2\n3,4\n", "none of the 2 lines can be used: 2 with other than 3 fields"),
         (gzip.compress(b"a,b,c\n1,2,3\n" * 999)[:60], "cut short"),
         (b"PK\x03\x04", "a zip archive"),
-        ("a,b,c\n1,2,3\n".encode("utf-16"), "UTF-16"),
+        ("a,b,c\n1,2,3\n".encode("utf-16") + b"\x00\xd8\n\x00", "UTF-16"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(tmp_path, content, words):

@@ -25,7 +25,13 @@ from fedprep.errors import RecipeError, SourceError, nearest
 from fedprep.frames import scan_parquet
 from fedprep.schema import Lines, Progress, Step, silent
 from fedprep.sources.blocks import blocks_of_lines, first_bytes, parquet_writer
-from fedprep.sources.first_lines import fields_of, likeness, looks_like_data, looks_like_header
+from fedprep.sources.first_lines import (
+    fields_of,
+    likeness,
+    looks_like_data,
+    looks_like_header,
+    of_another_width,
+)
 from fedprep.sources.records import Layout, Records, parse_records
 from fedprep.sources.tidy import BAD_SHARE, BLANKS, refuse_bad_lines
 
@@ -174,7 +180,8 @@ def first_rows(path: Path, dialect: Dialect, *, name: str) -> list[list[str]]:
 
 def _likeness(head: bytes, dialect: Dialect, layout: Layout) -> tuple[str, str]:
     lines = head.decode(errors="replace").split("\n", LOOKED_AT)[:LOOKED_AT]
-    return likeness(lines, dialect.byte, layout.n_fields, quoted=dialect.quoted)
+    like = likeness(lines, dialect.byte, layout.n_fields, quoted=dialect.quoted)
+    return like if like[1] else of_another_width(lines, dialect.byte, layout.n_fields)
 
 
 def _places(lines: Sequence[int]) -> str:
@@ -227,7 +234,9 @@ def _refuse_what_cannot_be(dialect: Dialect) -> None:
         raise RecipeError(
             f"files in {dialect.encoding} cannot be read",
             expected="an encoding that has ASCII inside, such as utf-8, latin-1, cp1252",
-            hint=f"convert the file: iconv -f {dialect.encoding} -t utf-8 FILE",
+            hint="without `encoding` UTF-16 is known by its mark"
+            if dialect.encoding.lower().replace("-", "").startswith("utf16")
+            else f"convert the file: iconv -f {dialect.encoding} -t utf-8 FILE",
         )
 
 

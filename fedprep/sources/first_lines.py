@@ -99,13 +99,19 @@ def likeness(
             "a line a user (an adjacency list)",
             'format = "sequences" reads them',
         )
-    size, often = widths.most_common(1)[0]
-    if size not in (1, n_fields) and often > 0.5 * len(lines):
-        return (
-            f"most lines have {size} fields, and the first one {n_fields}",
-            "has the header a name for each column?",
-        )
     return "", ""
+
+
+def of_another_width(lines: Sequence[str], separator: str, n_fields: int) -> tuple[str, str]:
+    """Returns what to say where most lines have another number of fields than the header."""
+    sizes = Counter(line.count(separator) + 1 for line in lines if line.strip())
+    size, often = sizes.most_common(1)[0] if sizes else (n_fields, 0)
+    if size == n_fields or 2 * often <= len(lines):
+        return "", ""
+    return (
+        f"most lines have {size} fields, and the first one {n_fields}",
+        "has the header a name for each column?",
+    )
 
 
 def fields_of(lines: Sequence[str], separator: str, *, quotes: bool) -> list[list[str]]:
