@@ -254,6 +254,10 @@ def _parse_with_care(block: bytes, first_line: int, layout: Layout, *, last: boo
     good = scan.accepted & ~blank & ~open_ & (whole | as_arrow) & ~stray
     bad = ~scan.accepted & ~blank & ~open_ & ~stray & ~swallowing & ~one_line
     bad_again = ~read & ~extra.blank & ~as_arrow[of_record]
+    closed = one_line.copy()  # then it is the number of fields that is wrong
+    closed[-1:] &= scan.closed
+    of_fields = bad_again & closed[of_record]
+    bad_lines = np.sort(np.concatenate([line[:-1][bad], again[of_fields]]))
     lines = np.concatenate([line[:-1][good], again[read]])
     order = np.argsort(lines)
     names = [str(number) for number in layout.wanted]
@@ -261,8 +265,8 @@ def _parse_with_care(block: bytes, first_line: int, layout: Layout, *, last: boo
     return Records(
         frame=frame.select(names)[order],
         lines=(lines[order] + first_line).astype(np.uint32),
-        bad=(line[:-1][bad] + first_line).astype(np.uint32),
-        bad_quotes=(again[bad_again] + first_line).astype(np.uint32),
+        bad=(bad_lines + first_line).astype(np.uint32),
+        bad_quotes=(again[bad_again & ~of_fields] + first_line).astype(np.uint32),
         n_stray=int((read & extra.as_characters).sum()),
         n_blank=int((blank & ~open_).sum() + extra.blank.sum()),
         n_inside=int(breaks[good | bad].sum()),
