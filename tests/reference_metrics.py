@@ -107,6 +107,11 @@ def precision(items: List, rel: Rel, k: int) -> float:
     return n_hits(items, rel, k) / k
 
 
+def f1(items: List, rel: Rel, k: int) -> float:
+    p, r = precision(items, rel, k), recall(items, rel, k)
+    return 2 * p * r / (p + r) if p + r else 0.0
+
+
 def mrr(items: List, rel: Rel, k: int) -> float:
     return next((1 / rank for rank, item in enumerate(items[:k], start=1) if item in rel), 0.0)
 
@@ -132,6 +137,7 @@ ACCURACY: dict[str, Callable[[List, Rel, int], float]] = {
     "recall": recall,
     "recall_capped": recall_capped,
     "precision": precision,
+    "f1": f1,
     "mrr": mrr,
     "map": map_,
     "r_precision": r_precision,

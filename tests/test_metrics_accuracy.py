@@ -15,12 +15,13 @@ import fedeval.evaluation.passes
 import fedeval.hits
 import fedeval.lists
 import fedeval.tables
-from fedeval import METRICS, Policy, evaluate
+from fedeval import METRICS, PRESETS, Policy, evaluate
 from fedeval.metrics import asked
 from fedprep.errors import EvaluationError
 from tests import reference_metrics as reference
 
-ACCURACY = [name for name in METRICS if METRICS[name].kind == "accuracy"]
+ACCURACY = [name for name in METRICS if METRICS[name].kind == "accuracy" and name != "err"]
+"""All but ERR, which depends on the largest relevance of the whole truth: it has a test by hand."""
 METRICS_AT = [f"{name}@{k}" for name in ACCURACY if METRICS[name].cut for k in (1, 3, 20)]
 METRICS_AT.append("r_precision")
 AT_3 = [name for name in METRICS_AT if name.endswith("@3")]  # lists go on behind what is looked at
@@ -321,3 +322,42 @@ def test_a_value_that_no_user_has_is_nan_with_a_reason() -> None:
     assert math.isnan(found.mean["auc"])
     assert found.reasons["auc"].startswith("undefined for every user")
     assert found.to_dict()["metrics"] == {"auc": None}
+
+
+# --- F1 and ERR, by hand --------------------------------------------------------------------------------
+
+
+def test_f1_is_the_harmonic_mean_of_precision_and_recall_and_0_without_a_hit() -> None:
+    recs = {"user_id": [1] * 4 + [2] * 2, "item_id": [5, 6, 7, 8, 5, 6], "rank": [1, 2, 3, 4, 1, 2]}
+    truth = {"user_id": [1, 1, 1, 2, 3], "item_id": [5, 7, 9, 4, 4]}
+    found = evaluate(recs, truth, ["f1@4", "f1@1", "f1"]).per_user
+    assert found["f1@4"].to_list() == pytest.approx([4 / 7, 0, 0])  # P = 2/4, R = 2/3
+    assert found["f1@1"].to_list() == pytest.approx([2 / 4, 0, 0])  # P = 1, R = 1/3
+    assert found["f1"].to_list() == pytest.approx([4 / 7, 0, 0])
+
+
+def test_err_is_the_sum_over_places_of_the_chance_to_stop_there() -> None:
+    recs = {"user_id": [1, 1, 1, 2], "item_id": [5, 6, 7, 4], "rank": [1, 2, 3, 1]}
+    truth = {"user_id": [1, 1, 2, 3], "item_id": [5, 7, 4, 4], "relevance": [1.0, 2.0, 1.0, 2.0]}
+    # The largest relevance is 2: s is 1/4 of relevance 1 and 3/4 of relevance 2.
+    found = evaluate(recs, truth, ["err@3", "err@2"]).per_user
+    assert found["err@3"].to_list() == pytest.approx([1 / 4 + 3 / 4 * 3 / 4 / 3, 1 / 4, 0])
+    assert found["err@2"].to_list() == pytest.approx([1 / 4, 1 / 4, 0])
+    binary = {"user_id": [1, 1], "item_id": [5, 7]}
+    assert evaluate(recs, binary, ["err"]).per_user["err"].to_list() == pytest.approx(
+        [1 / 2 + 1 / 4 / 3]
+    )
+    with pytest.raises(EvaluationError, match="err"):
+        evaluate(recs, truth, ["err@3"], policy=Policy(ties="average"))
+
+
+def test_a_row_of_truth_that_is_repeated_counts_each_time_where_tables_are_joined() -> None:
+    # As RecTools 0.19.0 merges lists and interactions: two rows of item 6, one of item 9.
+    recs = {"user_id": [1, 1], "item_id": [5, 6], "rank": [1, 2]}
+    truth = {"user_id": [1, 1, 1], "item_id": [6, 6, 9]}
+    policy = PRESETS["rectools"].policy
+    found = evaluate(recs, truth, ["recall@2", "precision@2", "map@2", "mrr@2"], policy=policy)
+    assert found.mean == pytest.approx(
+        {"recall@2": 2 / 3, "precision@2": 1.0, "map@2": (2 / 2) / 3, "mrr@2": 1 / 2}
+    )
+    assert evaluate(recs, truth, ["recall@2"]).mean["recall@2"] == 1 / 2

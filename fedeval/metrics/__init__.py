@@ -57,6 +57,8 @@ METRICS: dict[str, Metric] = {
     "recall": Metric(function=accuracy.recall, title="Recall"),
     "recall_capped": Metric(function=accuracy.recall_capped, title="Recall over min(k, relevant)"),
     "precision": Metric(function=accuracy.precision, title="Precision"),
+    "f1": Metric(function=accuracy.f1, title="F1"),
+    "err": Metric(function=accuracy.expected_reciprocal_rank, title="ERR"),
     "mrr": Metric(function=accuracy.reciprocal_rank, title="MRR"),
     "map": Metric(function=accuracy.average_precision, title="MAP"),
     "r_precision": Metric(function=accuracy.r_precision, title="R-precision", cut=False),
@@ -168,7 +170,7 @@ class Ask:
         return {} if self.parameter is None else {self.metric.parameter: self.parameter}
 
 
-NAME = re.compile(r"(?P<name>[a-z_]+)(?P<parameter>\.\d+)?(@(?P<k>\d+))?")
+NAME = re.compile(r"(?P<name>[a-z][a-z_]*1?)(?P<parameter>\.\d+)?(@(?P<k>\d+))?")
 
 
 def asked(metrics: str | Iterable[str], k: int | Iterable[int] | None = None) -> list[Ask]:

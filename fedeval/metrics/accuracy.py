@@ -13,10 +13,13 @@ import functools
 import numpy as np
 import numpy.typing as npt
 
-from fedeval.hits import Found, gained
+from fedeval.hits import Found, Hits, gained
+from fedprep.errors import EvaluationError
 
 __all__ = [
     "average_precision",
+    "expected_reciprocal_rank",
+    "f1",
     "hit_rate",
     "ndcg",
     "ndcg_exp",
@@ -110,6 +113,44 @@ def precision(found: Found, k: int | None) -> Floats:
     if k is not None and found.policy.precision_over == "list":
         long = np.minimum(found.length, k)
     return _ratio(found, found.total(k), np.maximum(long, 1))
+
+
+def f1(found: Found, k: int | None) -> Floats:
+    """2 P R / (P + R) of precision P and recall R at k, which is 2 Σ_{r ≤ k} rel_r / (k + relevant items).
+
+    0 where no item of the list is relevant. A short list is not excused; without k, its length stands for k.
+    Reference: van Rijsbergen, Information Retrieval, 1979, chapter 7.
+    """
+    both = precision(found, k), recall(found, k)
+    with np.errstate(invalid="ignore"):
+        value = 2 * both[0] * both[1] / (both[0] + both[1])
+    return np.where(both[0] + both[1] == 0, 0.0, value)
+
+
+def expected_reciprocal_rank(found: Found, k: int | None) -> Floats:
+    """Σ_{r ≤ k} 1/r · s_r Π_{i < r} (1 − s_i), with s_r = (2^g_r − 1) / 2^g_max.
+
+    g_max is the largest relevance of the whole truth; where every relevance is 1, s is 1/2 at a relevant
+    item. At most 1, which no list reaches. Undefined over ties (`ties="average"`): refused.
+    Reference: Chapelle, Metzler, Zhang, Grinspan, "Expected reciprocal rank for graded relevance", CIKM 2009.
+
+    Raises:
+        EvaluationError: the policy averages over ties.
+    """
+    if not isinstance(found, Hits):
+        raise EvaluationError(
+            "err has no value over every order of ties", hint="take another ties than 'average'"
+        )
+    most = 1.0 if found.truth.gain is None else float(found.truth.gain.max(initial=0))
+    gain = np.ones(len(found.row)) if found.gain is None else found.gain
+    stops = np.exp2(gain - most) - np.exp2(-most)
+    going, value = np.ones(len(found.n_relevant)), np.zeros(len(found.n_relevant))
+    for rank in range(1, (found.depth if k is None else min(k, found.depth)) + 1):
+        here = slice(found.starts[rank - 1], found.starts[rank])
+        row = found.row[here]
+        value[row] += going[row] * stops[here] / rank
+        going[row] *= 1 - stops[here]
+    return _ratio(found, value, 1)
 
 
 def reciprocal_rank(found: Found, k: int | None) -> Floats:
