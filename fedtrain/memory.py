@@ -51,7 +51,7 @@ def no_memory(work: Work, server: Server, clients: Clients, cohort: Ints) -> Tra
             return TrainingError(
                 f"no memory for chunk_rows = {asked:,}: {most:,} fits",
                 where=where,
-                hint=f"--resume --set chunk_rows={most}: no number of the run depends on it",
+                hint=f"--resume --set chunk_rows={most}: the same run, but for float rounding",
             )
         most = most // 2 if len(fullest.clients) > 1 else 0
     return TrainingError(

@@ -342,3 +342,25 @@ def test_where_nothing_is_held_out_for_test_everybody_is_recommended_something(
     assert set(lists["user_id"]) == set(rows["user_id"])
     seen = rows.filter(pl.col("split") != "test").select("user_id", "item_id")
     assert lists.join(seen, on=["user_id", "item_id"], how="semi").is_empty()
+
+
+@pytest.mark.parametrize(
+    ("model", "task"), [("mf", "implicit"), ("two_tower", "rating"), ("mult_vae", "implicit")]
+)
+def test_keys_that_are_free_change_nothing_that_is_learned(
+    data: Path, tmp_path: Path, model: str, task: str
+) -> None:
+    table = {"model": model, "task": task, "rounds": 2, "optimizer": "adam", "eval_every": 2}
+    found = {}
+    for name, keys in {
+        "plain": {"threads": 1},
+        "free": {"threads": 2, "checkpoint_every": 2, "eval_every": 1, "device": "cpu"},
+        "chunks": {"threads": 1, "chunk_rows": 50},
+    }.items():
+        run = train(Dataset.open(data), parse_plan({**table, **keys}), tmp_path / name)
+        found[name] = run.path / "model.safetensors"
+    torch.set_num_threads(1)
+    assert found["free"].read_bytes() == found["plain"].read_bytes()
+    one, other = (read_tensors(found[name])[0] for name in ("plain", "chunks"))
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4)

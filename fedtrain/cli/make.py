@@ -95,7 +95,7 @@ def run(
     \b
     Examples:
       fedtrain run datasets/demo --out runs/demo
-      fedtrain run datasets/demo --out runs/avg --algorithm fedavg --rounds 30 --set lr=0.3
+      fedtrain run datasets/demo --out runs/per --algorithm fedper --rounds 20 --set lr=0.003
       fedtrain run ml-1m-fedavg --data datasets/movielens-1m --seed 1
     """
     need_trainer()
@@ -256,8 +256,8 @@ def sweep(
 
     \b
     Examples:
-      fedtrain sweep datasets/demo --set lr=0.03,0.1,0.3 --seeds 0,1,2
-      fedtrain sweep datasets/demo --set lr=0.03,0.1 --set two_tower.dim=16,32 --random 3
+      fedtrain sweep datasets/demo --set lr=0.001,0.002,0.005 --seeds 0,1,2
+      fedtrain sweep datasets/demo --set lr=0.001,0.005 --set two_tower.dim=16,32 --random 3
     """
     need_trainer()
     from fedtrain.show import show_sweep

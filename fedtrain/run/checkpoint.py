@@ -47,7 +47,7 @@ FORMAT = 1
 AGAIN = "start the Run again with --force"
 
 FREE = ("checkpoint_every", "chunk_rows", "expected", "loggers", "threads")
-"""Keys of a plan that change no number of a Run: a resumed one may have others."""
+"""Keys of a plan that change no number of a Run beyond float rounding: a resumed one may have others."""
 
 Saved = tuple[int, "dict[str, torch.Tensor]", dict[str, Any]]
 """Round, tensors, state."""
