@@ -333,6 +333,10 @@ def manifest_id(manifest: dict[str, Any]) -> str:
         name: {key: table[key] for key in _identity_of(name) if key in table}
         for name, table in manifest.get("tables", {}).items()
     }
+    # How many lines a file has is no part of what was made of them.
+    kept["steps"] = [
+        {k: v for k, v in step.items() if k != "lines"} for step in manifest.get("steps", [])
+    ]
     kept["encoders"] = {
         modality: {k: v for k, v in encoder.items() if k != "statistics"}
         for modality, encoder in manifest.get("encoders", {}).items()

@@ -204,6 +204,9 @@ class EmbedImage(Table, frozen=True, kw_only=True):
     batch_size: Positive = 32
     max_bytes: Annotated[Positive, Meta(description="of one picture")] = 20_000_000
     per_second: Annotated[Above0, Meta(description="urls: requests a second to one host")] = 10.0
+    allow_hosts: Annotated[
+        list[str], Meta(description="urls: host, or host:port, asked though not public")
+    ] = []
 
 
 class EmbedBehavior(Table, frozen=True, kw_only=True):
@@ -296,6 +299,7 @@ class Recipe(Table, frozen=True, kw_only=True):
 ADDED: Mapping[str, tuple[str, ...]] = {
     "source": ("quote", "decimal", "max_bad_share", "markup"),
     "source.items": ("quote", "max_bad_share"),
+    "embed.image": ("allow_hosts",),
 }
 """Keys that came after the first manifests were written, by their table."""
 

@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fedprep", "fedeval", "fedtrain")
 GROUND_FLOOR = (
-    "errors", "schema", "frames", "files", "terminal", "decoding", "manifest", "integrity", "dataset",
-    "keys", "recipe", "behavior",
+    "errors", "network", "schema", "frames", "files", "terminal", "decoding", "manifest", "integrity",
+    "dataset", "keys", "recipe", "behavior",
 )  # fmt: skip
 HALLS = (
     "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import socket
 import threading
 import time
 import zipfile
@@ -15,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import polars as pl
 import pytest
@@ -36,7 +38,14 @@ from fedprep.embed.decode import (
     looks_like_a_picture,
     quiet_pillow,
 )
-from fedprep.embed.downloads import NO_ADDRESS, NOT_FOUND, TOO_MANY_REDIRECTS, UNREACHABLE, UrlStore
+from fedprep.embed.downloads import (
+    NO_ADDRESS,
+    NOT_FOUND,
+    NOT_PUBLIC,
+    TOO_MANY_REDIRECTS,
+    UNREACHABLE,
+    UrlStore,
+)
 from fedprep.embed.pictures import (
     TOO_MANY_BYTES,
     UNREADABLE,
@@ -46,6 +55,7 @@ from fedprep.embed.pictures import (
     open_store,
 )
 from fedprep.errors import OutputError, SourceError
+from fedprep.network import is_public
 
 LIMIT = 1_000_000
 
@@ -429,7 +439,9 @@ class Server:
         self.asked[name] += 1
         self.times.append(time.monotonic())
         word, _, rest = name.partition("-")
-        if word == "busy" and self.asked[name] <= int(rest):
+        if word == "redirect":
+            self.send(request, 302, b"", location=rest)
+        elif word == "busy" and self.asked[name] <= int(rest):
             self.send(request, 503, b"")
         elif word == "wait" and self.asked[name] == 1:
             self.send(request, 429, b"", retry_after="1")
@@ -469,7 +481,16 @@ def server() -> Iterator[Server]:
 
 def url_store(folder: Path, **settings: Any) -> UrlStore:
     return UrlStore(
-        folder, **({"max_bytes": LIMIT, "per_second": 10_000.0, "backoff": 0.005} | settings)
+        folder,
+        **(
+            {
+                "max_bytes": LIMIT,
+                "per_second": 10_000.0,
+                "backoff": 0.005,
+                "allow_hosts": ["127.0.0.1", "localhost"],
+            }
+            | settings
+        ),
     )
 
 
@@ -493,6 +514,83 @@ def test_pictures_are_fetched_once(server: Server, tmp_path: Path) -> None:
     assert set(server.asked.values()) == {1}
     digest = hashlib.sha256(urls[0].encode()).hexdigest()
     assert (tmp_path / digest[:2] / digest).read_bytes() == picture(0)
+
+
+def inner_urls(port: int) -> list[str]:
+    hosts = (
+        "127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "2130706433", "0x7f.1", "127.1",
+        "0177.0.0.1", "10.0.0.1", "192.168.1.1", "172.16.0.1", "169.254.169.254", "[fe80::1]", "[fc00::1]",
+        "100.64.0.1", "224.0.0.1", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "255.255.255.255",
+    )  # fmt: skip
+    return [f"http://{host}:{port}/ok-1" for host in hosts]
+
+
+def test_addresses_that_are_not_public_are_never_asked(server: Server, tmp_path: Path) -> None:
+    urls = inner_urls(server.http.server_port)
+    store = url_store(tmp_path, allow_hosts=[])
+    store.fetch(urls)
+    assert {reason_of_url(store, url) for url in urls} <= {NOT_PUBLIC, NO_ADDRESS, UNREACHABLE}
+    assert reason_of_url(store, urls[0]) == NOT_PUBLIC
+    assert not server.asked
+
+
+def test_a_redirect_to_an_inner_address_is_refused_like_the_address(
+    server: Server, tmp_path: Path
+) -> None:
+    """The first host may be asked, the one that it leads to may not."""
+    port = server.http.server_port
+    url = server.url(f"redirect-http://localhost:{port}/ok-1")
+    store = url_store(tmp_path, allow_hosts=["127.0.0.1"])
+    store.fetch([url])
+    assert reason_of_url(store, url) == NOT_PUBLIC
+    assert [path for path in server.asked if "redirect" not in path] == []
+    allowed = url_store(tmp_path, allow_hosts=["127.0.0.1", f"localhost:{port}"])
+    allowed.fetch([url])
+    assert allowed.read(url) == picture(1)
+
+
+def test_a_host_is_looked_up_once_and_asked_where_it_was_found(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that is public when it is checked and inner when it is asked would pass a check by name."""
+    port, looked_up, asked = server.http.server_port, [], []
+
+    def look_up(host: str, port: int, **options: Any) -> list[Any]:
+        looked_up.append(host)
+        address = "93.184.216.34" if len(looked_up) == 1 else "127.0.0.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    def connect(self: Any, request: Any) -> Any:
+        asked.append(
+            (request.url.host, request.headers["host"], request.extensions["sni_hostname"])
+        )
+        raise httpx.ConnectError("nobody is there", request=request)
+
+    monkeypatch.setattr("fedprep.network.socket.getaddrinfo", look_up)
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", connect)
+    store = url_store(tmp_path, allow_hosts=[], backoff=0.0)
+    store.fetch([f"http://rebind.example:{port}/ok-1"])
+    assert asked[0] == ("93.184.216.34", f"rebind.example:{port}", "rebind.example")
+    assert len(asked) == 1 and not server.asked  # the second look-up gave an inner address
+
+
+def test_behind_a_proxy_what_is_written_as_an_address_is_checked(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.http.server_port}")
+    monkeypatch.setenv("NO_PROXY", "")
+    store = url_store(tmp_path, allow_hosts=[])
+    urls = inner_urls(80)
+    store.fetch(urls)
+    assert {reason_of_url(store, url) for url in urls} <= {NOT_PUBLIC, NO_ADDRESS}
+    assert not server.asked
+
+
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "93.184.216.34", "2606:4700:4700::1111", "64:ff9b::808:808"]
+)
+def test_public_addresses_are_public(address: str) -> None:
+    assert is_public(address)
 
 
 def test_failures_have_reasons_and_are_remembered(server: Server, tmp_path: Path) -> None:

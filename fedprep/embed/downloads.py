@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -26,14 +26,16 @@ from fedprep.embed.decode import NO_PICTURE, UnusablePicture, looks_like_a_pictu
 from fedprep.embed.pictures import TOO_MANY_BYTES, UNREADABLE
 from fedprep.errors import OutputError
 from fedprep.files import whole_file
+from fedprep.network import NotPublic, public_client_transport
 from fedprep.schema import Progress, silent
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["NOT_FOUND", "NO_ADDRESS", "UNREACHABLE", "UrlStore"]
+__all__ = ["NOT_FOUND", "NOT_PUBLIC", "NO_ADDRESS", "UNREACHABLE", "UrlStore"]
 
 NO_ADDRESS = "no http or https address"
+NOT_PUBLIC = "address not public, and not in embed.image.allow_hosts"
 NOT_FOUND = "not found, or refused by the server"
 TOO_MANY_REDIRECTS = "too many redirects"
 UNREACHABLE = "server or network failed, several times"
@@ -60,15 +62,24 @@ class UrlStore:
         cache: the folder of fetched pictures.
         max_bytes: more are not read.
         per_second: requests to one host.
+        allow_hosts: hosts, or `host:port`, that may be asked though their address is not public.
         backoff: seconds before the second attempt; doubled for each one after it.
     """
 
     def __init__(
-        self, cache: Path, *, max_bytes: int, per_second: float, backoff: float = 1.0
+        self,
+        cache: Path,
+        *,
+        max_bytes: int,
+        per_second: float,
+        allow_hosts: Collection[str] = (),
+        backoff: float = 1.0,
     ) -> None:
         self.cache = cache
         self.max_bytes = max_bytes
         self.backoff = backoff
+        self.allow_hosts = tuple(allow_hosts)
+        self._refused: set[str] = set()  # not noted in the cache: another recipe may allow them
         self._pace = _Pace(1.0 / per_second)
         self._stopped = threading.Event()
 
@@ -81,7 +92,8 @@ class UrlStore:
         try:
             data = self._path(name).read_bytes()
         except FileNotFoundError:
-            raise UnusablePicture(self._noted(name) or UNREACHABLE) from None
+            refused = NOT_PUBLIC if name in self._refused else ""
+            raise UnusablePicture(refused or self._noted(name) or UNREACHABLE) from None
         except OSError as error:
             raise UnusablePicture(UNREADABLE) from error
         if len(data) > self.max_bytes:
@@ -108,7 +120,7 @@ class UrlStore:
             timeout=READ_SECONDS,
             follow_redirects=True,
             max_redirects=REDIRECTS,
-            limits=httpx.Limits(max_connections=PARALLEL),
+            transport=public_client_transport(self.allow_hosts, connections=PARALLEL),
             headers={"User-Agent": "fedprep", "Accept": "image/*", "Accept-Encoding": "identity"},
         )
         jobs = ahead(
@@ -130,6 +142,9 @@ class UrlStore:
             data = self._with_retries(lambda: self._get(client, url), url)
         except UnusablePicture as failure:
             if self._stopped.is_set():
+                return
+            if failure.reason == NOT_PUBLIC:
+                self._refused.add(url)
                 return
             note = {
                 "url": url,
@@ -181,6 +196,9 @@ class UrlStore:
                         raise UnusablePicture(TOO_MANY_BYTES)
                     if time.monotonic() > deadline or self._stopped.is_set():
                         raise _Passing("too slow")
+        except NotPublic as error:
+            logger.debug("%s: %s", url, error)
+            raise UnusablePicture(NOT_PUBLIC) from None
         except httpx.TooManyRedirects:
             raise UnusablePicture(TOO_MANY_REDIRECTS) from None
         except (httpx.UnsupportedProtocol, httpx.InvalidURL, ValueError):

@@ -126,7 +126,10 @@ def _find(
     if store is None:
         names, steps = items["image"].cast(pl.String), list[Step]()
         pictures = UrlStore(
-            cache / "pictures", max_bytes=options.max_bytes, per_second=options.per_second
+            cache / "pictures",
+            max_bytes=options.max_bytes,
+            per_second=options.per_second,
+            allow_hosts=options.allow_hosts,
         )
         pictures.fetch(names.drop_nulls().unique().sort().to_list(), progress=progress)
         why = "the item has no URL"
