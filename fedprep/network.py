@@ -19,7 +19,13 @@ from fedprep.errors import FetchError
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["NotPublic", "checked_address", "is_public", "public_client_transport"]
+__all__ = [
+    "NotPublic",
+    "checked_address",
+    "is_public",
+    "public_client_transport",
+    "refuse_inner_redirect",
+]
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -108,6 +114,33 @@ def public_client_transport(allow: Collection[str], *, connections: int) -> http
                 transport.close()
 
     return Public()
+
+
+def refuse_inner_redirect(response: httpx.Response) -> None:
+    """Refuses a redirect of a public server to an address that is not public: a hook of `httpx.Client`.
+
+    A server of one's own network, which somebody named, may send on where it likes.
+
+    Raises:
+        httpx.UnsupportedProtocol: it is such a redirect.
+    """
+    import httpx
+
+    if not response.has_redirect_location:
+        return
+    source = response.request.url
+    target = source.join(response.headers["Location"])
+    if target.host == source.host:
+        return
+    for url, is_source in ((source, True), (target, False)):
+        try:
+            checked_address(url.host, url.port or 443)
+        except NotPublic as error:
+            if is_source:
+                return
+            raise httpx.UnsupportedProtocol(f"it redirects to {error}") from None
+        except (OSError, UnicodeError):
+            return  # behind a proxy hosts may have no address here; else the request itself will say so
 
 
 def _refuse_inner_name(host: str) -> None:

@@ -20,6 +20,7 @@ from fetch_server import RawServer, cut_after, running, slowly, status, whole_an
 
 from fedprep.errors import ChecksumError, FetchError, OutputError
 from fedprep.fetch import Fetched, downloads, fetch, parts, servers, store
+from fedprep.network import NotPublic
 from fedprep.schema import Candidate, RawFile
 
 BODY = np.random.default_rng(0).bytes(3 << 20)
@@ -394,3 +395,25 @@ def test_the_subfolders_of_a_url_mirror_are_searched_through_its_index_pages(
 def test_a_url_mirror_without_the_file_is_no_obstacle(server: RawServer) -> None:
     own = server.serve("own", BODY)
     assert get(own, mirrors=(f"{server.address}/raw", "http://127.0.0.1:9")).url == own
+
+
+@pytest.mark.parametrize(("source_is_public", "arrives"), [(True, False), (False, True)])
+def test_a_public_server_may_not_send_on_to_an_inner_address(
+    server: RawServer, monkeypatch: pytest.MonkeyPatch, source_is_public: bool, arrives: bool
+) -> None:
+    """One of one's own network, which somebody named as a mirror, may."""
+
+    def look_up(host: str, port: int) -> str:
+        if host == "127.0.0.1" and source_is_public:
+            return host
+        raise NotPublic(f"{host} is at 127.0.0.1, which is no public address")
+
+    monkeypatch.setattr("fedprep.network.checked_address", look_up)
+    inner = server.serve("inner.gz", BODY).replace("127.0.0.1", "localhost")
+    url = server.serve("b.gz", BODY, status(302, Location=inner))
+    if arrives:
+        assert get(url).path.read_bytes() == BODY
+    else:
+        with pytest.raises(FetchError, match="no public address"):
+            get(url)
+        assert "inner.gz" not in [path for path, _ in server.asked]

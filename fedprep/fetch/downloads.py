@@ -14,6 +14,7 @@ from fedprep.errors import FetchError
 from fedprep.fetch.checksums import CHUNK, Digest
 from fedprep.fetch.parts import Origin, Part
 from fedprep.fetch.space import require_space, writing
+from fedprep.network import refuse_inner_redirect
 from fedprep.schema import Progress, silent
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def open_network(patience: Patience, progress: Progress = silent) -> Iterator[Ne
             follow_redirects=True,
             timeout=httpx.Timeout(patience.timeout, connect=min(10.0, patience.timeout)),
             headers={"User-Agent": "fedprep", "Accept": "*/*", "Accept-Encoding": "identity"},
+            event_hooks={"response": [refuse_inner_redirect]},
         )
     except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
         raise FetchError(
