@@ -20,6 +20,8 @@ __all__ = ["LONGEST_RECORD", "Layout", "Records", "parse_records"]
 LONGEST_RECORD = 1 << 20
 """A quoted field that is still open after so many bytes is a stray quote, not a long text."""
 
+QUOTE, END = ord('"'), ord("\n")
+
 PROSE = ",;"
 """Separators that stand in texts too, and then with a blank behind them."""
 
@@ -169,9 +171,8 @@ def _scan(block: bytes, layout: Layout, wanted: tuple[int, ...]) -> _Scan:
 def _with_weird_lines(records: Records, block: bytes, first_line: int, layout: Layout) -> Records:
     """Returns the records of a block of one record a line, with `"Weird" tale` read as it is written."""
     line_at = _line_starts(block)
-    suspects = np.unique(
-        np.searchsorted(line_at, _quotes_in_the_middle(block, layout), side="right") - 1
-    )
+    middle = _quotes_in_the_middle(block, line_at, layout)
+    suspects = np.unique(np.searchsorted(line_at, middle, side="right") - 1)
     if not len(suspects):
         return records
     texts = _texts(block, line_at, suspects)
@@ -191,13 +192,23 @@ def _with_weird_lines(records: Records, block: bytes, first_line: int, layout: L
     )
 
 
-def _quotes_in_the_middle(block: bytes, layout: Layout) -> npt.NDArray[np.int64]:
-    """Returns where quotes stand that neither begin nor end a field nor stand for one of two."""
+def _quotes_in_the_middle(
+    block: bytes, line_at: npt.NDArray[np.int64], layout: Layout
+) -> npt.NDArray[np.int64]:
+    """Returns where quotes neither begin nor end a field nor stand for one of two, in lines that have a
+    quote at the beginning of a field: in others they are characters anyway.
+    """
     codes = np.frombuffer(block, dtype=np.uint8)
-    at = np.flatnonzero(codes == ord('"'))
-    marks = np.array([ord(layout.separator), ord("\n"), ord('"')], dtype=np.uint8)
-    before = np.isin(codes[at - 1], marks) | (at == 0)
-    found: npt.NDArray[np.int64] = at[~before & ~np.isin(codes[at + 1], marks)]
+    at = np.flatnonzero(codes == QUOTE)
+    before, behind = codes[at - 1], codes[at + 1]
+    opening = (before == ord(layout.separator)) | (before == END) | (at == 0)
+    closing = (behind == ord(layout.separator)) | (behind == END)
+    middle: npt.NDArray[np.int64] = at[~opening & ~closing & (before != QUOTE) & (behind != QUOTE)]
+    if not len(middle):
+        return middle
+    opened = np.searchsorted(line_at, at[opening], side="right")
+    lines = np.searchsorted(line_at, middle, side="right")
+    found: npt.NDArray[np.int64] = middle[np.isin(lines, opened)]
     return found
 
 
@@ -222,7 +233,7 @@ def _parse_with_care(block: bytes, first_line: int, layout: Layout, *, last: boo
     doubtful = breaks > 0
     may_be_stray = layout.quotes and not layout.strict
     if may_be_stray:
-        in_the_middle = _quotes_in_the_middle(block, layout)
+        in_the_middle = _quotes_in_the_middle(block, line_at, layout)
         doubtful[np.searchsorted(line_at[line], in_the_middle, side="right") - 1] = True
     where = np.flatnonzero(doubtful)
     whole[where] = _is_well_formed(texts.gather(where), layout).to_numpy()
@@ -286,11 +297,12 @@ def _swallows_records(
     behind it (unless the file is written so).
     """
     codes = np.frombuffer(block, dtype=np.uint8)
-    at = np.flatnonzero(codes == ord(layout.separator))
-    n_separators = np.diff(np.searchsorted(at, line_at))
-    like = n_separators == layout.n_fields - 1
+    separators = codes == ord(layout.separator)
+    starts = line_at[:-1]
+    like = np.add.reduceat(separators, starts, dtype=np.int64) == layout.n_fields - 1
     if layout.separator in PROSE and not layout.spaced:
-        like &= np.diff(np.searchsorted(at[codes[at + 1] == ord(" ")], line_at)) == 0
+        prose = separators[:-1] & (codes[1:] == ord(" "))  # the last byte is a line end
+        like &= ~np.logical_or.reduceat(np.append(prose, False), starts)
     n_like = np.diff(np.concatenate([[0], np.cumsum(like)])[line])
     return 2 * n_like > np.diff(line) + 1
 

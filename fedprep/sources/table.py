@@ -267,7 +267,7 @@ TIDIED = ("cut", "composed")
 def _with_tidy_ids(rows: pl.LazyFrame) -> pl.LazyFrame:
     """Returns the rows with ids as every table has them (`tidy_ids`), and with `TIDIED`."""
     text = [name for name in IDS if rows.collect_schema()[name] == pl.String()]
-    if not text:
+    if not _any_untidy(rows, text):
         return rows.with_columns(pl.lit(False).alias(mark) for mark in TIDIED)
     rows = rows.with_columns(tidy_id(pl.col(name)).alias(f"tidy {name}") for name in text)
     cut = [pl.col(name).str.strip_chars(BLANKS) for name in text]
@@ -278,6 +278,20 @@ def _with_tidy_ids(rows: pl.LazyFrame) -> pl.LazyFrame:
         ),
     )
     return rows.with_columns(pl.col(f"tidy {name}").alias(name) for name in text)
+
+
+def _any_untidy(rows: pl.LazyFrame, text: Sequence[str]) -> bool:
+    """Returns whether an id has blanks at its ends, or letters beyond ASCII: most tables have neither."""
+    signs = [
+        sign
+        for name in text
+        for sign in (
+            (pl.col(name).str.strip_chars(BLANKS) != pl.col(name)).any(),
+            (pl.col(name).str.len_bytes().sum() != pl.col(name).str.len_chars().sum()),
+        )
+    ]
+    found = rows.select(pl.any_horizontal(signs)).collect(engine="streaming") if signs else None
+    return found is not None and bool(found.item())
 
 
 def _tidied_ids(rows: pl.LazyFrame) -> list[Step]:

@@ -139,14 +139,16 @@ def _without_nested_ids(
     rows: pl.LazyFrame, step: Step, ids: Sequence[str]
 ) -> tuple[pl.LazyFrame, Step]:
     """Returns the rows without those whose id is a list or an object, which are bad lines."""
-    nested = pl.any_horizontal(pl.col(ids).str.contains(NESTED)).fill_null(False) if ids else None
-    if nested is None:
+    if not ids or step.lines is None:
         return rows, step
-    lines = rows.filter(nested).select("line").collect(engine="streaming")["line"].sort()
-    if lines.is_empty() or step.lines is None:
+    text = pl.col(ids)
+    begins = pl.any_horizontal(text.str.starts_with("[") | text.str.starts_with("{"))
+    suspects = rows.select("line", *ids).filter(begins).collect(engine="streaming")
+    lines = suspects.filter(pl.any_horizontal(text.str.contains(NESTED)))["line"].sort()
+    if lines.is_empty():
         return rows, step
     n_rows = step.rows_out - len(lines)
-    return rows.filter(~nested), replace(
+    return rows.filter(~pl.col("line").is_in(lines.implode())), replace(
         step,
         rows_out=n_rows,
         why="; ".join(
