@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import hypothesis.strategies as st
 import polars as pl
@@ -22,6 +23,7 @@ from fedprep.cli import main
 from fedprep.dataset import Dataset
 from fedprep.errors import FedprepError
 from fedprep.recipe import parse_recipe
+from fedprep.sources.tidy import BLANKS
 
 Row = tuple[str, str, str, str]
 
@@ -132,9 +134,9 @@ def accounted(dataset: Dataset, rows: Sequence[Row]) -> None:
     for table, column in ((dataset.users(), 0), (dataset.items(), 1)):
         ids = table.collect()["source_id"].to_list()
         assert len(set(ids)) == len(ids)
-        written = {row[column] for row in rows}
-        # Columns of whole numbers have them in one spelling.
-        assert set(ids) <= written | {text.removesuffix(".0") for text in written}
+        # Blanks at the ends are cut, letters composed, whole numbers spelled in one way.
+        tidy = {normalize("NFC", row[column].strip(BLANKS)) for row in rows}
+        assert set(ids) <= tidy | {text.removesuffix(".0") for text in tidy}
 
 
 def build_or_refuse(rows: Sequence[Row], tree: dict[str, Any], form: str) -> str:
