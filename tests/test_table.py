@@ -483,8 +483,9 @@ def test_a_json_array_is_read(tmp_path):
         for content in (text, gzip.compress(text.encode())):
             _, found = read(tmp_path, {"a.csv": content}, TWO)
             assert ids(found) == (["u0", "u1", "u2"], ["x\ny"])
-    with pytest.raises(SourceError, match="JSON array"):
-        read(tmp_path, {"a.csv": json.dumps(rows)[:-5]}, TWO)
+    for broken in (json.dumps(rows)[:-5], "[]", "[{}"):
+        with pytest.raises(SourceError, match="JSON array"):
+            read(tmp_path, {"a.csv": broken}, TWO)
 
 
 def test_python_dicts_are_read_and_nothing_is_evaluated(tmp_path):

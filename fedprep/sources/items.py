@@ -15,7 +15,7 @@ from fedprep.schema import ITEM_ID, ITEMS, SOURCE_ID, RawTables, Step
 from fedprep.sources.columns import WHOLE, in_type, shared_type
 from fedprep.sources.delimited import Dialect
 from fedprep.sources.lists import BRACKETS, NAME_KEYS, strings_of_lists
-from fedprep.sources.markup import lists_without_markup, without_markup
+from fedprep.sources.markup import ENTITY, lists_without_markup, without_markup
 from fedprep.sources.tabular import stage_tabular
 from fedprep.sources.tidy import BLANKS, refuse_bad_lines, tidy_ids
 
@@ -37,8 +37,8 @@ def join_items(
     item that only the interactions know gets its row. Text is stripped and, unless `markup` is "keep",
     freed of tags and entities; an empty one, or one of `table.missing`, is null. Lists in text, JSON's or
     Python's, are lists for `categories`, the first address for `image`, and their texts joined for other
-    columns. Other text for `categories` is split at `|` where the column has any, else at `;` or commas.
-    The extra table is held in memory.
+    columns. Other text for `categories` is split at `|` where the column has any, else at commas, else at
+    `;`. The extra table is held in memory.
 
     The steps tell its bad lines, rows without a key, rows on items that the source does not know, repeated
     rows (the first one counts), and how many of the source's items it says nothing of.
@@ -279,8 +279,10 @@ def _texts(values: pl.Series, markup: str) -> pl.Series:
         return values if values.name != IMAGE else values.list.first()
     if values.dtype != pl.String() or not values.str.contains(r"^[\[({]").any():
         return values
-    lists = _plain_lists(strings_of_lists(values), markup)
-    joined = lists.list.first() if values.name == IMAGE else lists.list.join(" ")
+    lists = strings_of_lists(values)
+    plain = _plain_lists(lists, markup)
+    joined = plain.list.first() if values.name == IMAGE else plain.list.join(" ")
+    joined = joined.set(joined == "", None)
     return values.zip_with(lists.is_null(), joined).alias(values.name)
 
 
@@ -288,7 +290,9 @@ def _categories(text: pl.Series, markup: str) -> pl.Series:
     """Returns lists of categories from text such as `A|B`, `A, B`, `["A", "B"]`; null where empty."""
     lists = strings_of_lists(text)
     plain = text.set(lists.is_not_null(), None)
-    separator = next((s for s in "|;" if plain.str.contains(s, literal=True).any()), ",")
+    without_entities = plain.str.replace_all(ENTITY, "")
+    found = (s for s in "|,;" if without_entities.str.contains(s, literal=True).any())
+    separator = next(found, ",")
     parts = plain.str.split(separator)
     both = pl.select(pl.when(lists.is_null()).then(parts).otherwise(lists)).to_series()
     return _distinct(_plain_lists(both, markup)).alias(text.name)

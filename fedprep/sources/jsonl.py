@@ -36,6 +36,7 @@ def stage_jsonl(
     digests: Mapping[str, Sequence[str]] | None = None,
     transform: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
     max_bad_share: float = BAD_SHARE,
+    given: Path | None = None,
     progress: Progress = silent,
 ) -> tuple[pl.LazyFrame, Step]:
     """Returns the wanted fields of a JSON lines file, and what was dropped on the way.
@@ -61,6 +62,7 @@ def stage_jsonl(
         transform: applied to the rows of each block (and to none, for the columns) before they are
             staged: so that long texts are cleaned in memory that follows the block. It keeps all rows.
         max_bad_share: the share of lines that may be bad (a single one always may).
+        given: the file that messages name, where `path` was made of it.
 
     Raises:
         SourceError: an empty file, a truncated or broken gzip, another format, a line of more than
@@ -112,7 +114,7 @@ def stage_jsonl(
             max_bad_share,
             name=name,
             why=f"no {form}",
-            where=f"{path}, {', '.join(examples)}",
+            where=f"{given or path}, {', '.join(examples)}",
         )
     why = [f"no {form}"] if n_rows < n_lines else []
     why += [f"{n_literal:,} lines were Python dicts"] if n_literal else []
@@ -162,6 +164,8 @@ def lines_of_array(path: Path, out: Path, *, name: str, progress: Progress = sil
             "SELECT unnest(json_extract(text, '$[*]'))::VARCHAR AS text FROM whole"
         )
         lines = pl.DataFrame(pl.from_arrow(found.to_arrow_table()))["text"]
+        if not lines.str.starts_with("{").any():
+            raise SourceError(f"{name}: the JSON array has no object", where=str(path))
     except (duckdb.Error, UnicodeDecodeError):
         raise SourceError(
             f"{name}: the JSON array is not whole or not valid",

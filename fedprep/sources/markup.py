@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 __all__ = [
+    "ENTITY",
     "has_markup",
     "lists_without_markup",
     "plain_text",

@@ -110,7 +110,7 @@ def _stage_json(
     if first_bytes(path, HEAD, name=name).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
         path = lines_of_array(path, out, name=name, progress=progress)
     frame, step = stage_jsonl(
-        path, keys, out, name=name, max_bad_share=max_bad_share, progress=progress
+        path, keys, out, name=name, max_bad_share=max_bad_share, given=given, progress=progress
     )
     frame = frame.with_columns(null_if_empty(pl.col(key)) for key in keys)
     frame, step = _without_nested_ids(frame, step, [key for key in IDS if key in keys])
@@ -128,7 +128,7 @@ def _stage_json(
         if not found[ours].item():
             raise SourceError(
                 f"{name}: no object has a value under '{key}'",
-                where=str(path),
+                where=str(given),
                 expected=f"a key that can be read as `{ours}`",
                 hint=nearest(key, near) if (near := _first_keys(path, name)) else HINT,
             )
