@@ -289,7 +289,10 @@ class Recipe(Table, frozen=True, kw_only=True):
             table, tree = _at(self, path), _at(builtins, path)
             if table is None:
                 continue
-            defaults = {f.name: f.default for f in msgspec.structs.fields(table)}
+            defaults = {
+                f.name: f.default if f.default_factory is msgspec.NODEFAULT else f.default_factory()
+                for f in msgspec.structs.fields(table)
+            }
             for key in keys:
                 if getattr(table, key) == defaults[key]:
                     del tree[key]

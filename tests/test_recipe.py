@@ -10,6 +10,7 @@ import pytest
 
 from fedprep.errors import RecipeError
 from fedprep.recipe import (
+    ADDED,
     change_partition,
     find_recipe,
     load_recipe,
@@ -205,3 +206,17 @@ def test_every_key_is_documented() -> None:
 
     missing = {key for key in keys(tree) if f"{key}`" not in text and f"{key}." not in text}
     assert not missing
+
+
+def test_keys_that_came_later_are_told_only_where_they_are_set():
+    """Else every Dataset would have another id than the one that its recipe gave before."""
+    tree = {"name": "x", "source": {"name": "yelp", "items": {"file": "f", "columns": {"item": 0}}}}
+    plain = parse_recipe(tree).to_dict()
+    for path, keys in ADDED.items():
+        table = plain
+        for part in path.split("."):
+            table = table[part]
+        assert not {*keys} & {*table}
+    tree["source"]["quote"] = "none"
+    assert parse_recipe(tree).to_dict()["source"]["quote"] == "none"
+    assert parse_recipe(parse_recipe(tree).to_dict()) == parse_recipe(tree)
