@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-import urllib.request
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
@@ -74,6 +73,8 @@ def public_client_transport(allow: Collection[str], *, connections: int) -> http
         allow: hosts, or `host:port`, that may be asked whatever their address.
         connections: at a time.
     """
+    import urllib.request
+
     import httpx
 
     limits = httpx.Limits(max_connections=connections)

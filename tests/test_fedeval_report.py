@@ -153,7 +153,7 @@ def test_json_markdown_html_latex_and_terminal_hold_the_same_counts(
         assert re.search(rf"^\s*{line}\s*$", screen, re.MULTILINE)
         told = re.split(r"[;.]", tex.rpartition("Counts, ")[2].partition(words[key])[2])[0]
         several = numbers if len(set(numbers)) > 1 else numbers[:1]
-        assert re.findall(r"[ (]([\d,]+|–)(?=, |\)$)", told) == several
+        assert re.findall(r"[ (]([\d,]+)(?=, |\)$)", told) == [n for n in several if n != "–"]
     assert {s["counts"]["users"] for s in systems} == {70}
 
 
