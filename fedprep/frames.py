@@ -18,6 +18,7 @@ __all__ = [
     "TAKEN",
     "as_frame",
     "parquet_columns",
+    "parquet_dataset",
     "parquet_file",
     "read_csv",
     "read_ipc_stream",
@@ -86,6 +87,15 @@ def parquet_columns(path: Path) -> dict[str, pl.DataType]:
 def parquet_file(path: Path) -> pq.ParquetFile:
     """Returns a Parquet file opened by Arrow: `.metadata`, `.read_row_group(number)`, `.read()`."""
     return pq.ParquetFile(path.absolute())
+
+
+def parquet_dataset(paths: Sequence[Path]) -> Any:
+    """Returns the rows of Parquet files as a dataset of Arrow, not yet read."""
+    import pyarrow.dataset as ds
+    from pyarrow.fs import LocalFileSystem
+
+    files = [str(path.absolute()) for path in paths]
+    return ds.dataset(files, format="parquet", filesystem=LocalFileSystem())
 
 
 def scan_csv(path: Path, **options: Any) -> pl.LazyFrame:

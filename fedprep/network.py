@@ -70,17 +70,21 @@ def public_client_transport(allow: Collection[str], *, connections: int) -> http
     is checked, and one that is a name has to have a dot.
 
     Args:
-        allow: hosts, or `host:port`, that may be asked whatever their address.
+        allow: hosts, or `host:port`, that may be asked whatever their address; never through a proxy.
         connections: at a time.
     """
     import urllib.request
 
     import httpx
 
-    limits = httpx.Limits(max_connections=connections)
+    # A connection serves one request: kept ones are found by address, and hosts that share one would share
+    # what was checked of the first one's certificate.
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=0)
+    named = urllib.request.getproxies()
+    everywhere = dict.fromkeys(("http", "https"), named["all"]) if "all" in named else {}
     proxies = {
         scheme: httpx.HTTPTransport(proxy=proxy, limits=limits)
-        for scheme, proxy in urllib.request.getproxies().items()
+        for scheme, proxy in {**everywhere, **named}.items()
         if scheme in ("http", "https")
     }
     direct = httpx.HTTPTransport(limits=limits)

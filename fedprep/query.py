@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +10,23 @@ import polars as pl
 
 from fedprep.dataset import Dataset
 from fedprep.errors import DatasetError
+from fedprep.frames import parquet_dataset
 from fedprep.integrity import shards_of
 
 if TYPE_CHECKING:
     import duckdb
 
 __all__ = ["connect", "query"]
+
+CLOSED: dict[str, str | bool | int | float | list[str]] = {
+    "python_enable_replacements": False,
+    "autoload_known_extensions": False,
+    "autoinstall_known_extensions": False,
+}
+"""What a query never reaches, whatever files it may read: Python's objects, and code from elsewhere."""
+
+_ODD = frozenset("*?[\\")
+"""What DuckDB takes for a pattern in a path: such files are read by Arrow, which does not."""
 
 
 def connect(dataset: Dataset, *, allow_files: bool = False) -> duckdb.DuckDBPyConnection:
@@ -42,9 +52,12 @@ def connect(dataset: Dataset, *, allow_files: bool = False) -> duckdb.DuckDBPyCo
     paths = {
         view: [dataset.path.absolute() / name for name in names] for view, names in views.items()
     }
-    connection = duckdb.connect(config={"python_enable_replacements": False})
+    connection = duckdb.connect(config=CLOSED)
     for view, files in paths.items():
-        listed = ", ".join(_literal(_as_pattern(path)) for path in files)
+        if any(_ODD & set(str(path)) for path in files):
+            connection.register(view, parquet_dataset(files))
+            continue
+        listed = ", ".join(_literal(str(path)) for path in files)
         connection.execute(
             f"create view {_name(view)} as select * from "
             f"read_parquet([{listed}], hive_partitioning = false, filename = false)"
@@ -56,7 +69,7 @@ def connect(dataset: Dataset, *, allow_files: bool = False) -> duckdb.DuckDBPyCo
 
 def _shut(connection: duckdb.DuckDBPyConnection, paths: Iterable[Path]) -> None:
     """Lets a connection read these files alone, for good."""
-    allowed = ", ".join(_literal(text) for path in paths for text in {str(path), _as_pattern(path)})
+    allowed = ", ".join(_literal(str(path)) for path in paths)
     for setting in (
         f"allowed_paths = [{allowed}]",
         "enable_external_access = false",
@@ -117,8 +130,3 @@ def _literal(text: str) -> str:
 def _name(text: str) -> str:
     """Returns the name of a view or column as SQL writes it."""
     return '"' + text.replace('"', '""') + '"'
-
-
-def _as_pattern(path: Path) -> str:
-    """Returns a path as DuckDB's patterns write it, so that it is that of one file."""
-    return re.sub(r"[\[*?]", r"[\g<0>]", str(path))

@@ -21,7 +21,21 @@ from fedprep.recipe import load_recipe, parse_recipe
 from fedtrain.cli import main as fedtrain_main
 from tests.built import own_cache
 
-ODD = ("a[1]", "x*", "q?", "~", "k=v", "it's", 'say "hi"', "--out", "{1,2}", "ünï", "a b", "$HOME")
+ODD = (
+    "a[1]",
+    "b\\c[1]",
+    "x*",
+    "q?",
+    "~",
+    "k=v",
+    "it's",
+    'say "hi"',
+    "--out",
+    "{1,2}",
+    "ünï",
+    "a b",
+    "$HOME",
+)
 
 
 def run(*arguments: str | Path) -> int:
