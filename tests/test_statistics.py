@@ -569,18 +569,17 @@ def test_the_smallest_difference_of_a_family_is_found_after_correction_as_often_
     None
 ):
     rng = np.random.default_rng(3)
-    how = Inference(test="t", n_resamples=2)
-    promised = 2.8 / np.sqrt(60)  # by one test, about: the data below have a deviation of 1
-    seven = [compare_systems(of_seven_metrics(rng, 0.0), inference=how) for _ in range(40)]
-    seen = float(np.mean([table["smallest_difference"][0] for table in seven]))
-    assert 1.22 * promised < seen < 1.32 * promised
-    found = [
-        compare_systems(
-            of_seven_metrics(rng, seen), ["m0", "m1", "m2", "m3", "m4", "m5", "m6"], inference=how
-        ).filter(metric="m0")["better"][0]
-        == "a"
-        for _ in range(300)
-    ]
+    table = compare_systems(
+        of_seven_metrics(rng, 0.0), inference=Inference(test="t", n_resamples=2)
+    )
+    seen = table["smallest_difference"][0]
+    spread = of_seven_metrics(np.random.default_rng(3), 0.0)["a"]["m0"].std()
+    assert 1.22 < seen / (2.8 * spread / np.sqrt(60)) < 1.32  # 2.8: that of one test, about
+    found = []
+    for _ in range(300):
+        shift = [seen, *[0.0] * 6]
+        p = [paired_test(rng.normal(at, spread, 60), "t").p for at in shift]
+        found.append(correct(np.array(p), "holm")[0] <= 0.05)
     assert np.mean(found) == pytest.approx(0.8, abs=0.07)
 
 

@@ -93,10 +93,17 @@ def classes_are_balanced(tables: Tables, limits: Limits) -> pl.LazyFrame:
     _ask_of_classes(tables)
     classes = pl.LazyFrame({LABEL: tables.classes}, schema={LABEL: pl.Int64})
     rows = tables.totals.labels.lazy().select(pl.col(LABEL).cast(pl.Int64), "n_rows")
-    counts = classes.join(rows, on=LABEL, how="left").with_columns(pl.col("n_rows").fill_null(0))
-    share = (pl.col("n_rows") / pl.col("n_rows").sum()).alias("share")
-    too_large, too_small = share > limits.max_class_share, share < limits.min_class_share
-    return counts.with_columns(share).filter(too_large | too_small).sort(LABEL)
+    counts = (
+        classes.join(rows, on=LABEL, how="left")
+        .with_columns(pl.col("n_rows").fill_null(0))
+        .collect()
+    )
+    n_rows = counts["n_rows"].to_numpy()
+    # polars multiplies by the reciprocal: three of five would be more than 0.6
+    counts = counts.with_columns(share=n_rows / max(n_rows.sum(), 1))
+    share = pl.col("share")
+    outside = (share > limits.max_class_share) | (share < limits.min_class_share)
+    return counts.lazy().filter(outside).sort(LABEL)
 
 
 def classes_are_balanced_per_client(tables: Tables, limits: Limits) -> pl.LazyFrame:
