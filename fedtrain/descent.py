@@ -15,15 +15,39 @@ from fedtrain.axes import squares, wide
 
 if TYPE_CHECKING:
     from fedtrain.algorithms.algorithm import Algorithm, Phase
+    from fedtrain.clients import Clients
     from fedtrain.local import Local
     from fedtrain.parameters import Parameter
     from fedtrain.plan import Plan
 
-__all__ = ["Descent", "learning_rate"]
+__all__ = ["Descent", "keep_moments", "learning_rate", "moments_of"]
 
 Tensors = dict[str, torch.Tensor]
 EPSILON = 1e-8
 BETA2 = 0.999
+
+KINDS = ("first", "second")
+STEPS = "steps"
+KEPT = "moments/"
+"""What the moments of the one client of pooled rows are kept under, beside what clients keep."""
+
+
+def moments_of(clients: Clients) -> Tensors:
+    """Returns the moments that the only client keeps: `first/NAME`, `second/NAME`, `steps` (1,).
+
+    They are in the shapes of the server's values, and of all users' rows; {} before the first round.
+    """
+    return {
+        name.removeprefix(KEPT): value[0]
+        for name, value in clients.shared.items()
+        if name.startswith(KEPT)
+    }
+
+
+def keep_moments(local: Local, clients: Clients) -> None:
+    """Keeps the moments of the only client."""
+    for name, value in (local.moments or {}).items():
+        clients.shared[KEPT + name] = value.detach().cpu().clone()[None]
 
 
 def learning_rate(plan: Plan, scope: str, head: bool) -> float:
@@ -34,7 +58,8 @@ def learning_rate(plan: Plan, scope: str, head: bool) -> float:
 class Descent:
     """The steps of one phase: which parameters they train, how fast, and the optimiser's moments.
 
-    Moments start anew with each phase: a client keeps none between rounds.
+    Moments start anew with each phase: a client keeps none between rounds. Those of `Local.moments` go on,
+    and are written there.
     """
 
     def __init__(
@@ -57,6 +82,30 @@ class Descent:
         self.moments: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         self.count = 0
         self.moved = torch.zeros(local.n_clients, device=local.loss.device)  # steps of each client
+        if local.moments is not None and STEPS in local.moments:
+            self.moved += local.moments[STEPS].to(self.moved.device)
+
+    def end(self) -> None:
+        """Writes the moments to `Local.moments`, where they go on from round to round."""
+        if self.local.moments is None:
+            return
+        found = {STEPS: self.moved}
+        for name, moments in self.moments.items():
+            for kind, value in zip(KINDS, moments, strict=True):
+                whole = value[:-1] if name not in self.local.shared else value[0]
+                found[f"{kind}/{name}"] = whole
+        self.local.moments = found
+
+    def _begun(self, name: str, full: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the moments of a tensor as they begin: zeros, or as the round before left them."""
+        before, found = self.local.moments or {}, []
+        for kind in KINDS:
+            value = torch.zeros_like(full)
+            if f"{kind}/{name}" in before:
+                body = value[:-1] if name not in self.local.shared else value[0]
+                body.copy_(before[f"{kind}/{name}"])
+            found.append(value)
+        return found[0], found[1]
 
     def leaves(self, n_clients: int, slot: torch.Tensor, place: torch.Tensor) -> Tensors:
         """Returns the values of a step: shared (c, *shape), items (c, B, m, *shape), users (c, B, *shape)."""
@@ -184,7 +233,7 @@ class Descent:
         local = self.local
         full = local.table(name)[0] if name not in local.shared else local.shared[name]
         if name not in self.moments:
-            self.moments[name] = (torch.zeros_like(full), torch.zeros_like(full))
+            self.moments[name] = self._begun(name, full)
         first, second = (moment[: len(gradient)] for moment in self.moments[name])
         if plan.optimizer == "momentum":
             first.mul_(1 - moving * (1 - plan.momentum)).add_(gradient * moving)

@@ -25,7 +25,7 @@ from fedeval.draws import uniform
 from fedtrain.axes import padded
 from fedtrain.batch import Batch, Features
 from fedtrain.chunks import Chunk, Order, order_of
-from fedtrain.descent import Descent
+from fedtrain.descent import Descent, moments_of
 from fedtrain.examples import EXAMPLES, Drawing, Examples, item_rows
 from fedtrain.halves import part_of
 from fedtrain.local import Local
@@ -125,8 +125,15 @@ def train_chunk(
         round_number=server.round_number,
     )
     examples = EXAMPLES[work.model.examples](work.federation, chunk, drawing)
-    row_client, row_item, place = item_rows(examples, len(chunk.clients), work.federation.n_items)
+    goes_on = work.algorithm.remembers and plan.optimizer != "sgd"
+    # Moments move rows of items too that no example of this round touches.
+    row_client, row_item, place = item_rows(
+        examples, len(chunk.clients), work.federation.n_items, whole=goes_on
+    )
     local = _opened(work, server, clients, chunk, row_client, row_item)
+    if goes_on:
+        local.moments = moments_of(clients)
+        local.trained[:-1] = True
     step = _Step(work, local, examples, place, lr_factor, progress)
     for number, phase in enumerate(work.algorithm.phases(plan, work.parameters)):
         step.train(phase, (server.round_number, number), share)
@@ -249,11 +256,12 @@ class _Step:
             )
             left = np.clip(limit - epoch * each, 0, order.steps)
             self._epoch(order, left, chosen, descent, (*address, epoch))
-            if self.local.rows.keys() & phase.trains:
+            if self.local.rows.keys() & phase.trains and self.local.moments is None:
                 used = order.used(left, len(chosen))
                 self.local.trained[self.place[torch.from_numpy(chosen[used]).to(work.device)]] = (
                     True
                 )
+        descent.end()
 
     def _epoch(
         self, order: Order, steps: Ints, chosen: Ints, descent: Descent, address: tuple[int, ...]

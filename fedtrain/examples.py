@@ -134,13 +134,22 @@ EXAMPLES: Mapping[str, Callable[[Federation, Chunk, Drawing], Examples]] = {
 """How examples are made, by what a model's `examples` says."""
 
 
-def item_rows(examples: Examples, n_clients: int, n_items: int) -> tuple[Ints, Ints, Ints]:
+def item_rows(
+    examples: Examples, n_clients: int, n_items: int, *, whole: bool = False
+) -> tuple[Ints, Ints, Ints]:
     """Returns client and item of each row of items that the examples touch, and where each one's are.
+
+    Args:
+        whole: all rows of items, whether they are touched or not; of one client alone.
 
     Returns:
         int64 (T,), twice, in ascending order · int64 (E, m): the rows of the examples' items, T where padded.
     """
     item = examples.item
+    if whole:
+        assert n_clients == 1, "only one client's table is whole"
+        rows = np.arange(n_items)
+        return np.zeros_like(rows), rows, np.where(item >= 0, item, n_items).astype(np.int64)
     client = np.broadcast_to(examples.client[:, None], item.shape)
     known = item >= 0
     if known.all():

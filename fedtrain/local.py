@@ -23,7 +23,8 @@ class Local:
     the server sent · sent: the values before, shared (C, *shape), rows (T, *shape) · kept: what an
     algorithm keeps at the clients beside parameters, a line for each of `sent`, as `KIND/NAME` · lr,
     momentum: of the descent, rates by name · steps: int64 (C,), done · loss: float64 (C,), summed over
-    examples · used: int64 (C,), examples · grad_norm, clipped: float64 (C,), sums over `measured` (C,) steps.
+    examples · used: int64 (C,), examples · grad_norm, clipped: float64 (C,), sums over `measured` (C,)
+    steps · moments: of an optimiser that goes on from round to round (`descent.moments_of`); None: anew.
     """
 
     chunk: Chunk
@@ -45,6 +46,7 @@ class Local:
     grad_norm: torch.Tensor
     clipped: torch.Tensor
     measured: torch.Tensor
+    moments: Tensors | None = None
 
     @property
     def n_clients(self) -> int:

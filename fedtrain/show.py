@@ -80,7 +80,7 @@ def show_sweep(found: Mapping[str, Any]) -> RenderableType:
         style = "bold" if row["is_best"] else ""
         settings.add_row(
             "best" if row["is_best"] else "",
-            _settings(row["settings"]),
+            _settings(row),
             str(row["n"]),
             _number(row["mean"], ".4f"),
             _number(row["deviation"], ".4f"),
@@ -162,8 +162,9 @@ def _short(metric: str) -> str:
     return metric.removesuffix("/valid")
 
 
-def _settings(settings: Sequence[str]) -> str:
-    return " ".join(settings) or "as the recipe says"
+def _settings(row: Mapping[str, Any]) -> str:
+    name = f"{row['config']}: " if row.get("config") else ""
+    return name + (" ".join(row["settings"]) or "as the recipe says")
 
 
 def _number(value: float | None, form: str) -> str:

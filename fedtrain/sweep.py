@@ -122,25 +122,27 @@ def results(
     """Returns what `sweep.json` holds.
 
     metric, better, rule: how runs were compared · n_trials, n_done: how many there are, and are done ·
-    trials: a row each, in their order: name, settings, seed, status (`finished`, `stopped early`, `failed`,
-    `interrupted`), `value`: of the model that the Run keeps, `best` and `best_round`, rounds, seconds, bytes,
-    `why` · settings: a row each, the best first: settings, n (finished runs), mean, deviation over seeds,
-    is_best · best: the first of them, None where no run has finished.
+    trials: a row each, in their order: name, config, settings, seed, status (`finished`, `stopped early`,
+    `failed`, `interrupted`), `value`: of the model that the Run keeps, `best` and `best_round`, rounds,
+    seconds, bytes, `why` · settings: a row each, the best first: config (its name, "" of a grid), settings,
+    n (finished runs), mean, deviation over seeds, is_best · best: the first of them, None where no run has
+    finished.
     """
     sign = -1.0 if better(metric) == "higher" else 1.0
-    by_settings: dict[tuple[str, ...], list[float]] = {}
+    by_settings: dict[tuple[str, tuple[str, ...]], list[float]] = {}
     for row in rows:
-        values = by_settings.setdefault(tuple(row["settings"]), [])
+        values = by_settings.setdefault((row.get("config", ""), tuple(row["settings"])), [])
         if row["status"] == "finished" and row["value"] is not None:
             values.append(row["value"])
     settings: list[dict[str, Any]] = [
         {
+            "config": config,
             "settings": list(key),
             "n": len(values),
             "mean": statistics.fmean(values) if values else None,
             "deviation": statistics.stdev(values) if len(values) > 1 else None,
         }
-        for key, values in by_settings.items()
+        for (config, key), values in by_settings.items()
     ]
     # One that lost a seed to the median rule is no better than one that lost none.
     settings.sort(
@@ -257,6 +259,7 @@ class _One:
         return {
             "name": self.trial.name,
             "path": str(self.path),
+            "config": self.trial.config,
             "settings": list(self.trial.settings),
             "seed": self.trial.seed,
             "status": status,
@@ -313,6 +316,7 @@ def _fits(trial: Trial, dataset_id: str, facts: Facts, path: Path) -> None:
             refuse_other(Run.open(path), plan.to_dict(), dataset_id, seed=trial.seed)
     except (TrainingError, RecipeError) as error:
         settings = " ".join(f"--set {setting}" for setting in trial.settings)
+        settings = f"[{trial.config}]" if trial.config else settings
         raise type(error)(
             error.what,
             where=", ".join(filter(None, [error.where, settings])),

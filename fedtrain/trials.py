@@ -7,8 +7,9 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,19 +18,23 @@ from fedprep.errors import RecipeError
 from fedtrain.plan import Plan
 from fedtrain.settings import laid_over, parse_plan
 
-__all__ = ["Trial", "alternatives", "trials_of"]
+__all__ = ["Trial", "alternatives", "named_trials", "read_configs", "trials_of"]
 
 LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a sweep: its folder's name, its settings as `key=value`, its seed, its plan."""
+    """One run of a sweep: its folder's name, its settings as `key=value`, its seed, its plan.
+
+    config: the name of the settings, "" where they are a point of a grid.
+    """
 
     name: str
     settings: tuple[str, ...]
     seed: int
     plan: Plan = field(repr=False)
+    config: str = ""
 
 
 def alternatives(settings: Iterable[str]) -> dict[str, list[str]]:
@@ -103,6 +108,85 @@ def trials_of(
         )
         trials += [Trial(_name(settings, seed), settings, seed, plan) for seed in seeds]
     return trials
+
+
+def read_configs(path: str | Path) -> dict[str, dict[str, Any]]:
+    """Returns the named settings of a TOML file: a table for each, with keys of `[train]`.
+
+    Raises:
+        RecipeError: no such file, no TOML, no table, a value that is none, or a name that is no folder's.
+    """
+    where = str(path)
+    expected = "a table for each setting: [slow], then lr = 0.01"
+    try:
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"the settings cannot be read: {error.strerror}", where=where) from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"the settings are no TOML: {error}", where=where) from None
+    loose = [key for key, value in tables.items() if not isinstance(value, dict)]
+    if loose or not tables:
+        what = f"'{loose[0]}' stands in no table" if loose else "no setting is there"
+        raise RecipeError(what, where=where, expected=expected)
+    for name in tables:
+        if not re.fullmatch(r"[\w-][\w.+-]*", name) or len(name) > LONGEST_NAME:
+            raise RecipeError(
+                f"{name!r} is no name for a setting",
+                where=where,
+                expected=f"letters, digits and _ . + -, at most {LONGEST_NAME} of them",
+            )
+    folded = [name.casefold() for name in tables]
+    twice = next((name for name in tables if folded.count(name.casefold()) > 1), None)
+    if twice is not None:
+        raise RecipeError(f"'{twice}' is there twice, but for case: a folder each", where=where)
+    return tables
+
+
+def named_trials(
+    table: Mapping[str, Any],
+    configs: Mapping[str, Mapping[str, Any]],
+    seeds: Sequence[int],
+    where: str = "",
+) -> list[Trial]:
+    """Returns the runs of named settings, each with every seed.
+
+    Args:
+        table: the recipe's `[train]`.
+        configs: of `read_configs`.
+        seeds: of the runs.
+        where: the file, for messages.
+
+    Raises:
+        RecipeError: a key that no plan has, or a value that is none of its; the setting is named.
+    """
+    trials = []
+    for name, config in configs.items():
+        place = f"{where} [{name}]"
+        settings = tuple(f"{key}={_told(value)}" for key, value in _leaves(config))
+        plan = parse_plan(laid_over(table, settings, where=place)[0], where=place)
+        trials += [Trial(f"{name}-{seed}", settings, seed, plan, name) for seed in seeds]
+    return trials
+
+
+def _leaves(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value
+
+
+def _told(value: Any) -> str:
+    """Returns a plain value as TOML text, as JSON writes it too."""
+    if isinstance(value, str | bool | int | float) or (
+        isinstance(value, list) and all(isinstance(v, str | bool | int | float) for v in value)
+    ):
+        return (
+            json.dumps(value, ensure_ascii=False).replace("NaN", "nan").replace("Infinity", "inf")
+        )
+    raise RecipeError(
+        f"{value!r} is a value that no key of [train] has", expected="texts, numbers, lists of them"
+    )
 
 
 def _name(settings: Sequence[str], seed: int) -> str:

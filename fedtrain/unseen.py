@@ -63,7 +63,9 @@ def unseen_measures(
     if not first.trains <= users:
         first = Phase(trains=users, epochs=work.plan.local_epochs)
     support = replace(first, part="support")
-    alone = replace(work.algorithm, phases=lambda plan, parameters: (support,), stateless=True)
+    alone = replace(
+        work.algorithm, phases=lambda plan, parameters: (support,), stateless=True, remembers=False
+    )
     work = replace(work, algorithm=alone)
     predicted, losses, rows, looked_at = [], [], [], []
     for chunk in chunks_of(work.federation, unseen, work.plan.chunk_rows, len(unseen)):

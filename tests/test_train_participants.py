@@ -258,3 +258,40 @@ def test_test_users_are_drawn_by_the_seed_and_lists_and_measures_are_of_them_alo
         assess({"r": run.path, "s": other.path}, setting, metrics=["hr@10"])
     place = rank_candidates(run.path, "uniform:9", data=data.path)
     assert set(pl.read_parquet(place)["user_id"]) == set(lists["user_id"])
+
+
+POOLED: dict[str, Any] = {
+    "algorithm": "centralised", "task": "rating", "batch_size": 0, "lr": 0.02, "lr_item": 0.02,
+    "weight_decay": 0.01, "mf": {"dim": 4, "mean": 3.0}, "eval_every": 100,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
+def test_rounds_of_pooled_rows_are_epochs_of_one_optimiser(
+    data: Dataset, tmp_path: Path, optimizer: str
+) -> None:
+    keys = POOLED | {"optimizer": optimizer}
+    keys |= {"lr": 0.2, "lr_item": 0.2} if optimizer == "momentum" else {}
+    many = tensors(trained(data, tmp_path / "many", rounds=6, **keys))
+    one = tensors(trained(data, tmp_path / "one", rounds=1, local_epochs=6, **keys))
+    first = tensors(trained(data, tmp_path / "first", rounds=1, **keys))
+    part = trained(data, tmp_path / "part", rounds=3, **keys)
+    train(data, parse_plan(PLAN | keys | {"rounds": 6}), part.path, go_on=True, allow_invalid=True)
+    values = [name for name in one if name.startswith(("value/", "client/users/"))]
+    assert len(values) == 4
+    for name in values:
+        torch.testing.assert_close(many[name], one[name], atol=1e-5, rtol=0)
+        assert (first[name] - one[name]).abs().max() > 1e-4
+    again = tensors(part)
+    assert again.keys() == many.keys()
+    assert all(torch.equal(again[name], many[name]) for name in many)
+
+
+def test_rows_that_no_example_of_a_round_touches_are_moved_by_what_is_left_of_earlier_ones(
+    data: Dataset, tmp_path: Path
+) -> None:
+    keys = POOLED | {"task": "implicit", "negatives": 1, "optimizer": "adam", "mf": {"dim": 4}}
+    run = trained(data, tmp_path / "r", rounds=2, **keys)
+    assert len(tensors(run)["client/shared/moments/first/item_factors"][0]) == 50
+    plain = trained(data, tmp_path / "p", rounds=2, **keys | {"algorithm": "fedavg"})
+    assert not [name for name in tensors(plain) if "moments" in name]

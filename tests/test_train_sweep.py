@@ -21,7 +21,7 @@ from fedprep.errors import RecipeError, TrainingError
 from fedtrain.cli import main
 from fedtrain.run import Run
 from fedtrain.sweep import PRUNED, results, sweep, usual_metric
-from fedtrain.trials import Trial, alternatives, trials_of
+from fedtrain.trials import Trial, alternatives, named_trials, read_configs, trials_of
 
 TABLE = {"rounds": 4, "eval_every": 2, "threads": 1, "server_lr": 1.0, "mf": {"dim": 4}}
 
@@ -367,3 +367,48 @@ def test_the_command_trains_tells_the_best_and_does_nothing_twice(
     text = capsys.readouterr().out
     assert "best" in text and "4 of 4 runs done; lower is better" in text
     assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+# --- named settings ------------------------------------------------------------------------------------
+
+
+def test_named_settings_are_run_with_each_seed_and_told_by_name(
+    dataset: Dataset, tmp_path: Path, made_up: dict[str, Any]
+) -> None:
+    place = tmp_path / "s.toml"
+    place.write_text('[slow]\nlr = 0.1\n\n[fast]\nlr = 0.3\noptimizer = "adam"\nmf.dim = 8\n')
+    trials = named_trials(TABLE, read_configs(place), [0, 1])
+    assert [t.name for t in trials] == ["slow-0", "slow-1", "fast-0", "fast-1"]
+    assert [(t.plan.lr, t.plan.optimizer) for t in trials[1:3]] == [(0.1, "sgd"), (0.3, "adam")]
+    assert trials[2].plan.table("mf")["dim"] == 8
+    made_up["curves"] = {0.1: POOR, 0.3: GOOD}
+    found = sweep(dataset, trials, tmp_path / "s", metric="ndcg@10")
+    assert [row["config"] for row in found["trials"]] == ["slow", "slow", "fast", "fast"]
+    assert {row["config"] for row in found["settings"]} == {"slow", "fast"}
+    assert all(row["n"] == 2 for row in found["settings"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "lr = 0.1",
+        "[a\nlr = 1",
+        "[a]\nlearning = 0.1",
+        '[a]\nlr = "much"',
+        "[a]\nlr = 2020-01-01",
+        '["../a"]\nlr = 0.1',
+        '[".a"]\nlr = 0.1',
+        "[a]\nlr = 0.1\n[A]\nlr = 0.2",
+        "[a]\nmf = 3",
+    ],
+)
+def test_named_settings_that_cannot_be_are_refused_before_the_first_run(
+    text: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "s.toml"
+    place.write_text(text)
+    with pytest.raises(RecipeError):
+        named_trials(TABLE, read_configs(place), [0])
+    with pytest.raises(RecipeError):
+        read_configs(tmp_path / "nothing.toml")

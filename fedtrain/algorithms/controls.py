@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fedtrain.algorithms.algorithm import Algorithm
+from fedtrain.algorithms.algorithm import Algorithm, Answer, keep_private
+from fedtrain.descent import keep_moments
 
 if TYPE_CHECKING:
+    import torch
+
+    from fedtrain.clients import Clients
+    from fedtrain.local import Local
     from fedtrain.parameters import Parameter
 
 __all__ = ["centralised", "local"]
@@ -27,5 +32,27 @@ def local() -> Algorithm:
 
 
 def centralised() -> Algorithm:
-    """Returns centralised training: all rows lie at one client, a round is an epoch."""
-    return Algorithm(name="centralised", reference="control: pooled rows", pooled=True)
+    """Returns centralised training: all rows lie at one client, a round is an epoch.
+
+    Its optimiser is one from the first round to the last, as if there were no rounds: momentum and moments
+    of Adam go on, and are in the checkpoint.
+    """
+
+    def keep(
+        local: Local,
+        clients: Clients,
+        private: frozenset[str],
+        fine: torch.Tensor,
+        answer: Answer,
+    ) -> None:
+        keep_private(local, clients, private, fine, answer)
+        if bool(fine.all()):
+            keep_moments(local, clients)
+
+    return Algorithm(
+        name="centralised",
+        reference="control: pooled rows",
+        keep=keep,
+        pooled=True,
+        remembers=True,
+    )

@@ -214,6 +214,10 @@ def _say_what_came_of(out: Path, was: Mapping[str, Any], now: Mapping[str, Any])
     help="The alternatives of a key of [train]; each --set is one more dimension.",
 )  # fmt: skip
 @click.option(
+    "--configs", type=click.Path(path_type=Path), metavar="FILE",
+    help="TOML with a table of keys of [train] for each setting, in place of --set.",
+)  # fmt: skip
+@click.option(
     "--random",
     "n_random",
     type=click.IntRange(1),
@@ -241,6 +245,7 @@ def sweep(
     what: str,
     data: Path | None,
     settings: tuple[str, ...],
+    configs: Path | None,
     n_random: int | None,
     metric: str | None,
     seeds: str,
@@ -258,22 +263,31 @@ def sweep(
     Examples:
       fedtrain sweep datasets/demo --set lr=0.001,0.002,0.005 --seeds 0,1,2
       fedtrain sweep datasets/demo --set lr=0.001,0.005 --set two_tower.dim=16,32 --random 3
+      fedtrain sweep datasets/demo --configs settings.toml --seeds 0,1
     """
     need_trainer()
     from fedtrain.show import show_sweep
     from fedtrain.sweep import sweep as sweeping
     from fedtrain.sweep import usual_metric
-    from fedtrain.trials import alternatives, trials_of
+    from fedtrain.trials import alternatives, named_trials, read_configs, trials_of
 
     dataset, recipe = _found(what, data, False, allow_invalid)
-    trials = trials_of(
-        dict(recipe.get("train") or {}),
-        alternatives(settings),
-        _seeds(seeds),
-        n_random=n_random,
-        draw_seed=int(recipe.get("seed") or 0),
-        where=what,
-    )
+    table = dict(recipe.get("train") or {})
+    if configs is not None:
+        if settings or n_random is not None:
+            raise TrainingError(
+                "--configs names whole settings, --set and --random are a grid: one of the two"
+            )
+        trials = named_trials(table, read_configs(configs), _seeds(seeds), str(configs))
+    else:
+        trials = trials_of(
+            table,
+            alternatives(settings),
+            _seeds(seeds),
+            n_random=n_random,
+            draw_seed=int(recipe.get("seed") or 0),
+            where=what,
+        )
     verdict = _judge(dataset, allow_invalid)
     out = out or Path("runs") / f"{_name(dataset, recipe)}-sweep"
     rounds = max(trial.plan.rounds for trial in trials)
