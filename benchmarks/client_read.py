@@ -43,7 +43,8 @@ def write_dataset(rows: pl.DataFrame, n_users: int, folder: Path) -> float:
     shared = rows.with_columns(client_id=pl.Series(made.client_id))
     per_client, _ = heterogeneity(shared, items(N_ITEMS), n_classes=5, min_rows=1)
     seconds = timed(lambda: write_shards(shared, folder / "clients", per_client=per_client))
-    write_manifest(folder, {"name": "benchmark", "recipe": {}, "source": {}, "tables": {}})
+    tables = {f"clients/{path.name}": {} for path in sorted((folder / "clients").iterdir())}
+    write_manifest(folder, {"name": "benchmark", "recipe": {}, "source": {}, "tables": tables})
     return seconds
 
 
@@ -57,7 +58,7 @@ def main() -> int:
         rows = interactions(given.rows, given.clients, N_ITEMS, least=10)
         writing = write_dataset(rows, given.clients, folder)
         del rows
-        dataset = Dataset.open(folder)
+        dataset = Dataset.unchecked(folder)
         size = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
         wanted = np.random.default_rng(2).integers(0, given.clients, RANDOM_READS).tolist()
         for client in wanted:

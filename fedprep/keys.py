@@ -8,6 +8,7 @@ are converted by the same function.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -167,12 +168,18 @@ def blamed_on(settings: Iterable[str], prefix: str = "") -> Iterator[None]:
         raise
 
 
+@functools.cache
+def _types_of(table: Any) -> dict[str, Any]:
+    """Returns the type of each field of a struct; annotations are worked out once."""
+    return {field.name: field.type for field in msgspec.structs.fields(table)}
+
+
 def refuse_unknown_keys(value: Any, kind: Any, path: str = "", where: str = "") -> None:
     """Raises RecipeError for a key that a struct has no field for; the nearest one is named."""
     table = next((p for p in _parts(kind) if _is_struct(p)), None)
     if table is None or not isinstance(value, Mapping):
         return
-    types = {field.name: field.type for field in msgspec.structs.fields(table)}
+    types = _types_of(table)
     for key, inner in value.items():
         whole = _joined(path, f".{key}")
         if key not in types:
@@ -249,7 +256,7 @@ def _annotation(kind: Any, at: str) -> Any:
         table = next((p for p in _parts(kind) if _is_struct(p)), None)
         if table is None:
             return None
-        kind = {field.name: field.type for field in msgspec.structs.fields(table)}.get(part)
+        kind = _types_of(table).get(part)
     return kind
 
 
