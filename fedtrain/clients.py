@@ -73,6 +73,15 @@ class RowStore:
                 items, values = items[order], values[torch.from_numpy(order)]
             self._of[client] = (items, values)
 
+    def take(self, other: RowStore, clients: Ints) -> None:
+        """Keeps what another store has of these clients, in place of what is here of them."""
+        for client in clients.tolist():
+            self._of.pop(client, None)
+            if client in other._of:
+                self._of[client] = other._of[
+                    client
+                ]  # `write` puts others in their place, and changes none
+
     def state(self, name: str) -> Tensors:
         """Returns everything as flat tensors, in order of client and item."""
         if not self._of:

@@ -39,6 +39,8 @@ def kept_bytes(work: Work) -> int:
         elif parameter.scope == "item":
             per_row += times * math.prod(parameter.shape)
             n_tables += times
+    twice = 2 if work.algorithm.own_best else 1  # as they are, and as they were at their best
+    shared, per_row, n_tables = twice * shared, twice * per_row, twice * n_tables
     found = VALUE * shared * federation.n_clients
     if not per_row:
         return found

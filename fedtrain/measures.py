@@ -7,6 +7,7 @@ without those a user has seen, every user who has a truth row.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 Ints = npt.NDArray[np.int64]
+Told = Callable[[Ints, npt.NDArray[np.float64]], None]
 
 RANKING = ("ndcg@10", "hr@10", "mrr@10", "coverage@10")
 """Ranking metrics of a round."""
@@ -150,7 +152,13 @@ def lists_of_all(
     return Scorer(work, server, clients, SEEN["test"]).lists(users, LIST_LENGTH, seen)
 
 
-def task_measures(work: Work, server: Server, clients: Clients, split: str) -> dict[str, float]:
+def task_measures(
+    work: Work,
+    server: Server,
+    clients: Clients,
+    split: str,
+    told: Told | None = None,
+) -> dict[str, float]:
     """Returns the loss on a split, and accuracy or error by the task; {} where the split has no rows.
 
     `binary` and `classes`: accuracy, that of the majority class, that of each client's own majority in
@@ -160,13 +168,16 @@ def task_measures(work: Work, server: Server, clients: Clients, split: str) -> d
     Models that see whole users and tell ratings, such as `rating_vae`, have `rmse/shown` beside: the error
     on the very ratings that the model was shown as input when it told the split's. It is no test error,
     however small it is.
+
+    Args:
+        told: told the rows of the split that were measured, and the loss of each.
     """
     if not len(work.federation.splits[split]):
         return {}
     if work.model.examples == "rows":
-        found = _by_rows(work, server, clients, split)
+        found = _by_rows(work, server, clients, split, told)
     else:
-        found = _by_scores(work, server, clients, split)
+        found = _by_scores(work, server, clients, split, told)
     return {f"{name}/{split}": value for name, value in found.items()}
 
 
@@ -180,12 +191,16 @@ def predictions(
     return outputs_of(work, server, clients, split)
 
 
-def _by_rows(work: Work, server: Server, clients: Clients, split: str) -> dict[str, float]:
+def _by_rows(
+    work: Work, server: Server, clients: Clients, split: str, told: Told | None
+) -> dict[str, float]:
     if work.task.in_batch:
         # One row of a client has no batch: each is measured among drawn negatives.
         work = replace(work, task=TASKS["softmax"])
     row, outputs, losses = predictions(work, server, clients, split)
     found = {"loss": float(losses.mean())}
+    if told is not None:
+        told(row, losses)
     rows = work.federation.splits[split]
     if work.task.implicit:
         return found
@@ -267,7 +282,9 @@ def spread(right: npt.NDArray[np.bool_], client: npt.NDArray[np.integer]) -> dic
     }
 
 
-def _by_scores(work: Work, server: Server, clients: Clients, split: str) -> dict[str, float]:
+def _by_scores(
+    work: Work, server: Server, clients: Clients, split: str, told: Told | None
+) -> dict[str, float]:
     """Of models that see whole users: a row's output is the user's score of its item."""
     rows = work.federation.splits[split]
     n = len(rows)
@@ -292,6 +309,11 @@ def _by_scores(work: Work, server: Server, clients: Clients, split: str) -> dict
         if work.task.implicit:
             total = torch.from_numpy(scores).double().logsumexp(1).numpy()
             loss[line] = total[place] - score[line]
+    if told is not None:
+        of_label = ((score[:n] > 0) != (rows.label > 0)).astype(np.float64)
+        of_rating = (score[:n].astype(np.float64) - rows.rating) ** 2 / 2
+        other = of_rating if work.task.target == "rating" else of_label
+        told(np.arange(n), loss if work.task.implicit else other)
     if work.task.implicit:
         return {"loss": float(loss.mean())}
     if work.task.target == "rating":

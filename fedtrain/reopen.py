@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fedprep.dataset import Dataset
 from fedprep.errors import DatasetError, RecipeError, TrainingError
+from fedtrain.algorithms import ALGORITHMS
+from fedtrain.own_best import served
 from fedtrain.run import BEST, Run, Saved, load
 from fedtrain.run.checkpoint import CHECKPOINT
 from fedtrain.settings import parse_plan
@@ -74,6 +76,7 @@ def reopened(path: str | Path, data: str | Path | None = None) -> Reopened:
     server, clients = begin(work)
     refuse_unfit(saved[1], server, clients, str(run.path / kind))
     server = restored(saved[0], saved[1], clients, work.device)
+    clients = served(clients, work.federation) if work.algorithm.own_best else clients
     return Reopened(
         run=run, dataset=dataset, work=work, server=server, clients=clients, kind=kind, round=saved[0]
     )  # fmt: skip
@@ -84,6 +87,8 @@ def _kept(run: Run, plan: Plan) -> tuple[str, Saved | None]:
 
     The best round is the last one where that one's ranking came out of turn, after its checkpoint.
     """
+    if ALGORITHMS[plan.algorithm](**plan.table(plan.algorithm)).own_best:
+        return CHECKPOINT, load(run)  # each client's own best state is in it
     best = load(run, BEST) if plan.stop.metric else None
     number = best_round(history_of(run.rounds()), plan.stop) if plan.stop.metric else None
     if best is not None and best[0] == number:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedprep.errors import TrainingError
 from fedtrain.algorithms import Server
+from fedtrain.run import MODEL, write_tensors
 
 if TYPE_CHECKING:
     import torch
 
     from fedtrain.clients import Clients
+    from fedtrain.run import Run
 
-__all__ = ["refuse_unfit", "restored", "tensors_of"]
+__all__ = ["refuse_unfit", "restored", "tensors_of", "write_model"]
 
 VALUE, EXTRA, CLIENT = "value/", "extra/", "client/"
 
@@ -23,6 +25,23 @@ def tensors_of(server: Server, clients: Clients) -> dict[str, torch.Tensor]:
     tensors = {VALUE + name: value for name, value in server.values.items()}
     tensors |= {EXTRA + name: value for name, value in server.extra.items()}
     return tensors | {CLIENT + name: value for name, value in clients.state().items()}
+
+
+def write_model(run: Run, server: Server, private: frozenset[str], **header: Any) -> None:
+    """Writes what the server holds to the Run's model file.
+
+    What is personal is none of it: at the server it is untrained. The file's header and the manifest say
+    which tensors that are (`personal`); the clients' own are in the checkpoint, as `client/…`.
+
+    Raises:
+        OutputError: the disk is full, or the folder cannot be written.
+    """
+    personal = sorted(private & server.values.keys())
+    if personal:
+        header["personal"] = personal
+        run.update(personal=personal)
+    values = {name: value for name, value in server.values.items() if name not in private}
+    write_tensors(run.path / MODEL, values, header)
 
 
 def refuse_unfit(

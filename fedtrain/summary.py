@@ -59,6 +59,7 @@ def summary(run: Run) -> dict[str, Any]:
         "measures": measures,
         "events": run.events()[-20:],
         "ranked": manifest.get("ranked"),
+        "personal": manifest.get("personal", []),
         "rounds_without_clients": n_without_clients(rounds),
         "note": hardly_moved(rounds),
         "stood_still": stood_still(run),
@@ -137,6 +138,18 @@ def told(found: Mapping[str, Any]) -> RenderableType:
     note = [Text(f"note: {found['note']}")] if found["note"] else []
     if following:  # whole, on a line of its own: it is copied
         note.append(Text(f"next: {following}", no_wrap=True, overflow="ignore"))
+    own = next((e for e in reversed(found["events"]) if e["event"] == "own best"), None)
+    if own is not None:
+        said = f"test is of each client's own best round: {own['first']} to {own['last']}, median "
+        said += f"{own['median']:g}, by its own valid rows"
+        more = f"; {own['without_valid']} clients without any have the last" * bool(
+            own["without_valid"]
+        )
+        note.insert(0, Text(f"note: {said}{more}"))
+    if found["personal"]:
+        some = ", ".join(found["personal"][:3]) + ", …" * (len(found["personal"]) > 3)
+        said = f"personal and not in model.safetensors: {some}; the clients' own are in checkpoint/"
+        note.insert(0, Text(f"note: {said}"))
     part = found["ranked"]
     if part:
         told = f"test is a sample: {part['users']:,} of {part['of']:,} users, drawn by seed {part['seed']}"

@@ -17,7 +17,7 @@ from fedprep.dataset import Dataset
 from fedprep.decoding import typed
 from fedprep.errors import TrainingError
 from fedprep.files import whole_file
-from fedtrain import stragglers
+from fedtrain import own_best, stragglers
 from fedtrain.engine import Work
 from fedtrain.explain import explain, suspect
 from fedtrain.extension import forget_before
@@ -28,12 +28,12 @@ from fedtrain.measures import Truth, lists_of_all, ranking, standstill, task_mea
 from fedtrain.memory import is_out_of_memory, no_memory
 from fedtrain.privacy import epsilon, uncounted
 from fedtrain.rounds import Outcome
-from fedtrain.run import BEST, CURVES, MODEL, RECOMMENDATIONS, Run, Saved, load, save, write_tensors
+from fedtrain.run import BEST, CURVES, RECOMMENDATIONS, Run, Saved, load, save
 from fedtrain.run.checkpoint import AGAIN
 from fedtrain.samplers import SAMPLERS, SamplerOptions, held_out, load_trace
 from fedtrain.schedules import factor
 from fedtrain.setup import begin
-from fedtrain.state import refuse_unfit, restored, tensors_of
+from fedtrain.state import refuse_unfit, restored, tensors_of, write_model
 from fedtrain.stopping import best_round, history_of, require_metric, should_stop
 from fedtrain.summary import STOOD_STILL, seldom_fell
 from fedtrain.unseen import unseen_measures
@@ -179,7 +179,11 @@ class Trainer:
         if self.done < self.plan.eval_every:
             self._refuse_unmeasured()
         best = best_round(history_of(self.run.rounds()), self.plan.stop)
-        if self.plan.stop.metric and best is not None:
+        if self.work.algorithm.own_best:
+            federation = self.work.federation
+            self.run.event(self.done, "own best", **own_best.told(self.clients, federation))
+            self.clients = own_best.served(self.clients, federation)
+        elif self.plan.stop.metric and best is not None:
             kept = load(self.run, BEST) if best != self.done else None
             if kept is not None:
                 self._restore(*kept, keep_done=True)
@@ -195,10 +199,16 @@ class Trainer:
             )
             if still:
                 self.run.event(self.done, STOOD_STILL, what=still)
-        write_tensors(self.run.path / MODEL, self.server.values)
+        write_model(self.run, self.server, self.work.private)
         on_test["seconds/end"] = time.perf_counter() - begun
         self.run.log(self.done, on_test)
         return measured | on_test
+
+    def _judge(self, row: Ints, loss: npt.NDArray[np.float64]) -> None:
+        """Has each client judged by its own valid rows."""
+        federation = self.work.federation
+        client = np.searchsorted(federation.splits["valid"].offsets, row, side="right") - 1
+        own_best.judge(self.clients, federation, self.done, client, loss)
 
     def _refuse_unmeasured(self) -> None:
         """Refuses to go on by a metric that is not among the first that were measured."""
@@ -219,7 +229,8 @@ class Trainer:
         values = figures_of(outcome) | extra
         if plan.privacy.noise_multiplier:
             values["epsilon"] = self._epsilon(number)
-        values |= task_measures(self.work, self.server, self.clients, "valid")
+        told = self._judge if self.work.algorithm.own_best else None
+        values |= task_measures(self.work, self.server, self.clients, "valid", told)
         if number % plan.eval_every == 0:
             values |= self._ranked_on_valid()
         now = time.perf_counter()

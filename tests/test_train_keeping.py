@@ -50,7 +50,8 @@ def test_what_clients_will_keep_is_foretold(algorithm: str, task: str, cohort: i
         plan = {"algorithm": algorithm, "task": task, "clients_per_round": cohort, "negatives": 4}
         work, cohorts = of_many(**plan, **model)
         _, _, clients = rounds(work, 3, cohorts)
-        assert kept_bytes(work) == pytest.approx(kept_by(clients), rel=0.1)
+        times = 2 if work.algorithm.own_best else 1  # as they are, and as they were at their best
+        assert kept_bytes(work) == pytest.approx(times * kept_by(clients), rel=0.1)
 
 
 def test_most_algorithms_keep_nothing_beside_users_and_heads() -> None:

@@ -20,7 +20,9 @@ from fedtrain import trainer
 from fedtrain.candidates import rank_candidates
 from fedtrain.cli import main
 from fedtrain.compare import compare, unlike
-from fedtrain.run import Run, load
+from fedtrain.measures import predictions
+from fedtrain.reopen import reopened
+from fedtrain.run import Run, load, read_tensors
 from fedtrain.settings import parse_plan
 from fedtrain.summary import summary
 from fedtrain.train import train
@@ -295,3 +297,73 @@ def test_rows_that_no_example_of_a_round_touches_are_moved_by_what_is_left_of_ea
     assert len(tensors(run)["client/shared/moments/first/item_factors"][0]) == 50
     plain = trained(data, tmp_path / "p", rounds=2, **keys | {"algorithm": "fedavg"})
     assert not [name for name in tensors(plain) if "moments" in name]
+
+
+LOCAL: dict[str, Any] = {
+    "algorithm": "local", "task": "rating", "clients_per_round": 0, "lr": 0.3, "lr_item": 1.0, "lr_user": 1.0,
+    "batch_size": 8, "rounds": 6,
+}  # fmt: skip
+
+
+def own_losses(run: Run) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The mean loss of each client on its own valid rows, as the Run serves it."""
+    found = reopened(run.path)
+    row, _, losses = predictions(found.work, found.server, found.clients, "valid")
+    rows = found.work.federation.splits["valid"]
+    client = np.searchsorted(rows.offsets, row, side="right") - 1
+    sums = np.bincount(client, losses, minlength=found.work.federation.n_clients)
+    return sums / rows.counts
+
+
+def test_alone_each_client_ends_with_its_own_best_round(data: Dataset, tmp_path: Path) -> None:
+    rounds = [trained(data, tmp_path / str(n), **LOCAL | {"rounds": n, "local": {"own_best": False}})
+              for n in range(1, 7)]  # fmt: skip
+    each = np.stack([own_losses(run) for run in rounds])
+    best = each.argmin(0) + 1
+    assert len(set(best.tolist())) > 1, "the rounds are to differ for this to be a test"
+    run = trained(data, tmp_path / "own", **LOCAL)
+    np.testing.assert_allclose(own_losses(run), each.min(0))
+    (told,) = [e for e in run.events() if e["event"] == "own best"]
+    assert (told["first"], told["last"]) == (best.min(), best.max())
+    assert told["clients"] == len(best)
+    assert told["without_valid"] == 0
+    ours, theirs = (r.rounds().filter(metric="rmse/valid")["value"] for r in (run, rounds[-1]))
+    assert ours.equals(theirs), "rounds are measured as they are, not as they will be served"
+    part = trained(data, tmp_path / "part", **LOCAL | {"rounds": 3})
+    train(data, parse_plan(PLAN | LOCAL), part.path, go_on=True, allow_invalid=True)
+    for name in ("recommendations.parquet", "checkpoint/last.safetensors"):
+        assert (run.path / name).read_bytes() == (part.path / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("model", "task"), [("two_tower", "implicit"), ("sasrec", "implicit"), ("rating_vae", "rating")]
+)
+def test_alone_every_model_is_judged_by_its_own_valid_rows(
+    data: Dataset, tmp_path: Path, model: str, task: str
+) -> None:
+    keys = LOCAL | {"model": model, "task": task, "rounds": 2, "clients_per_round": 4}
+    run = trained(data, tmp_path / "r", **keys)
+    (told,) = [e for e in run.events() if e["event"] == "own best"]
+    assert told["clients"] > 0
+
+
+def test_a_model_file_holds_nothing_personal_and_says_what_it_lacks(
+    data: Dataset, tmp_path: Path
+) -> None:
+    keys = {
+        "algorithm": "fedper",
+        "model": "two_tower",
+        "rounds": 1,
+        "two_tower": {"dim": 4, "hidden": 4},
+    }
+    run = trained(data, tmp_path / "r", **keys)
+    held, header = read_tensors(run.path / "model.safetensors")
+    assert header["personal"] == run.manifest["personal"] == summary(run)["personal"]
+    assert any(name.startswith("head.") for name in header["personal"])
+    assert not held.keys() & set(header["personal"])
+    assert {f"client/shared/{name}" for name in header["personal"]} <= tensors(run).keys()
+    plain = trained(data, tmp_path / "p", **keys | {"algorithm": "fedavg"})
+    assert any(n.startswith("head.") for n in read_tensors(plain.path / "model.safetensors")[0])
+    assert "personal" not in plain.manifest
+    alone = trained(data, tmp_path / "a", **keys | {"algorithm": "local"})
+    assert not read_tensors(alone.path / "model.safetensors")[0]

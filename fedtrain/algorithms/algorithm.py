@@ -215,14 +215,15 @@ def descend(server: Server, means: Means, plan: Plan) -> Server:
 class Algorithm:
     """A federated algorithm. The fields' defaults are federated averaging.
 
-    name, reference: the algorithm and its paper · stateless: users begin anew each round ·
-    pooled: all rows lie at one client (the centralised control) · remembers: the moments of the clients'
-    optimiser go on from round to round; of a pooled one alone · joins: False where nothing is sent ·
-    beside: prefixes of the names of what goes down and up beside each value · defaults: of the plan, by key ·
-    reveals: of what is private, the names that the server sees all the same · row_weights: float32 (T,), at
-    most 1: what each row of items counts for, in place of its client's weight · extrapolate: moves, in what
-    the clients hold, the users of those that were not sampled; returns figures of the round by name ·
-    behavior: whether that wants the users' behaviour vectors, whatever the model wants.
+    name, reference: the algorithm and its paper · stateless: users begin anew each round · pooled: all rows
+    lie at one client (the centralised control) · remembers: the moments of the clients' optimiser go on
+    from round to round; of a pooled one alone · own_best: each client is served as it was in its own best
+    round · joins: False where nothing is sent · beside: prefixes of the names of what goes down and up
+    beside each value · defaults: of the plan, by key · reveals: of what is private, the names that the
+    server sees all the same · row_weights: float32 (T,), at most 1: what each row of items counts for, in
+    place of its client's weight · extrapolate: moves, in what the clients hold, the users of those that
+    were not sampled; returns figures of the round by name · behavior: whether that wants the users'
+    behaviour vectors, whatever the model wants.
     """
 
     name: str
@@ -242,6 +243,7 @@ class Algorithm:
     stateless: bool = False
     pooled: bool = False
     remembers: bool = False
+    own_best: bool = False
     joins: bool = True
     beside: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)

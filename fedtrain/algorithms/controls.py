@@ -22,13 +22,24 @@ if TYPE_CHECKING:
 __all__ = ["centralised", "local"]
 
 
-def local() -> Algorithm:
-    """Returns local training: every client keeps all it has, nothing is ever sent."""
+def local(*, own_best: bool = True) -> Algorithm:
+    """Returns local training: every client keeps all it has, nothing is ever sent.
+
+    Args:
+        own_best: whether each client ends with its own best round, by the loss on its own valid rows; of
+            those without any the last one. False: all end with the same round.
+    """
 
     def private(parameters: Mapping[str, Parameter]) -> frozenset[str]:
         return frozenset(parameters)
 
-    return Algorithm(name="local", reference="control: no exchange", private=private, joins=False)
+    return Algorithm(
+        name="local",
+        reference="control: no exchange",
+        private=private,
+        joins=False,
+        own_best=own_best,
+    )
 
 
 def centralised() -> Algorithm:

@@ -34,11 +34,11 @@ from fedtrain.idle import flat
 from fedtrain.models import MODELS, Sizes
 from fedtrain.parameters import initial
 from fedtrain.privacy import epsilon, uncounted
-from fedtrain.run import MODEL, Run, refuse_other, resume, save, write_tensors
+from fedtrain.run import Run, refuse_other, resume, save
 from fedtrain.samplers import SAMPLERS, SamplerOptions
 from fedtrain.schedules import factor
 from fedtrain.settings import parse_plan, plan_defaults
-from fedtrain.state import refuse_unfit, restored, tensors_of
+from fedtrain.state import refuse_unfit, restored, tensors_of, write_model
 from fedtrain.stopping import history_of
 from fedtrain.tasks import TASKS
 from fedtrain.trainer import DIVERGED, NOBODY
@@ -185,7 +185,7 @@ def _train(run: Run, work: Work, fleet: Fleet, saved: Saved | None) -> None:
             run.update(rounds_done=number)
     finally:
         if server.round_number:
-            write_tensors(run.path / MODEL, server.values, {"round": server.round_number})
+            write_model(run, server, work.private, round=server.round_number)
     empty = n_without_clients(run.rounds())
     if empty:
         log.warning("%d of %d rounds had no client that counts", empty, plan.rounds)

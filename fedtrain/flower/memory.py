@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from fedtrain.clients import Clients
+from fedtrain.own_best import OWN
 from fedtrain.parameters import initial_rows
 from fedtrain.run import read_tensors, write_tensors
 
@@ -51,12 +52,17 @@ def remember(folder: Path, work: Work, clients: Clients, cohort: Iterable[int]) 
     A node does so after its training; a simulation also before it, so that a resumed run goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {name: store.state("rows") for name, store in clients.rows.items()}
+    stores = {n: store for n, store in clients.rows.items() if not n.startswith(OWN)}
+    kept = {name: store.state("rows") for name, store in stores.items()}
     for client in cohort:
         slots = _slots(work.federation, client)
         users = {} if work.algorithm.stateless else clients.users
         found = {f"users/{name}": value[slots] for name, value in users.items()}
-        found |= {f"shared/{name}": value[client] for name, value in clients.shared.items()}
+        found |= {
+            f"shared/{name}": value[client]
+            for name, value in clients.shared.items()
+            if not name.startswith(OWN)
+        }
         for name, state in kept.items():
             mine = _rows_of(state, client)
             if mine is not None:
