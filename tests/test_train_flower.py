@@ -447,7 +447,7 @@ def test_what_the_app_does_not_do_is_refused_before_a_node_is_asked(
 def test_numbers_that_go_wrong_at_a_node_end_the_run_unless_it_is_to_be_left_out(
     dataset: Dataset, tmp_path: Path
 ) -> None:
-    wrong = TRAIN | {"lr": 1e30, "task": "rating", "rounds": 2}
+    wrong = TRAIN | {"lr": 1e5, "task": "rating", "rounds": 2, "local_epochs": 20}
     grid = grid_over(dataset, tmp_path)
     with pytest.raises(TrainingError, match="not finite"):
         app_over(grid, run_config(tmp_path, len(grid.contexts), **wrong))
