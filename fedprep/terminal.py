@@ -421,6 +421,8 @@ def _asked_for_debug() -> bool:
 
 def _code_of(error: BaseException, name: str, stopped: str, *, debug: bool) -> int:
     """Returns the exit code of what ended a command, and says why."""
+    if isinstance(error, click.Abort) and error.__cause__ is not None:
+        error = error.__cause__  # click makes an Abort of Ctrl-C, and of any EOFError too
     if isinstance(error, BrokenPipeError):
         _close_quietly()
         return 0
@@ -435,8 +437,6 @@ def _code_of(error: BaseException, name: str, stopped: str, *, debug: bool) -> i
 
 
 def _told(error: BaseException, name: str, stopped: str, *, debug: bool) -> int:
-    if isinstance(error, click.Abort) and isinstance(error.__cause__, KeyboardInterrupt):
-        error = error.__cause__
     if isinstance(error, KeyboardInterrupt | click.Abort):
         number = error.number if isinstance(error, _Ended) else signal.SIGINT
         word = "interrupted" if number == signal.SIGINT else f"stopped by {_name_of(number)}"

@@ -70,6 +70,7 @@ def test_a_result_is_the_exit_code() -> None:
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 0, ""),
         (ZeroDivisionError("by nothing"), 70, "fault of the program"),
         (OSError("no number"), 70, "fault of the program"),
+        (EOFError("marshal data too short"), 70, "fault of the program"),
     ],
 )
 def test_every_end_has_its_code_and_its_line(
