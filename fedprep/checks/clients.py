@@ -100,7 +100,7 @@ def classes_are_balanced(tables: Tables, limits: Limits) -> pl.LazyFrame:
     )
     n_rows = counts["n_rows"].to_numpy()
     # polars multiplies by the reciprocal: three of five would be more than 0.6
-    counts = counts.with_columns(share=n_rows / max(n_rows.sum(), 1))
+    counts = counts.with_columns(pl.Series("share", n_rows / max(n_rows.sum(), 1), pl.Float64))
     share = pl.col("share")
     outside = (share > limits.max_class_share) | (share < limits.min_class_share)
     return counts.lazy().filter(outside).sort(LABEL)
