@@ -40,6 +40,8 @@ class Growing:
 
     def folded(self) -> pl.DataFrame:
         """Returns the table in order of its key; rows without one are left out."""
+        if not self.parts:  # no row has a label
+            return pl.DataFrame(schema={self.key: pl.Int64, "n_rows": pl.Int64})
         table = pl.concat(self.parts, how="diagonal").filter(pl.col(self.key).is_not_null())
         if not table[self.key].is_unique().all():
             values = [name for name in table.columns if name != self.key]
